@@ -1,0 +1,1 @@
+"""The pooled SMTP core: no Django in here, and usable without it."""
