@@ -1,0 +1,170 @@
+"""One live session with a server: ready for messages from the moment it exists."""
+
+from __future__ import annotations
+
+import itertools
+import ssl
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from . import drive
+from .clock import Clock
+from .delivery import Receipt, Session, deliver, fit
+from .dialogue import Greeter, noop, open_session, quit_politely
+from .envelope import Envelope
+from .errors import Failure
+from .events import Line, Observer
+from .offer import Offer
+from .options import ServerOptions
+from .replies import Reply
+from .run import Channel, Run
+from .steps import Dialogue, Patience
+from .tls import context_for
+
+T = TypeVar("T")
+
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Connector:
+    """Makes connections to one server with one identity.
+
+    Arguments:
+        local_hostname: gives the name for EHLO; asked once per connection, since looking it up may be slow.
+    """
+
+    server: ServerOptions
+    clock: Clock
+    observer: Observer
+    local_hostname: Callable[[], str]
+
+    def connect(self, deadline: float | None = None) -> Connection:
+        """Open a connection: TCP, greeting, TLS, login; blocks until it is ready.
+
+        Raises OSError where the server cannot be reached or its certificate is not accepted, and the errors
+        of `core.errors` where it refuses us.
+        """
+        connection = Connection(self)
+        drive.one(connection.opening(deadline), self.clock)
+        return connection
+
+
+class Connection:
+    """A session, its age and its use. Only its lease-holder touches it."""
+
+    def __init__(self, connector: Connector) -> None:
+        self.number = next(_numbers)
+        self.server = connector.server
+        self.offer = Offer()
+        self.messages = 0
+        self._clock = connector.clock
+        self._observer = connector.observer
+        self._local_hostname = connector.local_hostname
+        self._channel = Channel()
+        self._needs_reset = False
+        self._is_broken = False
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether another message may go this way: in step, not closed, and the server has said nothing unasked.
+
+        A look at the socket, without waiting and without a round trip.
+        """
+        return not self._is_broken and self._channel.is_quiet
+
+    @property
+    def in_step(self) -> bool:
+        """Whether the last exchange ended cleanly; says nothing of what the server did since."""
+        return not self._is_broken and self._channel.in_step
+
+    def opening(self, deadline: float | None) -> Run[None]:
+        """Return the run that makes the session ready."""
+        # The context is made first: a certificate file that cannot be read is known before anything is dialled.
+        encrypted = self.server.use_tls or self.server.use_ssl
+        return self._run(self._open(), deadline, tls=context_for(self.server) if encrypted else None)
+
+    def _open(self) -> Dialogue[None]:
+        greeter = Greeter(server=self.server, local_hostname=self._local_hostname)
+        try:
+            self.offer = yield from open_session(greeter)
+        except BaseException:
+            self.close()
+            raise
+
+    def delivering(self, envelope: Envelope, deadline: float | None) -> Run[Receipt]:
+        """Return the run that delivers one message.
+
+        Raises what `delivery.fit` raises, before anything is said.
+        """
+        content = fit(self.offer, envelope)
+        session = Session(
+            offer=self.offer,
+            reused=self.messages > 0,
+            needs_reset=self._needs_reset,
+            pipelining=self.server.pipelining,
+        )
+        self.messages += 1
+        return self._run(self._keep_step(deliver(session, envelope, content)), deadline)
+
+    def deliver(self, envelope: Envelope, deadline: float | None = None) -> Receipt:
+        """Deliver one message; blocks. See `delivery.deliver` for what is raised."""
+        return drive.one(self.delivering(envelope, deadline), self._clock)
+
+    def noop(self) -> Reply:
+        """Say NOOP and return the reply; blocks."""
+        return drive.one(self._run(self._keep_step(noop()), None), self._clock)
+
+    def _keep_step(self, dialogue: Dialogue[T]) -> Generator[Any, Any, T]:
+        """Wrap a dialogue so that the connection knows whether both sides are still in step after it."""
+        try:
+            result = yield from dialogue
+        except Failure as error:
+            self._needs_reset = True
+            self._is_broken = not error.session_survives
+            raise
+        except BaseException:
+            self._is_broken = True
+            raise
+        self._needs_reset = False
+        return result
+
+    def leaving(self, patience: float) -> Run[None]:
+        """Return the run that says QUIT and waits for the farewell, `patience` seconds at most."""
+        return self._run(quit_politely(), self._clock.monotonic() + patience)
+
+    def close(self) -> None:
+        """Close the socket at once, without QUIT."""
+        self._is_broken = True
+        self._channel.close()
+
+    def _run(self, dialogue: Dialogue[T], deadline: float | None, tls: ssl.SSLContext | None = None) -> Run[T]:
+        return Run(
+            dialogue,
+            self._channel,
+            clock=self._clock,
+            patience=_patience(self.server),
+            deadline=deadline,
+            tls=tls,
+            trace=self._trace if self.server.debug else None,
+        )
+
+    def _trace(self, said: bool, text: str) -> None:  # noqa: FBT001 - a Trace
+        self._observer.notice(
+            Line(connection=self.number, server=place_of(self.server), said=said, text=text)
+        )
+
+
+def _patience(server: ServerOptions) -> dict[Patience, float]:
+    return {
+        Patience.CONNECT: server.connection_timeout,
+        Patience.GREETING: server.greeting_timeout,
+        Patience.COMMAND: server.timeout,
+        Patience.VERDICT: server.end_of_data_timeout,
+    }
+
+
+def place_of(server: ServerOptions) -> str:
+    """Return "host:port", as logs and errors name a server."""
+    return f"{server.host}:{server.port}"

@@ -1,0 +1,195 @@
+"""The SMTP conversation, as straight-line generators (RFC 5321).
+
+A dialogue yields what to say (`steps.Say`) and is resumed with the replies; it returns its result or raises.
+It does no I/O and reads no clock: `drive` runs it over a socket, a test runs it as a transcript.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from . import auth
+from .errors import (
+    AuthRefused,
+    ConnectionLost,
+    EhloRefused,
+    Failure,
+    GreetingRefused,
+    NotOffered,
+    ProtocolError,
+    Stage,
+    StartTLSRefused,
+    refusal,
+)
+from .offer import Offer
+from .options import ServerOptions
+from .replies import Reply
+from .steps import Connect, Dialogue, Patience, Say, SecureChannel
+
+
+def command(
+    line: str, *, stage: Stage, patience: Patience = Patience.COMMAND, masked: str | None = None, hear: int = 1
+) -> Say:
+    """Return the step that says one command: the one place where text becomes a line on the wire."""
+    if any(char in line for char in "\r\n\0"):
+        raise ValueError(f"a command of {stage.value} must be one line")
+    return Say(pieces=(line.encode() + b"\r\n",), stage=stage, hear=hear, patience=patience, masked=masked)
+
+
+def ask(step: Say) -> Dialogue[Reply]:
+    """Say one thing and return the one reply to it."""
+    heard = yield step
+    return heard.replies[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Greeter:
+    """What opening a session needs to know beyond the options."""
+
+    server: ServerOptions
+    local_hostname: Callable[[], str]
+
+
+def open_session(greeter: Greeter) -> Dialogue[Offer]:
+    """Connect, greet, secure and log in; return what the server offers to the finished session."""
+    server = greeter.server
+    yield Connect(host=server.host, port=server.port, source_address=server.source_address)
+    if server.use_ssl:
+        yield _secure(server)
+    yield from _hear_greeting(server)
+    name = greeter.local_hostname()
+    offer = yield from say_hello(name)
+    if server.use_tls:
+        yield from _start_tls(server, offer)
+        # RFC 3207 §4.2: what was said before TLS is forgotten.
+        offer = yield from say_hello(name)
+    if server.has_login:
+        yield from log_in(server, offer, encrypted=server.use_tls or server.use_ssl)
+    return offer
+
+
+def _secure(server: ServerOptions) -> SecureChannel:
+    return SecureChannel(server_hostname=server.tls_options.server_hostname or server.host)
+
+
+def _hear_greeting(server: ServerOptions) -> Dialogue[None]:
+    try:
+        greeting = yield from ask(Say(pieces=(), stage=Stage.GREETING, patience=Patience.GREETING))
+    except ProtocolError as error:
+        if not server.use_ssl:
+            hint = f"{server.host}:{server.port} does not greet like an SMTP server; does it expect TLS (use_ssl)?"
+            error.args = (f"{error}. {hint}",)
+        raise
+    if not greeting.is_positive:
+        raise refusal(GreetingRefused, greeting, stage=Stage.GREETING)
+
+
+def say_hello(name: str) -> Dialogue[Offer]:
+    """Say EHLO, and HELO to a server that does not know EHLO (RFC 5321 §3.2)."""
+    reply = yield from ask(command(f"EHLO {name}", stage=Stage.EHLO, patience=Patience.GREETING))
+    if reply.is_positive:
+        return Offer.from_reply(reply)
+    if reply.is_permanent:
+        reply = yield from ask(command(f"HELO {name}", stage=Stage.EHLO, patience=Patience.GREETING))
+        if reply.is_positive:
+            return Offer()
+    raise refusal(EhloRefused, reply, stage=Stage.EHLO)
+
+
+def _start_tls(server: ServerOptions, offer: Offer) -> Dialogue[None]:
+    if not offer.starttls:
+        raise _not_offered(
+            f"{server.host} does not offer STARTTLS, and use_tls requires it: nothing was sent in clear. "
+            "If the port expects TLS from the first octet, set use_ssl instead",
+            stage=Stage.STARTTLS,
+        )
+    reply = yield from ask(command("STARTTLS", stage=Stage.STARTTLS, patience=Patience.GREETING))
+    if not reply.is_positive:
+        raise refusal(StartTLSRefused, reply, stage=Stage.STARTTLS)
+    yield _secure(server)
+
+
+def _not_offered(message: str, *, stage: Stage) -> NotOffered:
+    error = NotOffered(message)
+    error.stage = stage
+    return error
+
+
+def log_in(server: ServerOptions, offer: Offer, *, encrypted: bool) -> Dialogue[None]:
+    """Log in by the best mechanism; go on to the next where the server cannot do one that it offers.
+
+    Servers that keep only hashes may offer CRAM-MD5 and refuse every answer, as smtplib's users know; so a
+    refused proof is followed by the password itself where the connection is safe. A password that was refused
+    is not sent a second time: that would count twice towards a lock.
+    """
+    failure: Failure | None = None
+    for kind in auth.choose(server, offer.auth, encrypted=encrypted):
+        reply = yield from _authenticate(kind(username=server.username or "", secret=_secret(server)))
+        if reply.is_positive:
+            return
+        failure = refusal(AuthRefused, reply, stage=Stage.AUTH)
+        mechanism_unusable = reply.code == 504 or (reply.is_permanent and not kind.reveals_secret)
+        if not mechanism_unusable:
+            break
+    if failure is not None:
+        raise failure
+
+
+def _secret(server: ServerOptions) -> auth.Secret:
+    if server.password is None:
+        raise AssertionError("has_login was checked")
+    return server.password
+
+
+def _authenticate(mechanism: auth.Mechanism) -> Dialogue[Reply]:
+    line = f"AUTH {mechanism.name}"
+    if mechanism.initial() is None:
+        reply = yield from ask(command(line, stage=Stage.AUTH))
+    else:
+        reply = yield from ask(
+            command(f"{line} {_base64(mechanism.initial() or b'')}", stage=Stage.AUTH, masked=f"{line} ***")
+        )
+    while reply.code == 334:
+        challenge = _challenge(reply)
+        reply = yield from ask(
+            command(_base64(mechanism.respond(challenge)), stage=Stage.AUTH, masked="***")
+            if challenge is not None
+            else command("*", stage=Stage.AUTH)
+        )
+    return reply
+
+
+def _base64(octets: bytes) -> str:
+    # RFC 4954 §4: an empty initial response is written "=".
+    return base64.b64encode(octets).decode() or "="
+
+
+def _challenge(reply: Reply) -> bytes | None:
+    """Return the decoded challenge, None for one that is not base64 (the exchange is then cancelled)."""
+    try:
+        return base64.b64decode(reply.message, validate=True)
+    except binascii.Error:
+        return None
+
+
+def reset() -> Dialogue[bool]:
+    """Say RSET; return whether the session is clean now."""
+    reply = yield from ask(command("RSET", stage=Stage.RSET))
+    return reply.is_positive
+
+
+def noop() -> Dialogue[Reply]:
+    """Say NOOP and return the reply."""
+    return (yield from ask(command("NOOP", stage=Stage.NOOP)))
+
+
+def quit_politely() -> Dialogue[None]:
+    """Say QUIT; whatever the answer, the session is over."""
+    try:
+        yield command("QUIT", stage=Stage.QUIT)
+    except ConnectionLost:
+        return
+

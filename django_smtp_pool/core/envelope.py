@@ -1,0 +1,69 @@
+"""A message as the core sees it: sender, recipients and content (RFC 5321 §2.3.1)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+_BARE_LINE_END = re.compile(rb"\r(?!\n)|(?<!\r)\n")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Envelope:
+    """One message, rendered and ready for the wire.
+
+    Arguments:
+        sender: address for MAIL, "" for the null reverse-path.
+        recipients: addresses for RCPT, at least one.
+        content: header and body with CRLF line ends; `Envelope.of` makes any line ends so.
+        smtputf8: whether an address needs SMTPUTF8 (RFC 6531).
+        seven_bit: gives the content again without octets above 127, for a server without 8BITMIME (RFC 6152);
+            may raise ValueError where that cannot be done.
+        message_id: the Message-ID of the content, to find it in logs.
+    """
+
+    sender: str
+    recipients: tuple[str, ...]
+    content: bytes = field(repr=False)
+    smtputf8: bool = False
+    seven_bit: Callable[[], bytes] | None = field(default=None, repr=False, compare=False)
+    message_id: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.recipients:
+            raise ValueError("an envelope needs a recipient")
+        for address in (self.sender, *self.recipients):
+            check_address(address, smtputf8=self.smtputf8)
+
+    @property
+    def is_eight_bit(self) -> bool:
+        """Whether the content has octets above 127."""
+        return not self.content.isascii()
+
+
+def check_address(address: str, *, smtputf8: bool = False) -> None:
+    """Raise ValueError for an address that could break out of its command, whatever else it may be."""
+    if any(char in "<>" or ord(char) <= 32 or ord(char) == 127 for char in _outside_quotes(address)):
+        raise ValueError(f"invalid address: {address!r}")
+    if any(ord(char) < 32 or ord(char) == 127 for char in address):
+        raise ValueError(f"invalid address, it has control characters: {address!r}")
+    if not smtputf8 and not address.isascii():
+        raise ValueError(f"invalid address, it has non-ASCII characters: {address!r}")
+
+
+def _outside_quotes(address: str) -> str:
+    return re.sub(r'"(?:[^"\\]|\\.)*"', "", address)
+
+
+def with_crlf(content: bytes) -> bytes:
+    """Return the content with every line end a CRLF, the last line too; bare CR and bare LF are line ends."""
+    if content.count(b"\r\n") != content.count(b"\n") or content.count(b"\r\n") != content.count(b"\r"):
+        content = _BARE_LINE_END.sub(b"\r\n", content)
+    return content if content.endswith(b"\r\n") or not content else content + b"\r\n"
+
+
+def dot_stuffed(content: bytes) -> bytes:
+    """Return CRLF content for DATA: lines that begin with a dot get a second one (RFC 5321 §4.5.2)."""
+    stuffed = content.replace(b"\r\n.", b"\r\n..") if b"\r\n." in content else content
+    return b"." + stuffed if stuffed.startswith(b".") else stuffed

@@ -1,0 +1,173 @@
+"""Every error that leaves the core, on one page.
+
+Each inherits the smtplib class that code written for Django's own backend catches, knows the message's
+`outcome` and the `stage` of the conversation it came from, and survives pickling (task queues store errors).
+"""
+
+from __future__ import annotations
+
+import smtplib
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from typing import Any, TypeVar
+
+from .replies import Reply
+
+
+class Outcome(str, Enum):
+    """What became of a message; exactly one of these is true of each."""
+
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+    NOT_SENT = "not_sent"
+    UNKNOWN = "unknown"
+
+
+class Stage(str, Enum):
+    """The point of the conversation at which something happened."""
+
+    CONNECT = "connect"
+    GREETING = "greeting"
+    EHLO = "EHLO"
+    STARTTLS = "STARTTLS"
+    TLS = "TLS handshake"
+    AUTH = "AUTH"
+    RSET = "RSET"
+    MAIL = "MAIL"
+    RCPT = "RCPT"
+    DATA = "DATA"
+    CONTENT = "content"
+    NOOP = "NOOP"
+    QUIT = "QUIT"
+
+
+# Until a connection is ready, a 5xx is about us (our address, our password), not about a message.
+SETUP_STAGES = frozenset({Stage.CONNECT, Stage.GREETING, Stage.EHLO, Stage.STARTTLS, Stage.TLS, Stage.AUTH})
+
+
+class Failure(smtplib.SMTPException):
+    """What every error of ours tells: `outcome`, `stage`, and the server's `reply` where one was read.
+
+    `is_final`: trying again cannot help, although the message was not sent. `session_survives`: both sides
+    are still in step, so that the connection may carry another message.
+    """
+
+    outcome: Outcome = Outcome.NOT_SENT
+    stage: Stage | None = None
+    reply: Reply | None = None
+    is_final: bool = False
+    session_survives: bool = False
+
+
+FailureT = TypeVar("FailureT", bound=Failure)
+
+
+def refusal(
+    kind: type[FailureT], reply: Reply, *extra: Any, stage: Stage, outcome: Outcome = Outcome.NOT_SENT
+) -> FailureT:
+    """Make an error out of a refusing reply, its arguments in smtplib's order."""
+    error = kind(reply.code, reply.message, *extra)
+    error.reply, error.stage, error.outcome = reply, stage, outcome
+    return error
+
+
+class ConnectionLost(Failure, smtplib.SMTPServerDisconnected):
+    """The connection ended or was reset; no reply to the end of the data was due."""
+
+    # What the driver knew when it happened: the replies of this exchange that did arrive, and whether the
+    # last octet of what we said may have left.
+    heard: tuple[Reply, ...] = ()
+    all_said: bool = False
+
+
+class ReplyTimeout(ConnectionLost, TimeoutError):
+    """The server did not answer, or did not take what we wrote, in time."""
+
+
+class ProtocolError(ConnectionLost):
+    """The server sent something that is no reply, or one that nobody asked for."""
+
+
+class GreetingRefused(Failure, smtplib.SMTPConnectError):
+    """The server greeted with a refusal."""
+
+
+class EhloRefused(Failure, smtplib.SMTPHeloError):
+    """The server refused both EHLO and HELO."""
+
+
+class StartTLSRefused(Failure, smtplib.SMTPResponseException):
+    """The server offers STARTTLS and refused it."""
+
+
+class NotOffered(Failure, smtplib.SMTPNotSupportedError):
+    """Something that was asked for (TLS, a login, SMTPUTF8) is not offered by this server."""
+
+    is_final = True
+
+
+class AuthRefused(Failure, smtplib.SMTPAuthenticationError):
+    """The server refused the login."""
+
+
+class SenderRefused(Failure, smtplib.SMTPSenderRefused):
+    """The server refused MAIL."""
+
+
+class RecipientsRefused(Failure, smtplib.SMTPRecipientsRefused):
+    """The server refused every recipient; `recipients` maps each to (code, text)."""
+
+    refused: Mapping[str, Reply] = {}  # noqa: RUF012 - replaced, never changed
+
+
+class DataRefused(Failure, smtplib.SMTPDataError):
+    """The server refused DATA, or the message after its last octet."""
+
+
+class DeliveryUnknown(Failure):
+    """The connection was lost after the whole message may have left, before the server's answer was read.
+
+    The server may have the message or not; resending may duplicate it. `in_doubt` is True, `recipients` are
+    those the server had accepted, `message_id` identifies the message in the server's log.
+    """
+
+    outcome = Outcome.UNKNOWN
+    in_doubt = True
+    recipients: tuple[str, ...] = ()
+    message_id: str | None = None
+
+
+class PartiallyRefused(Failure):
+    """The message was accepted for some recipients and refused for others (`on_partial_refusal="raise"`).
+
+    `accepted` holds addresses, `refused` maps addresses to replies. Do not resend to all: some have it.
+    """
+
+    outcome = Outcome.ACCEPTED
+
+    def __init__(self, accepted: Sequence[str], refused: Mapping[str, Reply]) -> None:
+        super().__init__(tuple(accepted), dict(refused))
+        self.accepted = tuple(accepted)
+        self.refused = dict(refused)
+
+    def __str__(self) -> str:
+        fates = ", ".join(f"{address} ({reply})" for address, reply in self.refused.items())
+        return f"accepted for {len(self.accepted)} recipients, refused for {len(self.refused)}: {fates}"
+
+
+class PoolTimeout(Failure, TimeoutError):
+    """No connection became free within `acquire_timeout` (or what was left of `delivery_timeout`)."""
+
+
+class PoolFull(Failure):
+    """`max_waiting` others wait for a connection already."""
+
+
+class PoolClosed(Failure):
+    """The pool was closed while this message waited for a connection."""
+
+
+def outcome_of(error: BaseException) -> Outcome:
+    """Return what an error says of the message; an error that says nothing came before anything was sent."""
+    outcome = getattr(error, "outcome", Outcome.NOT_SENT)
+    return outcome if isinstance(outcome, Outcome) else Outcome.NOT_SENT

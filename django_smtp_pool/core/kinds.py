@@ -1,0 +1,178 @@
+"""Kinds of option values: each turns what a user wrote into one canonical value, or says what is wrong.
+
+A kind is a callable: it returns the value, or raises ValueError with a text that continues "max_messages ...".
+What Django's own backend takes (`EMAIL_PORT = "587"`, 0 and 1 for a bool) is taken.
+"""
+
+from __future__ import annotations
+
+import hmac
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import Any, NoReturn
+
+Kind = Callable[[Any], Any]
+
+
+class Secret:
+    """A password or token that shows itself only to who asks for it by name: `reveal()`.
+
+    It is compared in constant time, prints as asterisks and refuses to be pickled.
+    """
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """Return the secret itself."""
+        return self._value
+
+    def __bool__(self) -> bool:
+        return bool(self._value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and hmac.compare_digest(self._value.encode(), other._value.encode())
+
+    def __hash__(self) -> int:
+        return hash((Secret, self._value))
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a secret is not pickled: send the name of the mailer instead")
+
+
+def text(value: Any) -> str:
+    """Accept a string without control characters."""
+    if not isinstance(value, str):
+        raise ValueError(f"must be text, not {value!r}")
+    if any(ord(char) < 32 or ord(char) == 127 for char in value):
+        raise ValueError(f"must not contain control characters: {value!r}")
+    return value
+
+
+def nonempty_text(value: Any) -> str:
+    """Accept a string that says something."""
+    if not text(value):
+        raise ValueError("must not be empty")
+    return str(value)
+
+
+def path(value: Any) -> str:
+    """Accept a path of a file, as text or as a `pathlib.Path`; whether it exists is seen when it is read."""
+    return nonempty_text(os.fspath(value) if isinstance(value, os.PathLike) else value)
+
+
+def secret(value: Any) -> Secret:
+    """Wrap a password or token, which may contain anything but a NUL (RFC 4616)."""
+    if isinstance(value, Secret):
+        return value
+    if not isinstance(value, str):
+        raise ValueError(f"must be text, not {type(value).__name__}")  # noqa: TRY004 - one error type for all
+    if "\0" in value:
+        raise ValueError("must not contain a NUL character")
+    return Secret(value)
+
+
+def flag(value: Any) -> bool:
+    """Accept True and False, and 1 and 0 as Django's backend does."""
+    if value in (True, False):
+        return bool(value)
+    raise ValueError(f"must be True or False, not {value!r}")
+
+
+def whole(*, minimum: int = 0, maximum: int | None = None) -> Kind:
+    """Accept a whole number, also written as text, from `minimum` to `maximum`."""
+    span = f"from {minimum}" + (f" to {maximum}" if maximum is not None else "")
+
+    def convert(value: Any) -> int:
+        number = _integer(value)
+        if number is None or number < minimum or (maximum is not None and number > maximum):
+            raise ValueError(f"must be a whole number {span}, not {value!r}")
+        return number
+
+    return convert
+
+
+def _integer(value: Any) -> int | None:
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return value
+    if isinstance(value, str) and value.strip().isascii() and value.strip().isdigit():
+        return int(value)
+    return None
+
+
+def seconds(*, zero: str | None = None) -> Kind:
+    """Accept a positive number of seconds; 0 only where it has a meaning, which `zero` names."""
+    wanted = "a number of seconds above 0" + (f", or 0 for {zero}" if zero else "")
+
+    def convert(value: Any) -> float:
+        number = _number(value)
+        if number is None or not math.isfinite(number) or number < 0 or (number == 0 and zero is None):
+            raise ValueError(f"must be {wanted}, not {value!r}")
+        return number
+
+    return convert
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        return float(value)
+    except ValueError:
+        return None
+
+
+def choice(*allowed: str, upper: bool = False) -> Kind:
+    """Accept one of a few words."""
+
+    def convert(value: Any) -> str:
+        word = value.upper() if upper and isinstance(value, str) else value
+        if word not in allowed:
+            raise ValueError(f"must be one of {', '.join(map(repr, allowed))}, not {value!r}")
+        return str(word)
+
+    return convert
+
+
+def source_address(value: Any) -> tuple[str, int]:
+    """Accept a local IP address, or (IP address, port)."""
+    if isinstance(value, str):
+        return nonempty_text(value), 0
+    if isinstance(value, (tuple, list)) and len(value) == 2:
+        return nonempty_text(value[0]), int(whole(maximum=65535)(value[1]))
+    raise ValueError(f"must be an IP address or (IP address, port), not {value!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doc:
+    """What an option is called, takes and means."""
+
+    kind: Kind
+    help: str
+
+
+def option(default: Any, kind: Kind, meaning: str) -> Any:
+    """Declare a field of an options dataclass: its default, its kind, its meaning. None is "not given"."""
+    return field(default=default, metadata={"doc": Doc(kind=kind, help=meaning)})
+
+
+def check_fields(options: Any) -> None:
+    """Put every field of a frozen options object into its canonical form, or raise ValueError naming it."""
+    for spec in fields(options):
+        value = getattr(options, spec.name)
+        if value is None and spec.default is None:
+            continue
+        try:
+            canonical = spec.metadata["doc"].kind(value)
+        except ValueError as error:
+            raise ValueError(f"{spec.name} {error}") from None
+        object.__setattr__(options, spec.name, canonical)

@@ -1,0 +1,44 @@
+"""Events as log records. None is above WARNING: a failing mail must not cause another by AdminEmailHandler."""
+
+from __future__ import annotations
+
+import logging
+
+from .errors import Outcome
+from .events import Attempted, Closed, DialFailed, Event, Finished, Line, Observer, Opened
+
+_pool = logging.getLogger("django_smtp_pool.pool")
+_connection = logging.getLogger("django_smtp_pool.connection")
+_sender = logging.getLogger("django_smtp_pool.sender")
+_wire = logging.getLogger("django_smtp_pool.wire")
+
+
+class LogObserver(Observer):
+    """Write events to the package's loggers: INFO for connections, DEBUG for messages, WARNING for doubt."""
+
+    def notice(self, event: Event) -> None:
+        """Log one event."""
+        if isinstance(event, Line):
+            _wire.debug("#%d %s %s", event.connection, ">" if event.said else "<", event.text)
+        elif isinstance(event, Opened):
+            _connection.info("#%d to %s opened in %.3f s", event.connection, event.server, event.seconds)
+        elif isinstance(event, Closed):
+            _connection.info(
+                "#%d to %s closed after %d messages: %s",
+                event.connection,
+                event.server,
+                event.messages,
+                event.reason,
+            )
+        elif isinstance(event, DialFailed):
+            _pool.info("No connection to %s: %s", event.server, event.error)
+        elif isinstance(event, Attempted):
+            _sender.info("Not sent yet, trying again in %.2f s: %s", event.retry_after, event.error)
+        else:
+            self._finished(event)
+
+    def _finished(self, event: Finished) -> None:
+        if event.outcome is Outcome.UNKNOWN:
+            _sender.warning("Outcome unknown at %s: %s", event.server, event.delivery.error)
+        else:
+            _sender.debug("%s by %s: %s", event.outcome.value, event.server, event.delivery.summary)

@@ -1,0 +1,60 @@
+"""What a server offers: the extensions of its EHLO reply (RFC 5321 §4.1.1.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .replies import Reply
+
+
+@dataclass(frozen=True, kw_only=True)
+class Offer:
+    """The extensions of one session; all absent after HELO.
+
+    Arguments:
+        size: largest message in octets (RFC 1870); 0 = SIZE offered without a limit, None = not offered.
+        auth: SASL mechanisms, upper case.
+        others: every keyword with its parameters, upper case, for display.
+    """
+
+    starttls: bool = False
+    pipelining: bool = False
+    chunking: bool = False
+    eight_bit_mime: bool = False
+    smtputf8: bool = False
+    size: int | None = None
+    auth: frozenset[str] = frozenset()
+    keywords: tuple[str, ...] = ()
+
+    @classmethod
+    def from_reply(cls, reply: Reply) -> Offer:
+        """Read the lines of a reply to EHLO; the first is the server's name, lines that say nothing are ignored."""
+        words = [line.decode("ascii", "replace").upper().split() for line in reply.lines[1:]]
+        offered = {word[0]: word[1:] for word in words if word}
+        return cls(
+            starttls="STARTTLS" in offered,
+            pipelining="PIPELINING" in offered,
+            chunking="CHUNKING" in offered,
+            eight_bit_mime="8BITMIME" in offered,
+            smtputf8="SMTPUTF8" in offered,
+            size=_size(offered.get("SIZE")),
+            auth=_mechanisms(words),
+            keywords=tuple(" ".join(word) for word in words if word),
+        )
+
+
+def _size(parameters: list[str] | None) -> int | None:
+    if parameters is None:
+        return None
+    return int(parameters[0]) if parameters and parameters[0].isascii() and parameters[0].isdigit() else 0
+
+
+def _mechanisms(words: list[list[str]]) -> frozenset[str]:
+    # Old Exchange servers write "AUTH=LOGIN" beside "AUTH LOGIN"; smtplib reads both.
+    mechanisms: set[str] = set()
+    for word in words:
+        if word and word[0] == "AUTH":
+            mechanisms.update(word[1:])
+        elif word and word[0].startswith("AUTH="):
+            mechanisms.update([word[0][5:], *word[1:]])
+    return frozenset(mechanisms)

@@ -1,0 +1,163 @@
+"""What a pool is: the server and the identity it speaks to it with, and the rules it keeps.
+
+The two objects are frozen and compared whole: pools are told apart by them, so that one account's mail
+never travels on another's connection. Everything that changes identity or security is a field.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from typing import Any
+
+from .kinds import (
+    Secret,
+    check_fields,
+    choice,
+    flag,
+    nonempty_text,
+    option,
+    path,
+    seconds,
+    secret,
+    source_address,
+    text,
+    whole,
+)
+
+MECHANISMS = ("PLAIN", "LOGIN", "CRAM-MD5")
+TLS_VERSIONS = ("TLSv1.2", "TLSv1.3")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TLSOptions:
+    """How the server's certificate is checked, beyond what Django's settings say."""
+
+    ca_file: str | None = option(None, path, "file of CA certificates to trust instead of the system's")
+    verify: bool = option(True, flag, "check the certificate and the name in it; False is for tests only")
+    minimum_version: str = option("TLSv1.2", choice(*TLS_VERSIONS), "oldest TLS version to accept")
+    ciphers: str | None = option(None, nonempty_text, "OpenSSL cipher list")
+    server_hostname: str | None = option(None, nonempty_text, "name to ask for and to find in the certificate")
+    context: Any = option(None, lambda value: value, "an SSLContext, or a callable that makes one")
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+def _tls_options(value: Any) -> TLSOptions:
+    if isinstance(value, TLSOptions):
+        return value
+    if not isinstance(value, dict):
+        raise ValueError(f"must be a dict, not {value!r}")  # noqa: TRY004 - one error type for all
+    try:
+        return TLSOptions(**value)
+    except TypeError:
+        known = ", ".join(TLSOptions.__dataclass_fields__)
+        raise ValueError(f"has unknown keys: {sorted(map(str, value))}; known are {known}") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerOptions:
+    """Where the server is, who we are to it, and how we speak to it."""
+
+    host: str = option("localhost", nonempty_text, "name or IP address of the server")
+    port: int = option(25, whole(minimum=1, maximum=65535), "TCP port")
+    username: str | None = option(None, text, "account; no login unless a secret is set too")
+    password: Secret | None = option(None, secret, "the account's password")
+    use_tls: bool = option(False, flag, "STARTTLS, required: where the server does not offer it, sending fails")
+    use_ssl: bool = option(False, flag, "TLS from the first octet (port 465)")
+    timeout: float = option(60.0, seconds(), "for each reply, and for the server to take what we write")
+    ssl_keyfile: str | None = option(None, path, "private key of the client certificate, PEM")
+    ssl_certfile: str | None = option(None, path, "client certificate, PEM; the CA store is loaded too")
+    tls_options: TLSOptions = option(
+        TLSOptions(),
+        _tls_options,
+        "dict: `ca_file`, `verify`, `minimum_version`, `ciphers`, `server_hostname`, `context`",
+    )
+    local_hostname: str | None = option(None, nonempty_text, "name to greet the server with (EHLO)")
+    source_address: tuple[str, int] | None = option(
+        None, source_address, "local IP address to connect from, or (IP address, port)"
+    )
+    connection_timeout: float = option(30.0, seconds(), "for name resolution, every address, TCP")
+    greeting_timeout: float = option(30.0, seconds(), "for banner, EHLO, STARTTLS and its handshake, each")
+    data_timeout: float | None = option(
+        None,
+        seconds(),
+        "for the reply to the end of the data; a short one manufactures doubt. Default: `timeout`, at least 120",
+    )
+    auth_method: str | None = option(
+        None, choice(*MECHANISMS, upper=True), "the SASL mechanism to use, instead of the best one offered"
+    )
+    allow_insecure_auth: bool = option(
+        False, flag, "send a reusable secret without TLS to a host that is not this machine"
+    )
+    pipelining: bool = option(True, flag, "send several commands at once where the server offers PIPELINING")
+    debug: bool = option(
+        False, flag, "write the dialogue to the logger `django_smtp_pool.wire`, secrets and bodies masked"
+    )
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.use_tls and self.use_ssl:
+            raise ValueError(
+                "use_tls and use_ssl exclude each other: use_tls is STARTTLS (port 587), "
+                "use_ssl is TLS from the first octet (port 465); set one of them"
+            )
+        if self.ssl_keyfile and not self.ssl_certfile:
+            raise ValueError("ssl_keyfile is of no use without ssl_certfile")
+
+    @property
+    def has_login(self) -> bool:
+        """Whether there is somebody to log in as: as with Django's backend, both parts must be set."""
+        return bool(self.username and self.password)
+
+    @property
+    def end_of_data_timeout(self) -> float:
+        """Seconds to wait for the reply that decides (RFC 5321 §4.5.3.2.6 says 600)."""
+        return self.data_timeout if self.data_timeout is not None else max(self.timeout, 120.0)
+
+    @property
+    def may_reveal_secret(self) -> bool:
+        """Whether a reusable secret may be sent without TLS: only to this machine, or where that was asked for."""
+        return self.allow_insecure_auth or is_loopback(self.host)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolOptions:
+    """The rules of the pool."""
+
+    max_connections: int = option(5, whole(minimum=1), "ceiling of connections, in this process")
+    max_messages: int = option(100, whole(), "messages on one connection; 0 = no limit")
+    min_connections: int = option(0, whole(), "connections kept open while the pool is in use")
+    idle_timeout: float = option(60.0, seconds(zero="never"), "close a connection unused for so long; 0 = never")
+    max_lifetime: float = option(
+        600.0, seconds(zero="never"), "replace a connection after so long, jittered downwards; 0 = never"
+    )
+    acquire_timeout: float = option(30.0, seconds(), "longest wait for a free connection, then PoolTimeout")
+    max_waiting: int = option(0, whole(), "more waiters than this: PoolFull at once; 0 = no limit")
+    delivery_timeout: float = option(
+        120.0,
+        seconds(),
+        "for acquiring, dialling, all attempts and back-off of one message together; "
+        "never cuts the wait for the reply to the end of the data",
+    )
+    max_requeues: int = option(
+        5, whole(), "tries on fresh connections for a message that was certainly not sent"
+    )
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.min_connections > self.max_connections:
+            raise ValueError(
+                f"min_connections must not be above max_connections: {self.min_connections} > {self.max_connections}"
+            )
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host is this machine by its name alone: `localhost`, a loopback IP literal, a unix socket."""
+    if host.lower() == "localhost" or host.startswith("unix:"):
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

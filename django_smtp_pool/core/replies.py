@@ -1,0 +1,161 @@
+"""Server replies: from octets to `Reply`, and what a reply means (RFC 5321 §4.2, RFC 3463).
+
+Two rules hold in this file: nothing here does I/O, and no decision looks at the English text of a reply.
+A reply that is not complete, or not well formed, is not a reply: `MalformedReply`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+MAX_LINE = 4096  # octets; RFC 5321 §4.5.3.1.5 says 512, real servers put URLs into their refusals
+MAX_LINES = 128
+MAX_REPLY = 65536  # octets of one reply, all lines together
+
+_LINE = re.compile(rb"([2-5][0-9][0-9])(?:([ -])(.*))?", re.DOTALL)
+_ENHANCED = re.compile(rb"([245])\.([0-9]{1,3})\.([0-9]{1,3})(?=[ \t]|$)")
+
+
+class MalformedReply(ValueError):  # noqa: N818 - what it is says more than that it is an error
+    """What the server sent is no SMTP reply: the two sides are out of step."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """One complete reply: its code, and its lines without code and line end."""
+
+    code: int
+    lines: tuple[bytes, ...] = ()
+
+    @property
+    def message(self) -> bytes:
+        """The lines joined by newlines: what smtplib's exceptions carry as `smtp_error`."""
+        return b"\n".join(self.lines)
+
+    @property
+    def text(self) -> str:
+        """The text of the reply on one line, safe to log: control characters are escaped."""
+        decoded = b" ".join(self.lines).decode("utf-8", "backslashreplace")
+        return "".join(char if char.isprintable() else repr(char)[1:-1] for char in decoded)[:500]
+
+    @property
+    def enhanced(self) -> tuple[int, int, int] | None:
+        """The enhanced status code of the first line (RFC 3463), such as (4, 4, 2), or None."""
+        match = _ENHANCED.match(self.lines[0]) if self.lines else None
+        return (int(match[1]), int(match[2]), int(match[3])) if match else None
+
+    @property
+    def is_positive(self) -> bool:
+        """Whether the command was carried out (2xx)."""
+        return 200 <= self.code < 300
+
+    @property
+    def is_intermediate(self) -> bool:
+        """Whether the server waits for more (3xx)."""
+        return 300 <= self.code < 400
+
+    @property
+    def is_transient(self) -> bool:
+        """Whether the refusal may pass (4xx). The basic code decides, not the enhanced one."""
+        return 400 <= self.code < 500
+
+    @property
+    def is_permanent(self) -> bool:
+        """Whether the refusal is final (5xx)."""
+        return 500 <= self.code < 600
+
+    @property
+    def is_refusal(self) -> bool:
+        """Whether the server refuses (4xx or 5xx)."""
+        return self.code >= 400
+
+    @property
+    def closes_connection(self) -> bool:
+        """Whether the server ends the session with this reply (421)."""
+        return self.code == 421
+
+    @property
+    def is_about_connection(self) -> bool:
+        """Whether the refusal speaks of the session and not of the message (421; 432, Exchange's limit)."""
+        return self.code in {421, 432}
+
+    @property
+    def is_idle_notice(self) -> bool:
+        """Whether this may be what a server says to a connection it gave up while that was idle.
+
+        SES answers the first command after an idle time-out with `451 4.4.2 Timeout waiting for data from
+        client`. As the first reply on a reused connection it speaks of the connection, not of the message.
+        """
+        return self.is_about_connection or (self.code == 451 and self.enhanced == (4, 4, 2))
+
+    def __str__(self) -> str:
+        return f"{self.code} {self.text}".rstrip()
+
+
+@dataclass(kw_only=True)
+class ReplyParser:
+    """Cut the server's octets into replies, whatever pieces they arrive in.
+
+    Memory is bounded: `feed` raises `MalformedReply` as soon as a line, the number of lines or the whole of a
+    reply is larger than any server has reason to send.
+    """
+
+    _buffer: bytearray = field(default_factory=bytearray)
+    _code: int = 0
+    _lines: list[bytes] = field(default_factory=list)
+    _size: int = 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether every octet fed has gone into a complete reply."""
+        return not self._buffer and not self._lines
+
+    def feed(self, data: bytes) -> list[Reply]:
+        """Take octets and return the replies that are complete now."""
+        self._buffer += data
+        replies = []
+        start = 0
+        while (end := self._buffer.find(b"\n", start)) >= 0:
+            reply = self._take_line(bytes(self._buffer[start:end]))
+            start = end + 1
+            if reply is not None:
+                replies.append(reply)
+        del self._buffer[:start]
+        self._check_line_length(len(self._buffer))
+        return replies
+
+    def _take_line(self, raw: bytes) -> Reply | None:
+        self._check_line_length(len(raw))
+        line = raw[:-1] if raw.endswith(b"\r") else raw
+        match = _LINE.fullmatch(line)
+        if match is None:
+            raise MalformedReply(f"this is no SMTP reply: {_excerpt(line)}")
+        code = int(match[1])
+        if self._lines and code != self._code:
+            raise MalformedReply(f"one reply with two codes: {self._code} and {code}")
+        self._code = code
+        self._lines.append((match[3] or b"").strip(b" \t"))
+        self._check_reply_size(len(raw) + 1)
+        return None if match[2] == b"-" else self._complete()
+
+    def _complete(self) -> Reply:
+        reply = Reply(code=self._code, lines=tuple(self._lines))
+        self._lines = []
+        self._size = 0
+        return reply
+
+    def _check_line_length(self, octets: int) -> None:
+        if octets > MAX_LINE:
+            raise MalformedReply(f"a reply line of more than {MAX_LINE} octets")
+
+    def _check_reply_size(self, octets: int) -> None:
+        self._size += octets
+        if len(self._lines) > MAX_LINES:
+            raise MalformedReply(f"a reply of more than {MAX_LINES} lines")
+        if self._size > MAX_REPLY:
+            raise MalformedReply(f"a reply of more than {MAX_REPLY} octets")
+
+
+def _excerpt(line: bytes) -> str:
+    return repr(line[:80].decode("ascii", "backslashreplace")) + ("..." if len(line) > 80 else "")

@@ -1,0 +1,345 @@
+"""One dialogue under way on one channel, advanced by whoever watches its descriptor (`drive`)."""
+
+from __future__ import annotations
+
+import selectors
+import ssl
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from .clock import Clock
+from .dial import Dial
+from .errors import ConnectionLost, ProtocolError, ReplyTimeout, Stage
+from .replies import MalformedReply, Reply, ReplyParser
+from .steps import Connect, Dialogue, Heard, Patience, Say, SecureChannel, Step
+from .tls import explained
+from .transport import Transport
+
+T = TypeVar("T")
+Trace = Callable[[bool, str], None]  # (whether we said it, the line)
+
+SLOWEST_WRITE = 1000.0  # octets a second; a server slower than that does not get the rest
+
+
+@dataclass(kw_only=True)
+class Channel:
+    """A transport and the replies read from it; it outlives the runs that use it."""
+
+    transport: Transport | None = None
+    parser: ReplyParser = field(default_factory=ReplyParser)
+    inbox: deque[Reply] = field(default_factory=deque)
+
+    @property
+    def in_step(self) -> bool:
+        """Whether every reply read so far was asked for."""
+        return self.parser.is_empty and not self.inbox
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether the server is still there and has said nothing that nobody asked for."""
+        return self.transport is not None and self.in_step and self.transport.is_quiet()
+
+    def read(self) -> bool:
+        """Move what has arrived into the inbox; return False where nothing had."""
+        if self.transport is None:
+            raise AssertionError("the dialogue connects first")
+        data = self.transport.receive()
+        self.inbox.extend(self.parser.feed(data))
+        return bool(data)
+
+    def close(self) -> None:
+        """Close the socket at once."""
+        if self.transport is not None:
+            self.transport.close()
+
+
+class Run(Generic[T]):
+    """One dialogue on one channel.
+
+    Arguments:
+        patience: seconds for each kind of wait.
+        deadline: instant (of `clock.monotonic`) that ends every wait but the one for the verdict; None = none.
+        tls: the context for a dialogue that asks for TLS.
+        trace: called with each line said (True) and heard (False), secrets masked.
+    """
+
+    def __init__(
+        self,
+        dialogue: Dialogue[T],
+        channel: Channel,
+        *,
+        clock: Clock,
+        patience: Mapping[Patience, float],
+        deadline: float | None = None,
+        tls: ssl.SSLContext | None = None,
+        trace: Trace | None = None,
+    ) -> None:
+        self._dialogue = dialogue
+        self._channel = channel
+        self._clock = clock
+        self._patience = patience
+        self._last_call = deadline
+        self._tls = tls
+        self._trace = trace
+        self._dial: Dial | None = None
+        self._step: Step | None = None
+        self._replies: list[Reply] = []
+        self._size = 0
+        self._has_spoken = False  # this step's octets are with the transport
+        self._since = self._progress_at = clock.monotonic()
+        self._result: T | None = None
+        self._error: BaseException | None = None
+        self.done = False
+        self.left_in_doubt = False  # abandoned while the verdict on a whole message was due
+
+    # -- for those who watch ---------------------------------------------------------------------------
+
+    def fileno(self) -> int:
+        """Return the descriptor to watch; it changes while a connection is being made."""
+        if self._dial is not None:
+            return self._dial.fileno()
+        return self._transport.fileno()
+
+    @property
+    def wants(self) -> int:
+        """Return the selectors events to wait for."""
+        if self._dial is not None:
+            return self._dial.wants
+        return selectors.EVENT_READ | (selectors.EVENT_WRITE if self._transport.wants_write else 0)
+
+    @property
+    def deadline(self) -> float:
+        """Return the instant at which the current wait has taken too long."""
+        limit = self._step_deadline()
+        if self._last_call is None or self._waits_for_verdict:
+            return limit
+        return min(limit, self._last_call)
+
+    def result(self) -> T:
+        """Return what the dialogue returned, or raise what it raised."""
+        if self._error is not None:
+            raise self._error
+        return self._result  # type: ignore[return-value]
+
+    # -- moving on -------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin the dialogue."""
+        self._resume(lambda: next(self._dialogue))
+        self.advance()
+
+    def advance(self) -> None:
+        """Do what can be done without waiting."""
+        while not self.done:
+            try:
+                answer = self._proceed()
+            except (OSError, EOFError, MalformedReply) as error:
+                self._throw(self._explain(error))
+            else:
+                if answer is None:
+                    return
+                self._resume(lambda answer=answer: self._dialogue.send(answer))  # type: ignore[misc]
+
+    def expire(self) -> None:
+        """Tell the dialogue that its wait took too long; only after a fresh look found nothing."""
+        waited = self._clock.monotonic() - self._since
+        doing = self._dial.progress if self._dial else f"waiting for {self._stage.value}"
+        error = ReplyTimeout(f"timed out after {waited:.1f} s {doing}")
+        self._throw(TimeoutError(f"timed out after {waited:.1f} s {doing}") if self._dial else error)
+
+    def abandon(self) -> None:
+        """Stop half-way and close the socket at once: no dot, no QUIT, so the server drops the message."""
+        self.left_in_doubt = not self.done and self._waits_for_verdict
+        self.done = True
+        if self._dial is not None:
+            self._dial.close()
+        self._channel.close()
+        self._dialogue.close()
+
+    # -- inside ----------------------------------------------------------------------------------------
+
+    @property
+    def _transport(self) -> Transport:
+        if self._channel.transport is None:
+            raise AssertionError("the dialogue connects first")
+        return self._channel.transport
+
+    @property
+    def _stage(self) -> Stage:
+        return self._step.stage if self._step else Stage.CONNECT
+
+    @property
+    def _all_said(self) -> bool:
+        return self._has_spoken and self._transport.all_left
+
+    @property
+    def _waits_for_verdict(self) -> bool:
+        step = self._step
+        return isinstance(step, Say) and step.patience is Patience.VERDICT and self._all_said
+
+    def _step_deadline(self) -> float:
+        step = self._step
+        if step is None:
+            return self._since
+        if isinstance(step, Say) and not self._all_said:
+            stalled = self._progress_at + self._patience[Patience.COMMAND]
+            crawling = self._since + self._patience[Patience.COMMAND] + self._size / SLOWEST_WRITE
+            return min(stalled, crawling)
+        return self._progress_at + self._patience[step.patience]
+
+    def _resume(self, go_on: Callable[[], Step]) -> None:
+        """Let the dialogue go on to its next step, or to its end."""
+        try:
+            step = go_on()
+        except StopIteration as stop:
+            self._finish(result=stop.value)
+        except BaseException as error:  # noqa: BLE001 - handed to whoever asks for the result
+            self._finish(error=error)
+        else:
+            self._begin(step)
+
+    def _finish(self, *, result: T | None = None, error: BaseException | None = None) -> None:
+        self._result, self._error, self._step = result, error, None
+        self.done = True
+
+    def _begin(self, step: Step) -> None:
+        self._step = step
+        self._since = self._progress_at = self._clock.monotonic()
+        self._replies = []
+        self._size = 0
+        self._has_spoken = False
+        try:
+            if isinstance(step, Connect):
+                self._dial = Dial(step)
+            elif isinstance(step, SecureChannel):
+                self._begin_tls(step)
+            else:
+                self._begin_saying(step)
+        except (OSError, EOFError, MalformedReply) as error:
+            self._throw(self._explain(error))
+
+    def _begin_saying(self, step: Say) -> None:
+        if step.pieces:
+            # Look before speaking: what has come unasked would be taken for the answer.
+            self._look_for_unasked()
+            if self._trace is not None:
+                self._trace(True, step.masked or _readable(step))
+        self._size = self._transport.put(step.pieces)
+        self._has_spoken = True
+
+    def _begin_tls(self, step: SecureChannel) -> None:
+        if self._tls is None:
+            raise AssertionError("a run whose dialogue asks for TLS is given a context")
+        # RFC 3207: an attacker may have put octets in clear behind the 220, to be read as the server's.
+        self._look_for_unasked()
+        self._transport.begin_tls(self._tls, step.server_hostname)
+
+    def _look_for_unasked(self) -> None:
+        self._channel.read()
+        if not self._channel.in_step:
+            unasked = self._channel.inbox[0] if self._channel.inbox else None
+            error = ProtocolError(f"the server sent something that nobody asked for: {unasked or 'half a line'}")
+            error.reply = unasked
+            raise error
+
+    def _proceed(self) -> Heard | None:
+        """Go on with the current step and return the answer to it, None while there is more to wait for."""
+        step = self._step
+        if isinstance(step, Connect) and self._dial is not None:
+            transport = self._dial.advance()
+            if transport is None:
+                return None
+            self._channel.transport, self._dial = transport, None
+            return Heard()
+        if isinstance(step, SecureChannel):
+            return Heard() if self._transport.shake_hands() else None
+        if isinstance(step, Say):
+            return self._converse(step)
+        raise AssertionError(f"no step to go on with: {step}")
+
+    def _converse(self, step: Say) -> Heard | None:
+        """Write and read at the same time, so that a long group of commands cannot dead-lock."""
+        failure = self._write()
+        self._listen(step, failure)
+        if self._has_heard_enough(step):
+            return Heard(replies=tuple(self._replies), all_said=self._transport.all_left)
+        if failure is not None:
+            raise failure
+        return None
+
+    def _write(self) -> OSError | None:
+        """Hand over what the kernel takes; return the error where it takes nothing any more."""
+        try:
+            if self._transport.flush():
+                self._progress_at = self._clock.monotonic()
+        except OSError as error:
+            # The server may have said why before it hung up: that is read first.
+            return error
+        return None
+
+    def _listen(self, step: Say, failure: OSError | None) -> None:
+        """Read replies until there are as many as were asked for, or nothing more has arrived."""
+        while not self._has_heard_enough(step):
+            if self._channel.inbox:
+                self._take(self._channel.inbox.popleft())
+            elif not self._read(failure):
+                return
+
+    def _has_heard_enough(self, step: Say) -> bool:
+        # Nothing follows a 421: waiting for the replies to the rest of a group would be in vain.
+        return len(self._replies) == step.hear or (bool(self._replies) and self._replies[-1].closes_connection)
+
+    def _read(self, failure: OSError | None) -> bool:
+        try:
+            return self._channel.read()
+        except (OSError, EOFError):
+            if failure is not None:
+                return False
+            raise
+
+    def _take(self, reply: Reply) -> None:
+        self._progress_at = self._clock.monotonic()
+        self._replies.append(reply)
+        if self._trace is not None:
+            self._trace(False, str(reply))
+
+    def _explain(self, error: OSError | EOFError | MalformedReply) -> Exception:
+        """Return the error that callers know, for what went wrong below."""
+        if isinstance(error, ConnectionLost):
+            return error
+        if isinstance(error, MalformedReply):
+            return ProtocolError(str(error))
+        if isinstance(error, EOFError):
+            return ConnectionLost("the server closed the connection")
+        if self._dial is not None:
+            # Failing to connect keeps its type (ConnectionRefusedError, gaierror): callers know those.
+            return error
+        if isinstance(error, ssl.SSLError) and isinstance(self._step, SecureChannel):
+            return explained(error, self._step.server_hostname)
+        return ConnectionLost(f"the connection was lost: {error}")
+
+    def _throw(self, error: Exception) -> None:
+        """Throw an error into the dialogue, with what it needs to judge it."""
+        if isinstance(error, ConnectionLost):
+            error.stage = error.stage or self._stage
+            error.heard = tuple(self._replies)
+            error.all_said = self._all_said
+        else:
+            _mark_stage(error, self._stage)
+        if self._dial is not None:
+            self._dial.close()
+            self._dial = None
+        self._resume(lambda: self._dialogue.throw(error))
+
+
+def _mark_stage(error: Exception, stage: Stage) -> None:
+    if isinstance(error, OSError):
+        error.stage = stage  # type: ignore[attr-defined]
+
+
+def _readable(step: Say) -> str:
+    if step.stage is Stage.CONTENT:
+        return f"<{sum(map(len, step.pieces))} octets>"
+    return b"".join(step.pieces).decode("utf-8", "backslashreplace").rstrip().replace("\r\n", " | ")

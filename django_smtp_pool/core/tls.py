@@ -1,0 +1,81 @@
+"""SSL contexts from options: one for each distinct set of TLS options, since loading the CA store is slow."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+
+from .options import ServerOptions, TLSOptions
+
+_contexts: dict[tuple[TLSOptions, str | None, str | None], ssl.SSLContext] = {}
+
+
+def context_for(server: ServerOptions) -> ssl.SSLContext:
+    """Return the context for a server's options, the same object for the same TLS options.
+
+    Raises OSError or ssl.SSLError where a certificate file cannot be read.
+    """
+    key = (server.tls_options, server.ssl_certfile, server.ssl_keyfile)
+    context = _contexts.get(key)
+    if context is None:
+        # Two threads may both make one here; the first one stored serves everybody from then on.
+        context = _contexts.setdefault(key, _make(server))
+    return context
+
+
+def _make(server: ServerOptions) -> ssl.SSLContext:
+    wanted = server.tls_options
+    if wanted.context is not None:
+        return _given(wanted.context)
+    context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=wanted.ca_file)
+    context.minimum_version = {"TLSv1.2": ssl.TLSVersion.TLSv1_2, "TLSv1.3": ssl.TLSVersion.TLSv1_3}[
+        wanted.minimum_version
+    ]
+    if wanted.ciphers:
+        context.set_ciphers(wanted.ciphers)
+    if not wanted.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if server.ssl_certfile:
+        context.load_cert_chain(server.ssl_certfile, server.ssl_keyfile)
+    return context
+
+
+def _given(source: ssl.SSLContext | Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
+    context = source if isinstance(source, ssl.SSLContext) else source()
+    if not isinstance(context, ssl.SSLContext):
+        raise TypeError(f"tls_options['context'] gave {type(context).__name__}, not an SSLContext")
+    return context
+
+
+def forget_contexts() -> None:
+    """Make new contexts from now on (tests, or certificate files that have changed)."""
+    _contexts.clear()
+
+
+def explained(error: ssl.SSLError, server_hostname: str) -> ssl.SSLError:
+    """Return the same type of error with a text that says what is wrong and what to do."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        clear: ssl.SSLError = ssl.SSLCertVerificationError(error.errno, _certificate_advice(error, server_hostname))
+    elif error.reason == "WRONG_VERSION_NUMBER":
+        clear = ssl.SSLError(
+            error.errno,
+            f"{server_hostname} does not speak TLS on this port: use_ssl wants port 465, "
+            "use_tls (STARTTLS) ports 587 and 25",
+        )
+    else:
+        clear = ssl.SSLError(error.errno, f"the TLS handshake with {server_hostname} failed: {error}")
+    clear.__cause__ = error
+    return clear
+
+
+def _certificate_advice(error: ssl.SSLCertVerificationError, server_hostname: str) -> str:
+    advice = {
+        10: "it has expired: the server's administrator must renew it",
+        18: "it is signed by itself: name it, or the CA it belongs to, as tls_options['ca_file']",
+        19: "its CA is not among the trusted ones: name the CA as tls_options['ca_file']",
+        20: "its CA is not among the trusted ones: name the CA as tls_options['ca_file']",
+        62: "it is for another name: set host to a name in the certificate, or tls_options['server_hostname']",
+        64: "it is for another address: set host to a name in the certificate, or tls_options['server_hostname']",
+    }.get(error.verify_code, "see tls_options in the documentation")
+    return f"the certificate of {server_hostname} was not accepted ({error.verify_message}); {advice}"
