@@ -1,0 +1,246 @@
+"""The fault server: SMTP on a loopback socket, with a plan of misbehaviour and a record of the truth."""
+
+import contextlib
+import select
+import socket
+import threading
+
+from tests.servers import faults
+from tests.servers.options import Options
+from tests.servers.plan import POINTS, Plan
+from tests.servers.record import Gate, Record
+from tests.servers.session import Session
+from tests.servers.smtp import Conversation
+
+# What close_idle() calls the ways in which servers and networks end an idle connection.
+WAYS = {
+    "fin": faults.vanish,
+    "rst": faults.reset,
+    "421": faults.code_421,
+    "silent": faults.hang,
+    "notify": faults.notify,
+}
+PATIENCE = 10  # seconds; only ever reached when a test fails
+
+
+class FaultServer(Options):
+    """Run an SMTP server while the `with` block lasts; for the keywords see Options."""
+
+    host = "127.0.0.1"
+
+    def __init__(self, *, fault=None, **options):
+        super().__init__(**options)
+        self.fault = fault
+        self.record = Record()
+        self.gate = Gate(self.record)
+        self.sessions = []  # guarded by: record.changed
+        self.crashes = []
+        self._threads = []
+
+    def __enter__(self):
+        self._waker, self._alarm = socket.socketpair()
+        self._listener = self._listen(0)
+        self.port = self._listener.getsockname()[1]
+        self._acceptor = threading.Thread(target=self._accept_all, name="fault-server", daemon=True)
+        self._acceptor.start()
+        return self
+
+    def __exit__(self, kind, *_):
+        self.close()
+        if self.crashes and kind is None:
+            raise self.crashes[0]
+
+    def close(self):
+        """Drop every connection and return when no thread and no socket is left."""
+        self.record.stop()
+        self._waker.send(b"!")
+        self._join(self._acceptor)
+        with self.record.changed:
+            for session in self.sessions:
+                session.wire.wake()
+        for thread in self._threads:
+            self._join(thread)
+        for each in (self._listener, self._waker, self._alarm):
+            each.close()
+
+    # Misbehaving
+
+    @property
+    def fault(self):
+        """Return what was set: None, a Fault, RandomFaults, or a list; setting it counts afresh."""
+        return self._fault
+
+    @fault.setter
+    def fault(self, fault):
+        self._fault, self.plan = fault, Plan(fault)
+
+    def hold(self, *points):
+        """Make every session stop when it comes to one of these points of a conversation."""
+        if unknown := {point.lower() for point in points}.difference(POINTS):
+            raise ValueError(f"no such point: {unknown}")
+        self.gate.hold(*points)
+
+    def release(self, count=None):
+        """Open the gate, or let only `count` sessions pass, those that came first."""
+        self.gate.release(count)
+
+    def tick(self, count=1):
+        """Let every session that drips by ticks say `count` more octets."""
+        self.record.tick(count)
+
+    def refuse(self):
+        """Stop listening: the kernel refuses new connections; those that are open stay."""
+        with self.record.changed:
+            with contextlib.suppress(OSError):  # close() alone has no effect while the acceptor polls it
+                self._listener.shutdown(socket.SHUT_RDWR)
+            self._listener.close()
+        self._waker.send(b"!")
+
+    def listen(self):
+        """Listen again, on the same port, after refuse()."""
+        with self.record.changed:
+            self._listener = self._listen(self.port)
+        self._waker.send(b"!")
+
+    def close_idle(self, how="fin"):
+        """End every connection that waits for its next command; return how many, when it is done.
+
+        `how` is one of WAYS or a misbehaviour. Sessions about to wait are waited for: their client may
+        have the last reply already.
+        """
+        order = WAYS[how] if isinstance(how, str) else how
+        with self.record.changed:
+            self._await(lambda: all(session.state != "answering" for session in self.sessions))
+            idle = [session for session in self.sessions if session.state == "command"]
+            for session in idle:
+                session.order = order
+                session.wire.wake()
+            self._await(lambda: all(session.order is None for session in idle))
+        return len(idle)
+
+    # The truth
+
+    def wait_for(self, predicate, timeout=PATIENCE):
+        """Return whether `predicate` came true in time; it is asked after every event."""
+        return self.record.wait_for(predicate, timeout)
+
+    def commands(self, verb=""):
+        """Return (connection, line) of every command, or of those with this verb."""
+        with self.record.changed:
+            return [
+                each for each in self.record.commands if not verb or each[1].split(" ")[0].upper() == verb
+            ]
+
+    @property
+    def accepted(self):
+        """Return the messages that the server accepted so far."""
+        return self._copy("accepted")
+
+    @property
+    def log(self):
+        """Return the transcript so far."""
+        return self._copy("log")
+
+    @property
+    def struck(self):
+        """Return the faults that hit so far."""
+        return self._copy("struck")
+
+    @property
+    def connections(self):
+        """Return how many connections were accepted so far."""
+        return self.record.connections
+
+    @property
+    def most_open(self):
+        """Return how many were open at once at most, not counting those whose client had closed already."""
+        return self.record.most_open
+
+    @property
+    def open_now(self):
+        """Return how many are open."""
+        return len(self.sessions)
+
+    @property
+    def idle_now(self):
+        """Return how many wait for their next command."""
+        with self.record.changed:
+            return sum(session.state == "command" for session in self.sessions)
+
+    @property
+    def held(self):
+        """Return how many stand at a gate."""
+        return self.gate.standing
+
+    @property
+    def hung(self):
+        """Return how many sessions have fallen silent for ever, so far."""
+        return self.record.hung
+
+    # Inside
+
+    def converse(self, session):
+        """Do everything that a session does; it ends by SessionEndedError."""
+        session.befall("connect", "220 not yet")
+        if self.implicit_tls is not None:
+            session.secure(self.implicit_tls)
+        if session.crowded:
+            session.say("421 4.7.0 fault.test Error: too many connections")
+            session.finish(polite=True)
+        session.answer("banner", proper="220 fault.test ESMTP")
+        conversation = Conversation(session, tls=self.implicit_tls is not None)
+        while True:
+            line = session.read_line("command")
+            self.record.command(session.number, line)
+            conversation.handle(line)
+
+    def _listen(self, port):
+        listener = socket.create_server((self.host, port), backlog=512)
+        listener.setblocking(False)
+        return listener
+
+    def _accept_all(self):
+        while not self.record.stopping:
+            try:
+                sock, _ = self._listener.accept()
+            except OSError:  # nobody there, or not listening now
+                self._await_client()
+            else:
+                self._admit(sock)
+
+    def _await_client(self):
+        poll = select.poll()
+        poll.register(self._alarm, select.POLLIN)
+        with self.record.changed:  # refuse() may close the listener at any other moment
+            if self._listener.fileno() >= 0:
+                poll.register(self._listener, select.POLLIN)
+        if any(descriptor == self._alarm.fileno() for descriptor, _ in poll.poll()):
+            self._alarm.recv(4096)
+
+    def _admit(self, sock):
+        if self.receive_buffer is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.receive_buffer)
+        with self.record.changed:
+            self.record.connections += 1
+            session = Session(self, sock, self.record.connections)
+            present = 1 + sum(not each.wire.peer_gone() for each in self.sessions)
+            session.crowded = self.max_connections is not None and present > self.max_connections
+            self.sessions.append(session)
+            self.record.most_open = max(self.record.most_open, present)
+            self.record.changed.notify_all()
+        self._threads = [thread for thread in self._threads if thread.is_alive()] + [session.thread]
+        session.thread.start()
+
+    def _copy(self, name):
+        with self.record.changed:
+            return list(getattr(self.record, name))
+
+    def _await(self, predicate):
+        if not self.wait_for(predicate):
+            raise TimeoutError("the fault server's sessions do not come to rest")
+
+    @staticmethod
+    def _join(thread):
+        thread.join(PATIENCE)
+        if thread.is_alive():
+            raise RuntimeError(f"{thread.name} does not end")

@@ -1,0 +1,342 @@
+"""The catalogue of misbehaviours: what servers and networks do, and what we survive.
+
+Each is called with the session and the reply that would have been proper; see misbehaviour.py for the contract.
+Replies that a client cannot make sense of *accept* at the end of data: so does the worst server.
+"""
+
+from dataclasses import replace
+
+from tests.servers.misbehaviour import CATALOGUE, Misbehaviour, code_of, sin
+
+__all__ = [
+    "CATALOGUE",
+    "MIXTURE",
+    "Misbehaviour",
+    "accepted_then",
+    "refused_then",
+    "reply",
+    "reply_and_close",
+]
+
+FLOOD = 256 * 2**20  # octets after which an endless reply gives up on a client that reads everything
+
+# Silence
+
+
+@sin(accepts=False)
+def hang(session, proper):
+    """Never answer again, while everything that comes is read and forgotten."""
+    session.hang()
+
+
+@sin(accepts=False)
+def stall(session, proper):
+    """Never answer again, nor read: the client's writes fill the buffers and get stuck."""
+    session.stall()
+
+
+# Connections that end
+
+
+@sin(accepts=False)
+def reset(session, proper):
+    """Reset the connection (RST) without a word."""
+    session.close(reset=True)
+
+
+@sin(accepts=False)
+def fin(session, proper):
+    """End the connection (FIN) without a word, not even TLS's close_notify, and swallow what still comes."""
+    session.finish(polite=False)
+
+
+@sin(accepts=False)
+def vanish(session, proper):
+    """Close the socket as a killed process does: FIN, or RST if something is unread."""
+    session.close()
+
+
+@sin(accepts=False)
+def notify(session, proper):
+    """End the connection without a word of SMTP, but with TLS's close_notify where there is TLS."""
+    session.finish(polite=True)
+
+
+# Complete replies, but other ones
+
+
+def reply(text, *, accepts=None):
+    """Answer with `text` instead, and go on; at the end of data a 2xx accepts."""
+
+    def act(session, proper):
+        session.say(text)
+        return code_of(text)
+
+    return Misbehaviour(
+        name=f"reply {text}", act=act, accepts=text.startswith("2") if accepts is None else accepts
+    )
+
+
+def reply_and_close(text, *, accepts=False):
+    """Answer with `text` instead, then close."""
+
+    def act(session, proper):
+        session.say(text)
+        session.finish(polite=True)
+
+    return Misbehaviour(name=f"reply {text} and close", act=act, accepts=accepts)
+
+
+@sin(accepts=False)
+def code_421(session, proper):
+    """Answer 421 and close."""
+    session.say(proper if proper.startswith("421") else "421 4.3.0 fault.test Service not available, closing")
+    session.finish(polite=True)
+
+
+@sin(accepts=False)
+def code_4xx(session, proper):
+    """Refuse for now: 451."""
+    session.say("451 4.3.0 Error: queue file write error")
+    return 451
+
+
+@sin(accepts=False)
+def code_5xx(session, proper):
+    """Refuse for good: 554."""
+    session.say("554 5.7.1 Not this one")
+    return 554
+
+
+# Replies that are not one
+
+
+@sin(accepts=True)
+def garbage(session, proper):
+    """Answer with a line that begins with no code."""
+    session.say("HTTP/1.1 400 Bad Request")
+    return 0
+
+
+@sin(accepts=True)
+def binary(session, proper):
+    """Answer with octets of every value, NUL and bare line ends among them."""
+    session.send(bytes(range(256)) + b"\r\n")
+    return 0
+
+
+@sin(accepts=True)
+def overlong(session, proper):
+    """Answer with a line of 100 kB."""
+    session.send(proper.encode() + b"x" * 100_000 + b"\r\n")
+    return code_of(proper)
+
+
+@sin(accepts=True)
+def endless(session, proper):
+    """Answer in ever more lines, until the client goes."""
+    block = f"{proper[:3]}-and another thing\r\n".encode() * 4096
+    for _ in range(FLOOD // len(block)):
+        session.wire.send(block)
+    session.finish(polite=False)
+
+
+@sin(accepts=True)
+def differing_codes(session, proper):
+    """Answer in two lines with two codes, the proper one last."""
+    session.say(f"{'550' if proper[0] == '2' else '250'}-first this\r\n{proper}")
+    return 0
+
+
+@sin(accepts=True)
+def code_1xx(session, proper):
+    """Answer with a code of the first hundred, which SMTP has not."""
+    session.say("150 About to")
+    return 0
+
+
+@sin(accepts=True)
+def code_2xx(session, proper):
+    """Answer 250 whatever was due: to DATA, say."""
+    session.say("250 2.0.0 Fine")
+    return 250
+
+
+@sin(accepts=True)
+def code_3xx(session, proper):
+    """Answer 354 whatever was due: to the end of data, say."""
+    session.say("354 go on")
+    return 0
+
+
+@sin(accepts=True)
+def code_6xx(session, proper):
+    """Answer with a code beyond all classes."""
+    session.say("650 6.0.0 Beyond")
+    return 0
+
+
+@sin(accepts=True)
+def empty_lines(session, proper):
+    """Put empty lines into the reply."""
+    session.say(f"{proper[:3]}-first\r\n\r\n{proper}")
+    return 0
+
+
+@sin(accepts=True)
+def nothing_but_empty(session, proper):
+    """Answer with an empty line."""
+    session.say("")
+    return 0
+
+
+# Replies that break off
+
+
+@sin(accepts=True)
+def truncated(session, proper):
+    """Send the code alone without a line end, then FIN."""
+    session.send(proper[:3].encode())
+    session.finish(polite=False)
+
+
+@sin(accepts=True)
+def truncated_text(session, proper):
+    """Send the whole reply but its line end, then FIN."""
+    session.send(proper.encode())
+    session.finish(polite=False)
+
+
+@sin(accepts=True)
+def truncated_multiline(session, proper):
+    """Send the first line of a longer reply, then FIN."""
+    session.send(f"{proper[:3]}-first\r\n".encode())
+    session.finish(polite=False)
+
+
+@sin(accepts=True)
+def truncated_then_hang(session, proper):
+    """Send the reply but its line end, then nothing more."""
+    session.send(proper.encode())
+    session.hang()
+
+
+@sin(accepts=True)
+def drip(session, proper):
+    """Send a reply that never ends, an octet every few milliseconds: no single wait is long."""
+    line = f"{proper[:3]}-drip\r\n".encode()
+    session.trickle((octet for _ in range(FLOOD) for octet in line), pause=0.003)
+
+
+# Replies that say too much
+
+
+@sin(accepts=True)
+def stray(session, proper):
+    """Send a reply that nobody asked for behind the proper one; at STARTTLS that is an injection."""
+    session.say(f"{proper}\r\n250 2.0.0 And one more")
+    return code_of(proper)
+
+
+@sin(accepts=True)
+def stray_421(session, proper):
+    """Send a 421 right behind the proper reply, then close."""
+    session.say(f"{proper}\r\n421 4.4.2 fault.test closing")
+    session.finish(polite=True)
+
+
+@sin(accepts=True)
+def proper_then_reset(session, proper):
+    """Answer properly, then reset the connection."""
+    session.say(proper)
+    session.close(reset=True)
+
+
+@sin(accepts=True)
+def proper_then_hang(session, proper):
+    """Answer properly, then never again."""
+    session.say(proper)
+    session.hang()
+
+
+# Replies that are odd, but good
+
+
+@sin(accepts=True)
+def bare_code(session, proper):
+    """Send the code with no text nor blank."""
+    session.say(proper[:3])
+    return code_of(proper)
+
+
+@sin(accepts=True)
+def chopped(session, proper):
+    """Send the proper reply in as many segments as it has octets."""
+    session.trickle(proper.encode() + b"\r\n", pause=0)
+    return code_of(proper)
+
+
+@sin(accepts=True)
+def ticked(session, proper):
+    """Send the proper reply, one octet for each tick of the server's."""
+    session.trickle(proper.encode() + b"\r\n")
+    return code_of(proper)
+
+
+@sin(accepts=True)
+def wordy(session, proper):
+    """Send the proper reply behind twenty lines of the same code."""
+    session.say(
+        "\r\n".join([f"{proper[:3]}-line {number}" for number in range(20)] + [proper.split("\r\n")[-1]])
+    )
+    return code_of(proper)
+
+
+@sin(accepts=True)
+def latin_1(session, proper):
+    """Send the proper code with text that is not UTF-8."""
+    session.send(f"{proper[:3]} Bon app\xe9tit\r\n".encode("latin-1"))
+    return code_of(proper)
+
+
+# Replies that come early, for the middle of the content
+
+
+@sin(accepts=False)
+def early_552(session, proper):
+    """Say in the middle of the content that it is too much, and close."""
+    session.say("552 5.3.4 Error: message file too big")
+    session.finish(polite=True)
+
+
+@sin(accepts=False)
+def early_250(session, proper):
+    """Say 250 in the middle of the content, then reset: the message was not taken."""
+    session.say("250 2.0.0 Ok")
+    session.close(reset=True)
+
+
+def accepted_then(misbehaviour):
+    """Take the message, then misbehave: the client cannot know."""
+    return replace(misbehaviour, name=f"accepted_then_{misbehaviour.name}", accepts=True)
+
+
+def refused_then(misbehaviour):
+    """Drop the message, then misbehave: the client cannot know either."""
+    return replace(misbehaviour, name=f"refused_then_{misbehaviour.name}", accepts=False)
+
+
+# What networks and servers do every day: none of these costs a client more than a moment.
+MIXTURE = (
+    reset,
+    fin,
+    vanish,
+    code_421,
+    code_4xx,
+    code_5xx,
+    garbage,
+    truncated,
+    stray,
+    accepted_then(reset),
+    chopped,
+)

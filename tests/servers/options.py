@@ -1,0 +1,53 @@
+"""What a fault server offers and demands; every field may be changed while it runs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from ssl import SSLContext
+
+
+@dataclass(kw_only=True, eq=False)
+class Options:
+    """The behaviour of a server that does not misbehave."""
+
+    # What EHLO says. AUTH is offered under TLS only, where there is a `starttls`.
+    pipelining: bool = True
+    chunking: bool = False
+    starttls: SSLContext | None = None
+    implicit_tls: SSLContext | None = None
+    auth: Sequence[str] = ("PLAIN", "LOGIN", "CRAM-MD5")
+    auth_before_tls: bool = False
+    extensions: Sequence[str] = ("SIZE 10485760", "8BITMIME", "ENHANCEDSTATUSCODES", "SMTPUTF8")
+    advertise: Sequence[str] | None = None  # the lines of EHLO instead of all the above, true or not
+
+    users: Mapping[str, str] = field(default_factory=lambda: {"user": "secret"})  # passwords, or tokens
+    require_auth: bool = False  # 530 to MAIL otherwise
+    require_tls: bool = False
+    refuse_recipients: Mapping[str, str] = field(default_factory=dict)  # address: reply
+    lenient_data: bool = False  # 354 though every recipient was refused
+    max_connections: int | None = None  # a 421 for a banner from the next one on
+    max_messages: int | None = None  # a connection; a 421 to MAIL after that
+    body_after: int = 1  # octets of content after which the point "body" is reached; 0: before any is read
+    receive_buffer: int | None = None  # octets, of connections accepted later: a small one makes writers wait
+
+    @property
+    def size_limit(self):
+        """Return the limit that SIZE announces, in octets."""
+        announced = [line.split()[1] for line in self.extensions if line.startswith("SIZE ")]
+        return int(announced[0]) if announced and int(announced[0]) else 2**62
+
+    def offers(self, conversation):
+        """Return the lines of EHLO's reply behind the first."""
+        if self.advertise is not None:
+            return list(self.advertise)
+        optional = {
+            "PIPELINING": self.pipelining,
+            "CHUNKING": self.chunking,
+            "STARTTLS": self.starttls is not None and not conversation.tls,
+            f"AUTH {' '.join(self.auth)}": self.mechanisms(conversation),
+        }
+        return [*self.extensions, *(line for line, offered in optional.items() if offered)]
+
+    def mechanisms(self, conversation):
+        """Return the mechanisms that AUTH accepts now."""
+        usable = conversation.tls or self.starttls is None or self.auth_before_tls
+        return tuple(self.auth) if usable else ()

@@ -1,0 +1,215 @@
+"""One connection's thread: it reads, answers or misbehaves, stands at gates, obeys orders."""
+
+import ssl
+import threading
+
+from tests.servers.misbehaviour import code_of
+from tests.servers.plan import Moment
+from tests.servers.wire import SessionEndedError, Wire
+
+LONGEST_LINE = 65536
+# States: "answering" alone passes by itself; in "command", "answer" (to a challenge), "content", "handshake",
+# "held" (at a gate), "hung", "lingering" (FIN was sent) and "dripping" it is somebody else's move.
+
+
+class Session:
+    """The server's end of one connection; faults are given this object to misbehave with."""
+
+    def __init__(self, server, sock, number):
+        self.server = server
+        self.record = server.record
+        self.number = number
+        self.delivered = 0
+        self.state = "answering"  # guarded by: record.changed, and so is the order
+        self.order = None
+        self.crowded = False  # one connection more than the server admits
+        self.wire = Wire(sock, self._woken)
+        self.buffer = bytearray()
+        self._steps = 0
+        self._ticks = None
+        self.thread = threading.Thread(target=self._run, name=f"fault-session-{number}", daemon=True)
+
+    # For the conversation
+
+    def answer(self, *points, proper, decide=None):
+        """Answer a command, or misbehave; return the code that the server holds itself to.
+
+        `decide` is called, before anything is sent, unless the misbehaviour drops the message.
+        """
+        misbehaviour = self._choose(points)
+        if decide and (misbehaviour is None or misbehaviour.accepts):
+            decide()
+        if misbehaviour is not None:
+            return misbehaviour(self, proper) or 0
+        self.say(proper)
+        return code_of(proper)
+
+    def befall(self, point, proper):
+        """Misbehave unasked, if it is time to; return whether it was."""
+        misbehaviour = self._choose((point,))
+        if misbehaviour is not None:
+            misbehaviour(self, proper)
+        return misbehaviour is not None
+
+    def read_line(self, state):
+        """Return the client's next line without its CRLF."""
+        searched = 0
+        while (end := self.buffer.find(b"\r\n", searched)) < 0:
+            if len(self.buffer) > LONGEST_LINE:
+                self.say("500 5.5.2 line too long")
+                self.finish(polite=True)
+            searched = max(0, len(self.buffer) - 1)
+            self.buffer += self.receive(state)
+        line = bytes(self.buffer[:end])
+        del self.buffer[: end + 2]
+        return line.decode("utf-8", "surrogateescape")
+
+    def receive(self, state, size=65536):
+        """Return at least one octet; meanwhile the session is in `state`."""
+        self.enter(state)
+        data = self.wire.receive(size)
+        self.enter("answering")
+        self._obey()  # an order that came together with the octets goes first
+        if not data:
+            raise SessionEndedError("the client has closed")
+        return data
+
+    def secure(self, context):
+        """Do the TLS handshake; whatever was said in clear is forgotten by the caller."""
+        self.befall("tls", "220 not TLS")
+        self.enter("handshake")
+        try:
+            self.wire.secure(context)
+        except ssl.SSLError as error:
+            self.record.note(f"S{self.number}> <handshake failed: {error}>")
+            raise SessionEndedError("no handshake") from error
+        self.enter("answering")
+
+    # For the faults
+
+    def say(self, reply):
+        """Send a reply, of one line or several."""
+        for line in reply.split("\r\n"):
+            self.record.note(f"S{self.number}> {line}")
+        self.wire.send(reply.encode("utf-8", "surrogateescape") + b"\r\n")
+
+    def send(self, data):
+        """Send octets as they are."""
+        self.record.note(f"S{self.number}> <{len(data)} octets: {bytes(data[:60])!r}>")
+        self.wire.send(data)
+
+    def trickle(self, octets, *, pause=None):
+        """Send octet by octet, each after `pause` seconds or, without, after a tick of the server's."""
+        self.record.note(f"S{self.number}> <dripping>")
+        self._ticks = self.record.ticks
+        self.enter("dripping")
+        for octet in octets:
+            self._await_tick() if pause is None else self.wire.pause(pause)
+            self.wire.send(bytes([octet]))
+        self.enter("answering")
+
+    def hang(self):
+        """Swallow everything and say nothing until the client has gone."""
+        self._hang()
+        while True:
+            self._swallow()
+
+    def stall(self):
+        """Read nothing and say nothing until the client has gone."""
+        self._hang()
+        self.wire.await_departure()
+        raise SessionEndedError("the client has closed")
+
+    def finish(self, *, polite):
+        """Say that nothing more will come, then swallow everything until the client has closed too."""
+        self.record.note(f"S{self.number}> <fin>")
+        self.wire.half_close(polite=polite)
+        self.enter("lingering")
+        while True:
+            self._swallow()
+
+    def close(self, *, reset=False):
+        """Close the socket at once."""
+        self.record.note(f"S{self.number}> <{'reset' if reset else 'closed'}>")
+        self.leave(reset=reset)
+        raise SessionEndedError("closed by the server")
+
+    # For the server
+
+    def enter(self, state):
+        """Change the state, for everybody to see."""
+        with self.record.changed:
+            self.state = state
+            if state in ("hung", "lingering", "closed", "dripping"):
+                self.order = None  # carried out, as far as it will ever be
+            self.record.changed.notify_all()
+
+    def leave(self, *, reset=False):
+        """Take the session off the list, then close: a client that sees the end is not counted any more."""
+        with self.record.changed:
+            if self.state == "closed":
+                return
+            self.server.sessions.remove(self)
+            self.enter("closed")
+        self.wire.close(reset=reset)
+
+    # Inside
+
+    def _run(self):
+        try:
+            self.server.converse(self)
+        except SessionEndedError:
+            pass
+        except Exception as error:
+            self.server.crashes.append(error)  # raised where the server is closed
+        finally:
+            self.leave()
+
+    def _choose(self, points):
+        self._stand_at_gate(points)
+        moment = Moment(points=points, connection=self.number, step=self._steps, reused=self.delivered > 0)
+        self._steps += 1
+        misbehaviour = self.server.plan.pick(moment)
+        if misbehaviour is not None:
+            self.record.strike(self.number, moment.name, misbehaviour.name)
+        return misbehaviour
+
+    def _stand_at_gate(self, points):
+        if self.server.gate.is_shut(points):
+            self.enter("held")
+            self.server.gate.enter(points)
+            self.enter("answering")
+            self._woken()
+
+    def _woken(self):
+        if self.record.stopping:
+            raise SessionEndedError("the server stops")
+        if self.state == "command":
+            self._obey()
+
+    def _obey(self):
+        """Carry out an order to misbehave; most do not return."""
+        with self.record.changed:
+            order, before = self.order, self.state
+            if order is None:
+                return
+            self.state = "answering"
+        self.record.strike(self.number, "idle", order.name)
+        order(self, "421 4.4.2 fault.test Error: timeout exceeded")
+        with self.record.changed:
+            self.order = None
+            self.enter(before)
+
+    def _hang(self):
+        self.enter("hung")
+        self.record.hang()
+
+    def _swallow(self):
+        if not self.wire.discard():
+            raise SessionEndedError("the client has closed")
+
+    def _await_tick(self):
+        self.record.wait_for(lambda: self.record.stopping or self.record.ticks > self._ticks, None)
+        self._ticks += 1
+        if self.record.stopping:
+            raise SessionEndedError("the server stops")

@@ -1,0 +1,162 @@
+"""One server-side socket, plain or TLS, every wait of which can be broken off from outside.
+
+TLS runs over memory BIOs, so that the one raw socket stays in our hands for its whole life: it can be reset,
+half-closed or dripped through at any moment, and plaintext can be put on it wherever a fault wants some.
+"""
+
+import contextlib
+import select
+import socket
+import ssl
+import struct
+
+# Linux tells without reading that the client has closed; elsewhere it is noticed only when the server stops.
+PEER_GONE = getattr(select, "POLLRDHUP", 0)
+# The TCP states in which the client can still speak, by number: ESTABLISHED, FIN_WAIT1, FIN_WAIT2.
+PEER_PRESENT = (1, 4, 5)
+
+
+class SessionEndedError(Exception):
+    """Unwind a session's thread: the client has gone, a fault ended it, or the server stops."""
+
+
+class Wire:
+    """Move octets between one client and its session; `woken` is called by its thread after wake()."""
+
+    def __init__(self, sock, woken):
+        self._sock = sock
+        self._woken = woken
+        self._tls = None
+        self._waker, self._alarm = socket.socketpair()
+        for each in (sock, self._waker, self._alarm):
+            each.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    @property
+    def tls(self):
+        """Return the ssl.SSLObject, or None in clear."""
+        return self._tls
+
+    def wake(self):
+        """Break off whatever wait the session is in; the only method for other threads, with peer_gone()."""
+        with contextlib.suppress(BlockingIOError):  # full of earlier calls: as good as sent
+            self._waker.send(b"!")
+
+    def peer_gone(self):
+        """Tell whether the client has closed, even where octets of it are still unread."""
+        if not hasattr(socket, "TCP_INFO"):
+            return False
+        return self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] not in PEER_PRESENT
+
+    def wait(self, mask, seconds=None):
+        """Return whether the socket became ready for `mask` before `seconds` ran out."""
+        poll = select.poll()
+        poll.register(self._alarm, select.POLLIN)
+        if mask:
+            poll.register(self._sock, mask)
+        while True:
+            ready = [descriptor for descriptor, _ in poll.poll(None if seconds is None else seconds * 1000)]
+            if self._alarm.fileno() in ready:
+                self._alarm.recv(4096)
+                self._woken()
+            else:
+                return bool(ready)
+
+    def pause(self, seconds):
+        """Do nothing for `seconds`, unless woken."""
+        self.wait(0, seconds)
+
+    def await_departure(self):
+        """Read nothing more; return when the client has closed."""
+        self.wait(PEER_GONE)
+
+    def receive(self, size=65536):
+        """Return some octets, none at the end, however it came about."""
+        if self._tls is None:
+            return self._read(size)
+        while True:
+            try:
+                return self._tls.read(size)
+            except ssl.SSLWantReadError:
+                self._flush()
+                self._feed()
+            except ssl.SSLError:
+                return b""
+
+    def discard(self):
+        """Return whether raw octets came, which are forgotten; TLS is not asked."""
+        return bool(self._read(65536))
+
+    def send(self, data):
+        """Send all of `data`, waiting for as long as the client does not read."""
+        if self._tls is None:
+            self._write(data)
+            return
+        self._tls.write(data)
+        self._flush()
+
+    def send_in_clear(self, data):
+        """Send `data` past TLS, as an attacker or a broken server would."""
+        self._write(data)
+
+    def secure(self, context):
+        """Do the server's part of a TLS handshake."""
+        self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = context.wrap_bio(self._in, self._out, server_side=True)
+        try:
+            self._shake_hands(tls)
+        finally:
+            self._flush()  # the alert too, which tells the client why
+        self._tls = tls
+
+    def half_close(self, *, polite):
+        """Send FIN, after a TLS close_notify if `polite`; the client may still speak."""
+        if polite and self._tls is not None:
+            with contextlib.suppress(ssl.SSLError):  # it wants to read the answer, which nobody waits for
+                self._tls.unwrap()
+            self._flush()
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_WR)
+
+    def close(self, *, reset=False):
+        """Close the socket, with RST instead of FIN if `reset`."""
+        if reset:
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        for each in (self._sock, self._waker, self._alarm):
+            each.close()
+
+    def _shake_hands(self, tls):
+        while True:
+            try:
+                return tls.do_handshake()
+            except ssl.SSLWantReadError:
+                self._flush()
+                self._feed()
+
+    def _feed(self):
+        if data := self._read(65536):
+            self._in.write(data)
+        else:
+            self._in.write_eof()
+
+    def _flush(self):
+        self._write(self._out.read())
+
+    def _read(self, size):
+        while True:
+            try:
+                return self._sock.recv(size)
+            except BlockingIOError:
+                self.wait(select.POLLIN)
+            except OSError:
+                return b""
+
+    def _write(self, data):
+        left = memoryview(data)
+        while left:
+            try:
+                left = left[self._sock.send(left) :]
+            except BlockingIOError:
+                self.wait(select.POLLOUT)
+            except OSError as error:
+                raise SessionEndedError(f"the client has gone: {error}") from error
