@@ -1,0 +1,1 @@
+"""Tests against real mail servers, which the test session starts itself on loopback."""

@@ -1,0 +1,80 @@
+"""Programs from the distribution: found, started in the foreground, and ended by their process id."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+_WHERE_DAEMONS_LIVE = "/usr/local/sbin:/usr/sbin:/sbin"
+_PATIENCE = 10
+
+
+def unavailable(reason: str) -> None:
+    """Skip the test, or fail it where REQUIRE_REALSERVERS=1 promises that the servers are there."""
+    if os.environ.get("REQUIRE_REALSERVERS") == "1":
+        pytest.fail(f"REQUIRE_REALSERVERS=1, but {reason}", pytrace=False)
+    pytest.skip(reason)
+
+
+def find(program: str, *, install: str, variable: str = "") -> str:
+    """Return the path of a program, given by an environment variable or installed."""
+    if os.geteuid() != 0:
+        unavailable(f"{program} drops to users of its own, which only root can do: run the tests as root")
+    path = os.environ.get(variable) or shutil.which(
+        program, path=f"{os.environ.get('PATH', '')}:{_WHERE_DAEMONS_LIVE}"
+    )
+    if path is None:
+        unavailable(f"{program} is not there: {install}")
+    return str(path)
+
+
+def free_port() -> int:
+    """Return a TCP port of loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Daemon:
+    """A program in the foreground, leader of its own session so that its children end with it."""
+
+    def __init__(self, *command: str, output: Path) -> None:
+        self._command = command
+        self._output = output
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def running(self) -> bool:
+        """Tell whether the program was started and has not ended."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> None:
+        """Start the program with its output appended to a file."""
+        with self._output.open("ab") as output:
+            self._process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
+    def stop(self) -> None:
+        """Ask the program to end, then insist; do nothing where it has ended."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.terminate()
+        try:
+            process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(_PATIENCE)
+        # What it forked is in its session's process group; usually nobody is left there.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
