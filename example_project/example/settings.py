@@ -1,0 +1,81 @@
+"""Settings of the example site, for Django 5.2, 6.0 and 6.1."""
+
+import os
+from pathlib import Path
+
+import django
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+# Everything that the site writes (the database, the mailboxes) is in here; git ignores it.
+VAR_DIR = Path(os.environ.get("EXAMPLE_VAR_DIR", BASE_DIR / "var"))
+VAR_DIR.mkdir(parents=True, exist_ok=True)
+
+SECRET_KEY = "for an example on loopback only; a site that others can reach makes its own"  # noqa: S105
+DEBUG = True
+ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django_smtp_pool",
+    "newsletter",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "example.urls"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": VAR_DIR / "example.sqlite3"}}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+USE_TZ = True
+STATIC_URL = "static/"
+
+# Mail. This is the line that a project changes; the rest is where its mail server is.
+POOLED_BACKEND = "django_smtp_pool.backend.PooledBackend"
+STOCK_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+
+# The environment can put the stock backend (or another that speaks SMTP) in its place, to see the difference.
+SITE_BACKEND = os.environ.get("EXAMPLE_EMAIL_BACKEND", POOLED_BACKEND)
+SMTP_HOST = os.environ.get("EXAMPLE_SMTP_HOST", "localhost")
+SMTP_PORT = int(os.environ.get("EXAMPLE_SMTP_PORT", "1025"))
+
+if django.VERSION >= (6, 1):
+    MAILERS = {
+        "default": {"BACKEND": SITE_BACKEND, "OPTIONS": {"host": SMTP_HOST, "port": SMTP_PORT}},
+        # What Django has of its own, for the comparison at the end of `manage.py newsletter`.
+        "stock": {"BACKEND": STOCK_BACKEND, "OPTIONS": {"host": SMTP_HOST, "port": SMTP_PORT, "timeout": 30}},
+    }
+else:
+    EMAIL_BACKEND = SITE_BACKEND
+    EMAIL_HOST = SMTP_HOST
+    EMAIL_PORT = SMTP_PORT
+    EMAIL_TIMEOUT = 30
+
+DEFAULT_FROM_EMAIL = "The Allotment Letter <letter@example.com>"
+CONTACT_EMAIL = "editors@example.com"

@@ -1,0 +1,10 @@
+"""The newsletter application."""
+
+from django.apps import AppConfig
+
+
+class NewsletterConfig(AppConfig):
+    """Subscribers, what they were sent, and a contact form."""
+
+    name = "newsletter"
+    verbose_name = "Newsletter"

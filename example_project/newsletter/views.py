@@ -1,0 +1,68 @@
+"""The site's pages: home, the newsletter to read here, and the contact form."""
+
+import logging
+from smtplib import SMTPException
+
+from django.conf import settings
+from django.core.mail import send_mail
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_http_methods, require_safe
+
+from newsletter import letter as newsletter
+from newsletter.forms import ContactForm
+from newsletter.models import Subscriber
+
+logger = logging.getLogger(__name__)
+
+
+@require_safe
+def home(request):
+    """Say what this is."""
+    return render(
+        request, "newsletter/home.html", {"subscribers": Subscriber.objects.filter(active=True).count()}
+    )
+
+
+@require_safe
+def letter(request):
+    """Show the newsletter as a subscriber would get it; `?language=de` for another language."""
+    reader = Subscriber(name="Reader", language=request.GET.get("language", "en"))
+    return HttpResponse(newsletter.render_html(reader))
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def contact(request):
+    """Take a visitor's message and send it to the editors, or keep it in the form and say what went wrong."""
+    form = ContactForm(request.POST or None)
+    if not form.is_valid():
+        return render(request, "newsletter/contact.html", {"form": form})
+    try:
+        send_to_editors(**form.cleaned_data)
+    except (SMTPException, OSError) as error:
+        logger.warning("The contact form's message could not be sent: %s", error)
+        # What was typed is still in the form: whoever wrote it decides whether to send it again.
+        in_doubt = getattr(error, "in_doubt", False)
+        return render(
+            request,
+            "newsletter/contact.html",
+            {"form": form, "failed": True, "in_doubt": in_doubt},
+            status=503,
+        )
+    return redirect("contact-thanks")
+
+
+def send_to_editors(name, email, message):
+    """Send a visitor's message over a warm connection of the pool: plain `send_mail()`, nothing else."""
+    send_mail(
+        subject=f"Contact form: {name}",
+        message=f"{name} <{email}> writes:\n\n{message}\n",
+        from_email=settings.DEFAULT_FROM_EMAIL,
+        recipient_list=[settings.CONTACT_EMAIL],
+    )
+
+
+@require_safe
+def contact_thanks(request):
+    """Say that the message went out."""
+    return render(request, "newsletter/contact_thanks.html")

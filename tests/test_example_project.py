@@ -1,0 +1,291 @@
+"""The example site, run as its users run it: in processes of its own."""
+
+import fcntl
+import mailbox
+import os
+import pty
+import re
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLE = ROOT / "example_project"
+
+LETTERS = 104  # more than max_messages, so that one connection is not enough
+
+
+@pytest.fixture(name="var", scope="module")
+def fixture_var(tmp_path_factory):
+    """Give the site an empty directory for its database and mailboxes, as in a fresh clone."""
+    return tmp_path_factory.mktemp("var")
+
+
+def environment(var):
+    """Return our environment, without what others may have set for the site, and with its directory."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("DJANGO_", "EXAMPLE_"))}
+    path = os.pathsep.join(map(str, [ROOT, EXAMPLE]))
+    return {**kept, "PYTHONPATH": path, "EXAMPLE_VAR_DIR": str(var)}
+
+
+def python(var, *args):
+    """Run Python in the site's place; warnings are errors there too."""
+    command = [sys.executable, "-W", "error", *map(str, args)]
+    return subprocess.run(command, env=environment(var), capture_output=True, text=True, timeout=60)
+
+
+def manage(var, *args):
+    return python(var, EXAMPLE / "manage.py", *args)
+
+
+def in_site(var, code):
+    """Run code in the configured site and return what it printed."""
+    script = "import os, django\nos.environ['DJANGO_SETTINGS_MODULE'] = 'example.settings'\ndjango.setup()\n"
+    done = python(var, "-c", script + textwrap.dedent(code))
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(name="newsletter", scope="module")
+def fixture_newsletter(var):
+    """Send the newsletter, once for all tests."""
+    return manage(var, "newsletter", f"--count={LETTERS}")
+
+
+def letters_in(mbox):
+    return mbox.read_bytes().count(b"\nMessage-ID: ") if mbox.exists() else 0
+
+
+def rows(output):
+    """Return the table as {label: [cells]}."""
+    found = re.findall(r"^(\S.*?)  +(\d[\d.]*(?:  +[\d.-]+){5})$", output, re.MULTILINE)
+    return {label: cells.split() for label, cells in found}
+
+
+def test_newsletter_arrives(newsletter, var):
+    assert newsletter.returncode == 0, newsletter.stderr
+    box = mailbox.mbox(var / "newsletter.mbox")
+    try:
+        recipients = {message["Delivered-To"] for message in box}
+        assert len(box) == len(recipients) == LETTERS
+        letter = next(message for message in box if message["Delivered-To"] == "jurgen.gross@example.org")
+        kinds = [part.get_content_type() for part in letter.walk()]
+        text = letter.get_payload(0).get_payload(decode=True).decode()
+    finally:
+        box.close()
+    assert kinds == ["multipart/alternative", "text/plain", "text/html"]
+    assert "Guten Tag, Jürgen Groß," in text
+    assert f"{LETTERS} of {LETTERS} messages were accepted." in newsletter.stdout
+
+
+def test_text_is_not_escaped_as_if_it_were_html(newsletter, var):
+    assert newsletter.returncode == 0, newsletter.stderr
+    assert "Siobhán O'Sullivan" in (var / "newsletter.mbox").read_text(encoding="utf-8")
+
+
+def test_table_compares_like_with_like(newsletter):
+    table = rows(newsletter.stdout)
+    assert list(table) == [
+        "django-smtp-pool, one send_messages()",
+        "django-smtp-pool, a send() each",
+        "stock Django, one send_messages()",
+        "stock Django, a send() each",
+    ]
+    messages, server_count, pool_count, *_ = zip(*table.values(), strict=True)
+    assert set(messages) == {str(LETTERS)}
+    assert pool_count[2:] == ("-", "-")
+    assert server_count[:2] == pool_count[:2], "the server and the pool count the same connections"
+    assert int(server_count[1]) == 2, "one thread needs one connection, replaced after max_messages = 100"
+    assert int(server_count[0]) <= 5, "never more than max_connections"
+    assert server_count[2:] == ("1", str(LETTERS))
+    assert "django-smtp-pool, a send() each: 2 connections where stock" in newsletter.stdout
+
+
+def test_no_progress_bar_where_there_is_no_terminal(newsletter):
+    assert newsletter.stderr == ""
+    assert "\r" not in newsletter.stdout
+
+
+def test_deliveries_are_recorded(newsletter, var):
+    assert newsletter.returncode == 0, newsletter.stderr
+    code = """
+    from newsletter.models import Delivery
+    done = Delivery.objects.filter(subscriber__email="jurgen.gross@example.org").get()
+    print(Delivery.objects.filter(outcome="accepted").count(), done.outcome, done.attempts, done.reply)
+    """
+    assert re.match(rf"{LETTERS} accepted 1 .*queued as", in_site(var, code))
+
+
+@pytest.mark.parametrize("way", ["batch", "each"])
+def test_refusal_of_one_does_not_stop_the_rest(tmp_path, way):
+    refused = "siobhan.osullivan@example.org"
+    done = manage(
+        tmp_path, "newsletter", "--refuse", refused, "--count=40", f"--way={way}", "--no-comparison"
+    )
+    assert done.returncode == 1
+    assert f"refused: Siobhán O'Sullivan <{refused}>: 550 5.1.1" in done.stdout
+    assert done.stderr == "CommandError: 39 of 40 messages were accepted.\n"
+    assert letters_in(tmp_path / "newsletter.mbox") == 39
+
+
+def test_no_server_is_an_error_that_says_so(tmp_path):
+    done = manage(tmp_path, "newsletter", "--host=127.0.0.1", "--port=1", "--count=3")
+    assert done.returncode == 1
+    assert "ConnectionRefusedError" in done.stdout
+    assert done.stderr == "CommandError: 0 of 3 messages were accepted.\n"
+
+
+def test_password_comes_from_the_environment_or_not_at_all(tmp_path):
+    done = manage(tmp_path, "newsletter", "--host=127.0.0.1", "--username=letter")
+    assert done.returncode == 1
+    assert "The environment has no EXAMPLE_SMTP_PASSWORD" in done.stderr
+
+
+def test_csv_that_is_no_list_of_subscribers(tmp_path):
+    (tmp_path / "people.csv").write_text(
+        "name,email,language\nZoë,zoe@example.com,en\nMax,max at home,de\n", encoding="utf-8"
+    )
+    done = manage(tmp_path, "newsletter", "--csv", tmp_path / "people.csv")
+    assert done.returncode == 1
+    assert "people.csv, line 3: 'max at home' is not an e-mail address" in done.stderr
+
+
+def start_on_terminal(var, *args):
+    """Start the command with a terminal for its standard error, where the progress bar goes."""
+    ours, its = pty.openpty()
+    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 25, 100, 0, 0))  # rows, columns
+    command = [sys.executable, EXAMPLE / "manage.py", "newsletter", "--no-comparison", *args]
+    process = subprocess.Popen(command, env=environment(var), stdout=subprocess.PIPE, stderr=its, text=True)
+    os.close(its)
+    return process, ours
+
+
+def read_terminal(descriptor):
+    """Read until the other side is closed, which Linux reports as an error."""
+    shown = b""
+    try:
+        while block := os.read(descriptor, 4096):
+            shown += block
+    except OSError:
+        pass
+    finally:
+        os.close(descriptor)
+    return shown.decode()
+
+
+def test_progress_bar_on_a_terminal(tmp_path):
+    process, terminal = start_on_terminal(tmp_path, "--count=20")
+    shown = read_terminal(terminal)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, shown
+    assert "20/20" in shown
+    assert "20 of 20 messages were accepted." in output
+
+
+def test_interrupt_tells_how_many_were_sent(tmp_path):
+    process, terminal = start_on_terminal(tmp_path, "--count=2000", "--delay=5")
+    mbox = tmp_path / "newsletter.mbox"
+    deadline = time.monotonic() + 30
+    while letters_in(mbox) < 5 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    shown = read_terminal(terminal)
+    process.communicate(timeout=60)
+    assert process.returncode == 130, shown
+    said = re.search(r"Interrupted: (\d+) of 2000 messages were accepted, (\d+) under way", shown)
+    assert said, shown
+    assert "Traceback" not in shown
+    kept = letters_in(mbox)
+    accepted, in_doubt = map(int, said.groups())
+    assert 1 <= accepted <= kept <= accepted + in_doubt
+    code = """
+    from newsletter.models import Delivery
+    print(Delivery.objects.filter(outcome="accepted").count())
+    """
+    assert int(in_site(tmp_path, code)) == accepted
+
+
+CONTACT = """
+from pathlib import Path
+from django.core.management import call_command
+from django.test import Client
+from newsletter import mailers
+from newsletter.embedded_server import EmbeddedServer
+
+call_command("migrate", verbosity=0)
+visitor = Client(SERVER_NAME="localhost")
+typed = {"name": "Zoë Ångström", "email": "zoe@example.net", "message": "Are the leeks ready?"}
+"""
+
+
+def test_contact_form_sends(tmp_path):
+    code = """
+    with EmbeddedServer(Path(r"%s")) as server:
+        with mailers.mail_server(host="127.0.0.1", port=server.port):
+            for _ in range(3):
+                answer = visitor.post("/contact/", typed)
+            if pool := mailers.pool():
+                pool.close()
+    print(answer.status_code, answer.url, server.received.messages, server.received.connections)
+    """
+    said = in_site(tmp_path, CONTACT + textwrap.dedent(code % (tmp_path / "mbox")))
+    assert said == "302 /contact/thanks/ 3 1\n"
+    assert "Are the leeks ready?" in (tmp_path / "mbox").read_text()
+
+
+def test_contact_form_keeps_what_was_typed_when_mail_fails(tmp_path):
+    code = """
+    with mailers.mail_server(host="127.0.0.1", port=1):
+        answer = visitor.post("/contact/", typed)
+    print(answer.status_code, answer.content.decode())
+    """
+    said = in_site(tmp_path, CONTACT + textwrap.dedent(code))
+    assert said.startswith("503 ")
+    assert "nothing is lost" in said
+    assert "Are the leeks ready?</textarea>" in said
+    assert 'value="Zoë Ångström"' in said
+
+
+def test_admin_sends_and_shows_what_became_of_each(tmp_path):
+    code = """
+    from django.contrib.auth.models import User
+    from newsletter.models import Subscriber
+
+    gone = Subscriber.objects.create(name="Zoë", email="gone@example.net", language="xx")
+    here = Subscriber.objects.create(name="Ôba", email="here@example.net", language="de-AT")
+    left = Subscriber.objects.create(name="Max", email="left@example.net", active=False)
+    visitor.force_login(User.objects.create_superuser("editor"))
+    action = {"action": "send_newsletter", "_selected_action": [gone.pk, here.pk, left.pk]}
+    with EmbeddedServer(Path(r"%s"), refuse=["gone@example.net"]) as server:
+        with mailers.mail_server(host="127.0.0.1", port=server.port):
+            answer = visitor.post("/admin/newsletter/subscriber/", action, follow=True)
+            if pool := mailers.pool():
+                pool.close()
+    print(answer.content.decode())
+    for page in ("delivery/", f"subscriber/{gone.pk}/change/"):
+        print(page, visitor.get(f"/admin/newsletter/{page}").content.decode())
+    """
+    said = in_site(tmp_path, CONTACT + textwrap.dedent(code % (tmp_path / "mbox")))
+    listing, rest = said.split("delivery/ ", 1)
+    deliveries, person = rest.split("/change/ ", 1)
+    assert "1 of 2 messages were accepted." in listing
+    for page in (listing, deliveries, person):
+        assert "550 5.1.1 &lt;gone@example.net&gt;: no such mailbox here" in page
+    assert "queued as 000001" in deliveries
+
+
+def test_pages_and_checks(tmp_path):
+    assert manage(tmp_path, "check").returncode == 0
+    assert manage(tmp_path, "makemigrations", "--check").returncode == 0
+    code = """
+    for page in ("/", "/letter/", "/letter/?language=es", "/contact/", "/contact/thanks/", "/admin/login/"):
+        print(page, visitor.get(page).status_code)
+    """
+    assert in_site(tmp_path, CONTACT + textwrap.dedent(code)).count(" 200\n") == 6
