@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +14,6 @@ _INSTALL = (
     "unpack Debian's exim4-daemon-light (dpkg-deb -x: it cannot be installed beside postfix), "
     "set EXIM to its sbin/exim4, and add the system user Debian-exim, as .ci/run does"
 )
-
-_CONNECTED = "(TCP/IP connection count = "
 
 _SECTIONS = """
 begin acl
@@ -71,19 +70,15 @@ EXTERNAL:
 class Exim(MailServer):
     """A running Exim: submission with STARTTLS on `port`, with implicit TLS on `tls_port`."""
 
+    connected = re.compile(r" SMTP connection from \[\S+\]:(\d+) \(TCP/IP connection count = ")
+    disconnected = re.compile(
+        r" SMTP connection from (?:\S+ )?\[\S+\]:(\d+) (?!\(TCP/IP connection count = )"
+    )
+
     @property
     def log_file(self) -> Path:
         """Return the file that the server logs to."""
         return self.directory / "log" / "mainlog"
-
-    def connections(self) -> int:
-        """Count the clients' connections since the last `forget()`, by the log."""
-        return self.log().count(_CONNECTED)
-
-    def open_connections(self) -> int:
-        """Count the clients' connections that have not ended, by the log since the last `forget()`."""
-        lines = [line for line in self.log().splitlines() if " SMTP connection from " in line]
-        return sum(1 if _CONNECTED in line else -1 for line in lines)
 
     def write_configuration(self, settings: dict[str, str]) -> None:
         macros = {

@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,14 +51,8 @@ class Postfix(MailServer):
 
     sasl: Path
 
-    def connections(self) -> int:
-        """Count the clients' connections since the last `forget()`, by the log."""
-        return self.log().count(": connect from ")
-
-    def open_connections(self) -> int:
-        """Count the clients' connections that have not ended, by the log since the last `forget()`."""
-        log = self.log()
-        return log.count(": connect from ") - log.count(": disconnect from ")
+    connected = re.compile(r": connect from \S+\]:(\d+)")
+    disconnected = re.compile(r": disconnect from \S+\]:(\d+)")
 
     def write_configuration(self, settings: dict[str, str]) -> None:
         content = {**self._usual_settings(), **settings}
@@ -80,6 +75,7 @@ class Postfix(MailServer):
             "inet_interfaces": "127.0.0.1",
             "inet_protocols": "ipv4",
             "smtpd_peername_lookup": "no",
+            "smtpd_client_port_logging": "yes",
             "mydestination": "",
             "alias_maps": "",
             "local_recipient_maps": "",

@@ -1,11 +1,13 @@
 """What every real mail server offers to the tests, whoever made it."""
 
 import os
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from . import mailbox
 from .certificates import Certificates
@@ -38,6 +40,10 @@ class MailServer(ABC):
     certificates: Certificates
     host: str = "127.0.0.1"
 
+    # Lines of the log, with the client's port.
+    connected: ClassVar[re.Pattern[str]]
+    disconnected: ClassVar[re.Pattern[str]]
+
     @property
     def maildir(self) -> Path:
         """Return where mail to any address of DOMAIN but UNKNOWN_USER is delivered."""
@@ -65,13 +71,14 @@ class MailServer(ABC):
         self._flush_log()
         return self._log_as_it_is()
 
-    @abstractmethod
     def connections(self) -> int:
         """Count the clients' connections since the last `forget()`, by the log."""
+        return len(self.connected.findall(self.log()))
 
-    @abstractmethod
     def open_connections(self) -> int:
-        """Count the clients' connections that have not ended, by the log since the last `forget()`."""
+        """Count those of these connections that have not ended, by the log; restart ends none there."""
+        log = self.log()
+        return len({*self.connected.findall(log)} - {*self.disconnected.findall(log)})
 
     def start(self) -> None:
         """Start the server, and wait until it listens."""
