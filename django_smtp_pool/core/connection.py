@@ -151,9 +151,7 @@ class Connection:
         )
 
     def _trace(self, said: bool, text: str) -> None:  # noqa: FBT001 - a Trace
-        self._observer.notice(
-            Line(connection=self.number, server=place_of(self.server), said=said, text=text)
-        )
+        self._observer.notice(Line(connection=self.number, server=place_of(self.server), said=said, text=text))
 
 
 def _patience(server: ServerOptions) -> dict[Patience, float]:

@@ -142,7 +142,9 @@ class _Group:
             replies = heard.replies
         except ConnectionLost as lost:
             self._lost, replies = lost, lost.heard
-        self._replies += zip((stage for stage, _ in commands), replies)
+        self._replies += zip(
+            (stage for stage, _ in commands), replies, strict=False
+        )  # fewer replies where it ended early
 
     def _is_pointless(self, stage: Stage) -> bool:
         """Tell whether nothing more is to be said of this message, one command at a time."""
@@ -170,9 +172,7 @@ class _Group:
 
     def _error(self, stage: Stage, reply: Reply, outcome: Outcome) -> Failure:
         if stage is Stage.RCPT:
-            error: Failure = RecipientsRefused(
-                {address: (reply.code, reply.message) for address in self._envelope.recipients}
-            )
+            error: Failure = RecipientsRefused(dict.fromkeys(self._envelope.recipients, (reply.code, reply.message)))
             error.reply, error.stage, error.outcome = reply, stage, outcome
         elif stage is Stage.DATA:
             error = refusal(DataRefused, reply, stage=stage, outcome=outcome)
@@ -202,7 +202,7 @@ class _Group:
                 raise self._out_of_step(Stage.RCPT, reply)
         if len(replies) < len(self._envelope.recipients):
             raise self._lost or ProtocolError("the server did not answer every RCPT")
-        pairs = list(zip(self._envelope.recipients, replies))
+        pairs = list(zip(self._envelope.recipients, replies, strict=True))
         return _Fates(
             accepted=tuple(address for address, reply in pairs if reply.is_positive),
             refused={address: reply for address, reply in pairs if reply.is_refusal},

@@ -31,7 +31,12 @@ from .steps import Connect, Dialogue, Patience, Say, SecureChannel
 
 
 def command(
-    line: str, *, stage: Stage, patience: Patience = Patience.COMMAND, masked: str | None = None, hear: int = 1
+    line: str,
+    *,
+    stage: Stage,
+    patience: Patience = Patience.COMMAND,
+    masked: str | None = None,
+    hear: int = 1,
 ) -> Say:
     """Return the step that says one command: the one place where text becomes a line on the wire."""
     if any(char in line for char in "\r\n\0"):
@@ -192,4 +197,3 @@ def quit_politely() -> Dialogue[None]:
         yield command("QUIT", stage=Stage.QUIT)
     except ConnectionLost:
         return
-

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import TypeVar
 
 from .clock import Clock
+from .errors import Outcome
 from .run import Run
 
 T = TypeVar("T")
@@ -26,8 +27,10 @@ def one(run: Run[T], clock: Clock) -> T:
             run.advance()
             if not run.done and clock.monotonic() >= run.deadline:
                 run.expire()
-    except BaseException:
+    except BaseException as interrupt:
         run.abandon()
+        if run.left_in_doubt:
+            interrupt.outcome = Outcome.UNKNOWN  # type: ignore[attr-defined]
         raise
     return run.result()
 

@@ -117,7 +117,7 @@ class SenderRefused(Failure, smtplib.SMTPSenderRefused):
 class RecipientsRefused(Failure, smtplib.SMTPRecipientsRefused):
     """The server refused every recipient; `recipients` maps each to (code, text)."""
 
-    refused: Mapping[str, Reply] = {}  # noqa: RUF012 - replaced, never changed
+    refused: Mapping[str, Reply] = {}
 
 
 class DataRefused(Failure, smtplib.SMTPDataError):

@@ -73,7 +73,7 @@ def secret(value: Any) -> Secret:
     if isinstance(value, Secret):
         return value
     if not isinstance(value, str):
-        raise ValueError(f"must be text, not {type(value).__name__}")  # noqa: TRY004 - one error type for all
+        raise ValueError(f"must be text, not {type(value).__name__}")
     if "\0" in value:
         raise ValueError("must not contain a NUL character")
     return Secret(value)

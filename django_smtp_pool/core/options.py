@@ -48,7 +48,7 @@ def _tls_options(value: Any) -> TLSOptions:
     if isinstance(value, TLSOptions):
         return value
     if not isinstance(value, dict):
-        raise ValueError(f"must be a dict, not {value!r}")  # noqa: TRY004 - one error type for all
+        raise ValueError(f"must be a dict, not {value!r}")
     try:
         return TLSOptions(**value)
     except TypeError:
@@ -141,9 +141,7 @@ class PoolOptions:
         "for acquiring, dialling, all attempts and back-off of one message together; "
         "never cuts the wait for the reply to the end of the data",
     )
-    max_requeues: int = option(
-        5, whole(), "tries on fresh connections for a message that was certainly not sent"
-    )
+    max_requeues: int = option(5, whole(), "tries on fresh connections for a message that was certainly not sent")
 
     def __post_init__(self) -> None:
         check_fields(self)

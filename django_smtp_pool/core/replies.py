@@ -17,7 +17,7 @@ _LINE = re.compile(rb"([2-5][0-9][0-9])(?:([ -])(.*))?", re.DOTALL)
 _ENHANCED = re.compile(rb"([245])\.([0-9]{1,3})\.([0-9]{1,3})(?=[ \t]|$)")
 
 
-class MalformedReply(ValueError):  # noqa: N818 - what it is says more than that it is an error
+class MalformedReply(ValueError):
     """What the server sent is no SMTP reply: the two sides are out of step."""
 
 

@@ -1,0 +1,221 @@
+"""PooledBackend: Django's e-mail backend contract over the pool, and nothing else."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from functools import cached_property
+from typing import Any
+
+import django
+from django.core.mail.backends.smtp import EmailBackend
+from django.views.decorators.debug import sensitive_variables
+
+from . import conf, signals
+from .core.connection import Connection
+from .core.errors import SETUP_STAGES, Outcome, PartiallyRefused, PoolClosed, PoolFull, PoolTimeout, outcome_of
+from .core.pool import Pool
+from .core.sender import Delivery, Sender
+from .envelope import envelope_of
+from .proxy import ConnectionProxy
+from .registry import PoolKey, registry
+from .status import SmtpPoolStatus, record, status_of
+
+logger = logging.getLogger("django_smtp_pool.sender")
+
+
+class PooledBackend(EmailBackend):
+    """Send mail over warm, authenticated connections that all threads of the process share.
+
+    A backend object is a throw-away facade: the pool belongs to its options, not to it. It takes the options
+    of Django's SMTP backend and those of the documentation's table, as keyword arguments or OPTIONS.
+
+    Raises ImproperlyConfigured (InvalidMailer under MAILERS) for unknown options and bad values.
+    """
+
+    @sensitive_variables()
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        _warn_of_direct_construction(kwargs)
+        alias = kwargs.setdefault("alias", None)
+        ignored = kwargs.get("_ignore_unknown_kwargs") or ()
+        conf.refuse_unknown((key for key in kwargs if key not in ignored), alias=alias)
+        own = {key: kwargs.pop(key) for key in list(kwargs) if key in conf.BY_KEY and key not in conf.STOCK_KEYS}
+        if len(args) < 2 and kwargs.get("port") is None:
+            kwargs["port"] = conf.default_port(
+                use_ssl=kwargs.get("use_ssl"), use_tls=kwargs.get("use_tls"), alias=alias
+            )
+        super().__init__(*args, **kwargs)
+        self.alias = alias  # Django 5.2 and 6.0 have no such attribute
+        self._own = own
+        self.config  # noqa: B018 - bad options are told here, not at the first message
+
+    @cached_property
+    @sensitive_variables()
+    def config(self) -> conf.Config:
+        """The options, complete and checked."""
+        stock = {key: getattr(self, key) for key in conf.STOCK_KEYS}
+        return conf.configuration({**self._own, **stock, **self._own_context()}, alias=self.alias)
+
+    def _own_context(self) -> dict[str, Any]:
+        """Return the tls_options of a subclass with an `ssl_context` of its own, which replaces them."""
+        overridden = getattr(type(self), "ssl_context", None)
+        if overridden is EmailBackend.ssl_context:
+            return {}
+        return {"tls_options": {"context": _ContextOf(self, overridden)}}
+
+    @property
+    def _sender(self) -> Sender:
+        return registry.sender(PoolKey(server=self.config.server, pool=self.config.pool))
+
+    @property
+    def pool(self) -> Pool[Connection]:
+        """The pool that this backend's messages go through at the moment."""
+        return self._sender.pool
+
+    # -- Django's contract -----------------------------------------------------------------------------
+
+    def open(self) -> bool | None:
+        """Make sure that a connection can be had, and leave it in the pool.
+
+        Returns True where this took a new connection, False where there was one, None where it failed and
+        `fail_silently` is set. Raises what stands in the way.
+        """
+        if self.connection:
+            return False
+        try:
+            is_new = self.pool.warm_up()
+        except OSError:
+            if not self.fail_silently:
+                raise
+            return None
+        self.connection = ConnectionProxy(self._sender)
+        return is_new
+
+    def close(self) -> None:
+        """Let go of the proxy; the connections stay in the pool for others."""
+        self.connection = None
+
+    def send_messages(self, email_messages: Iterable[Any]) -> int:
+        """Send messages and return how many the server accepted, for at least one recipient each.
+
+        A refusal is about one message: the rest is sent all the same, and then the first failure is raised,
+        with `failures` mapping the index of each failed message to its error. Where no connection can be had,
+        the rest is left alone. With `fail_silently` nothing that the network or the server does is raised.
+        """
+        if not email_messages:
+            return 0
+        if self._is_customised:
+            return int(super().send_messages(email_messages))
+        accepted, failures = self._send_each(email_messages)
+        self._raise_first(failures)
+        return accepted
+
+    @property
+    def _is_customised(self) -> bool:
+        """Whether a subclass wants to be asked for each message, or brings its own connection."""
+        kind = type(self)
+        return kind._send is not PooledBackend._send or kind.open is not PooledBackend.open
+
+    def _send_each(self, messages: Iterable[Any]) -> tuple[int, dict[int, Exception]]:
+        accepted = 0
+        failures: dict[int, Exception] = {}
+        for index, message in enumerate(messages):
+            try:
+                accepted += self._deliver(message)
+            except Exception as error:  # noqa: BLE001 - raised when the others have had their turn
+                failures[index] = error
+                accepted += outcome_of(error) is Outcome.ACCEPTED
+                if _concerns_all(error):
+                    break
+        return accepted, failures
+
+    def _raise_first(self, failures: dict[int, Exception]) -> None:
+        loud = [error for error in failures.values() if not (self.fail_silently and isinstance(error, OSError))]
+        if loud:
+            loud[0].failures = failures  # type: ignore[attr-defined]
+            raise loud[0]
+
+    def _send(self, email_message: Any) -> bool:
+        """Send one message; a subclass may override it and call this one."""
+        if self.connection is not None and not isinstance(self.connection, ConnectionProxy):
+            return bool(super()._send(email_message))  # a subclass opened a connection of its own
+        try:
+            return self._deliver(email_message)
+        except OSError:
+            if not self.fail_silently:
+                raise
+            return False
+
+    # -- one message -----------------------------------------------------------------------------------
+
+    def _deliver(self, message: Any) -> bool:
+        """Send one message, put its status on it, and raise where it failed."""
+        if not message.recipients():
+            return False
+        record(message, None)
+        try:
+            envelope = envelope_of(message, getattr(self, "prep_address", None))
+            delivery = self._sender.send(envelope)
+        except BaseException as error:
+            record(message, SmtpPoolStatus(outcome=outcome_of(error).value, error=error))
+            raise
+        status = status_of(envelope, delivery)
+        record(message, status)
+        self._tell(message, status)
+        if delivery.error is not None:
+            raise delivery.error
+        self._report_partial_refusal(delivery)
+        return True
+
+    def _tell(self, message: Any, status: SmtpPoolStatus) -> None:
+        if status.error is None:
+            signals.message_sent.send_robust(sender=type(self), message=message, status=status)
+        else:
+            signals.message_failed.send_robust(sender=type(self), message=message, status=status, error=status.error)
+
+    def _report_partial_refusal(self, delivery: Delivery) -> None:
+        receipt = delivery.receipt
+        if receipt is None or not receipt.refused:
+            return
+        partial = PartiallyRefused(receipt.accepted, receipt.refused)
+        mode = self.config.reporting.on_partial_refusal
+        if mode == "raise":
+            raise partial
+        if mode == "warn":
+            logger.warning("A message was %s", partial)
+
+
+def _concerns_all(error: Exception) -> bool:
+    """Tell whether the next message would fail the same way: no connection can be had."""
+    if isinstance(error, (PoolTimeout, PoolFull, PoolClosed)):
+        return True
+    return isinstance(error, OSError) and getattr(error, "stage", None) in SETUP_STAGES
+
+
+class _ContextOf:
+    """The overridden `ssl_context` of a subclass: one context for the class, however many objects it has."""
+
+    def __init__(self, backend: EmailBackend, source: Any) -> None:
+        self._backend = backend
+        self._identity = (type(backend), source)
+
+    def __call__(self) -> Any:
+        return self._backend.ssl_context
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _ContextOf) and self._identity == other._identity
+
+    def __hash__(self) -> int:
+        return hash(self._identity)
+
+
+def _warn_of_direct_construction(kwargs: dict[str, Any]) -> None:
+    """Warn as Django 6.1's own backend does: its check cannot see past a subclass' `__init__`."""
+    if "alias" in kwargs or django.VERSION < (6, 1):
+        return
+    from django.utils import deprecation
+
+    deprecation.warn_about_external_use(
+        "Directly creating PooledBackend instances is deprecated. Use mail.mailers instead.",
+        getattr(deprecation, "RemovedInDjango2028Warning", DeprecationWarning),
+    )

@@ -1,0 +1,229 @@
+"""The options: OPTIONS in MAILERS, keyword arguments and EMAIL_* / EMAIL_POOL_* settings, as core options.
+
+One table, `OPTIONS`, names them all; what each takes, its default and its meaning stand beside its field in
+`core.options`. This is the only module that reads settings. Everywhere the order is: keyword argument or
+OPTIONS, then setting, then default; None means "not given", 0 and False mean themselves.
+"""
+
+from __future__ import annotations
+
+import difflib
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import django
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+
+from .core.kinds import Doc, check_fields, choice, option
+from .core.options import PoolOptions, ServerOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportingOptions:
+    """How the backend tells of what happened; no part of a pool's identity."""
+
+    on_partial_refusal: str = option(
+        "warn",
+        choice("warn", "ignore", "raise"),
+        "some recipients refused, the rest accepted: 'warn' (log, status), 'ignore', or 'raise' PartiallyRefused",
+    )
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+Part = type[ServerOptions] | type[PoolOptions] | type[ReportingOptions]
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option: its key, the part it belongs to, its setting, and what nodemailer calls it."""
+
+    key: str
+    part: Part
+    setting: str
+    nodemailer: str | None = None
+
+    @property
+    def doc(self) -> Doc:
+        """What the option takes and means."""
+        doc: Doc = self._field.metadata["doc"]
+        return doc
+
+    @property
+    def default(self) -> Any:
+        """The default value."""
+        return self._field.default
+
+    @property
+    def is_stock(self) -> bool:
+        """Whether Django's own backend knows this option; it reads the setting then, not we."""
+        return self.key in STOCK_KEYS
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether the setting says who or where we are: under MAILERS each mailer says that for itself."""
+        return not self.setting.startswith("EMAIL_POOL_")
+
+    @property
+    def _field(self) -> Any:
+        return next(spec for spec in fields(self.part) if spec.name == self.key)
+
+
+STOCK_KEYS = (
+    "host",
+    "port",
+    "username",
+    "password",
+    "use_tls",
+    "use_ssl",
+    "timeout",
+    "ssl_keyfile",
+    "ssl_certfile",
+)
+
+OPTIONS = (
+    Option("host", ServerOptions, "EMAIL_HOST", "host"),
+    Option("port", ServerOptions, "EMAIL_PORT", "port"),
+    Option("username", ServerOptions, "EMAIL_HOST_USER", "user"),
+    Option("password", ServerOptions, "EMAIL_HOST_PASSWORD", "pass"),
+    Option("use_tls", ServerOptions, "EMAIL_USE_TLS", "requireTLS"),
+    Option("use_ssl", ServerOptions, "EMAIL_USE_SSL", "secure"),
+    Option("timeout", ServerOptions, "EMAIL_TIMEOUT", "socketTimeout"),
+    Option("ssl_keyfile", ServerOptions, "EMAIL_SSL_KEYFILE"),
+    Option("ssl_certfile", ServerOptions, "EMAIL_SSL_CERTFILE"),
+    Option("tls_options", ServerOptions, "EMAIL_TLS_OPTIONS", "tls"),
+    Option("local_hostname", ServerOptions, "EMAIL_LOCAL_HOSTNAME", "name"),
+    Option("source_address", ServerOptions, "EMAIL_SOURCE_ADDRESS", "localAddress"),
+    Option("connection_timeout", ServerOptions, "EMAIL_CONNECTION_TIMEOUT", "connectionTimeout"),
+    Option("greeting_timeout", ServerOptions, "EMAIL_GREETING_TIMEOUT", "greetingTimeout"),
+    Option("data_timeout", ServerOptions, "EMAIL_DATA_TIMEOUT"),
+    Option("auth_method", ServerOptions, "EMAIL_AUTH_METHOD", "authMethod"),
+    Option("allow_insecure_auth", ServerOptions, "EMAIL_ALLOW_INSECURE_AUTH"),
+    Option("max_connections", PoolOptions, "EMAIL_POOL_MAX_CONNECTIONS", "maxConnections"),
+    Option("max_messages", PoolOptions, "EMAIL_POOL_MAX_MESSAGES", "maxMessages"),
+    Option("min_connections", PoolOptions, "EMAIL_POOL_MIN_CONNECTIONS"),
+    Option("idle_timeout", PoolOptions, "EMAIL_POOL_IDLE_TIMEOUT", "idleTimeout"),
+    Option("max_lifetime", PoolOptions, "EMAIL_POOL_MAX_LIFETIME"),
+    Option("acquire_timeout", PoolOptions, "EMAIL_POOL_ACQUIRE_TIMEOUT"),
+    Option("max_waiting", PoolOptions, "EMAIL_POOL_MAX_WAITING"),
+    Option("delivery_timeout", PoolOptions, "EMAIL_POOL_DELIVERY_TIMEOUT"),
+    Option("max_requeues", PoolOptions, "EMAIL_POOL_MAX_REQUEUES", "maxRequeues"),
+    Option("on_partial_refusal", ReportingOptions, "EMAIL_POOL_ON_PARTIAL_REFUSAL"),
+    Option("pipelining", ServerOptions, "EMAIL_POOL_PIPELINING"),
+    Option("debug", ServerOptions, "EMAIL_POOL_DEBUG", "debug"),
+)
+
+BY_KEY = {option.key: option for option in OPTIONS}
+
+# What Django's own machinery passes beside options.
+PASSED_ON = frozenset({"alias", "fail_silently", "_ignore_unknown_kwargs"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """The options of one mailer."""
+
+    server: ServerOptions
+    pool: PoolOptions
+    reporting: ReportingOptions
+
+
+def configuration(given: Mapping[str, Any], *, alias: str | None) -> Config:
+    """Return the options of a mailer.
+
+    Arguments:
+        given: values by key; those of Django's own options as its backend resolved them.
+        alias: the mailer's name under MAILERS, else None.
+
+    Raises ImproperlyConfigured (under MAILERS its subclass InvalidMailer) for a value that is no good.
+    """
+    values = dict(_with_settings(given, alias))
+    try:
+        return Config(
+            server=ServerOptions(**_part(values, ServerOptions)),
+            pool=PoolOptions(**_part(values, PoolOptions)),
+            reporting=ReportingOptions(**_part(values, ReportingOptions)),
+        )
+    except ValueError as error:
+        raise complaint(_name_setting(str(error), given, alias), alias) from None
+
+
+def _with_settings(given: Mapping[str, Any], alias: str | None) -> Iterable[tuple[str, Any]]:
+    for one in OPTIONS:
+        value = given.get(one.key)
+        if value is None and not one.is_stock and not (one.is_identity and uses_mailers(alias)):
+            value = getattr(settings, one.setting, None)
+        if value is not None and value != "":
+            yield one.key, value
+
+
+def _part(values: Mapping[str, Any], part: Part) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if BY_KEY[key].part is part}
+
+
+def _name_setting(text: str, given: Mapping[str, Any], alias: str | None) -> str:
+    """Put the setting's name before a complaint where the value came from there."""
+    key = text.split(" ", 1)[0]
+    if key in BY_KEY and not uses_mailers(alias) and (given.get(key) is None or BY_KEY[key].is_stock):
+        return f"{BY_KEY[key].setting}: {text}"
+    return text
+
+
+def uses_mailers(alias: str | None) -> bool:
+    """Tell whether identity comes from MAILERS alone."""
+    return alias is not None or (django.VERSION >= (6, 1) and hasattr(settings, "MAILERS"))
+
+
+def refuse_unknown(keys: Iterable[str], *, alias: str | None) -> None:
+    """Raise ImproperlyConfigured for keys that are no options, naming the nearest that is."""
+    unknown = [key for key in keys if key not in BY_KEY and key not in PASSED_ON]
+    if unknown:
+        raise complaint("; ".join(f"unknown option {key!r}{_hint(key)}" for key in unknown), alias)
+
+
+def _hint(key: str) -> str:
+    renamed = {option.nodemailer: option.key for option in OPTIONS if option.nodemailer}
+    if key in renamed:
+        return f": it is called {renamed[key]!r} here"
+    near = difflib.get_close_matches(key.lower().removeprefix("email_pool_").removeprefix("email_"), BY_KEY, 1)
+    return f": did you mean {near[0]!r}?" if near else f"; known are {', '.join(sorted(BY_KEY))}"
+
+
+def complaint(text: str, alias: str | None) -> ImproperlyConfigured:
+    """Return the error for a bad option: InvalidMailer under MAILERS, as Django raises it."""
+    if alias is not None and django.VERSION >= (6, 1):
+        from django.core.mail import InvalidMailer
+
+        error: ImproperlyConfigured = InvalidMailer(text, alias=alias)
+        return error
+    return ImproperlyConfigured(text)
+
+
+def default_port(*, use_ssl: Any, use_tls: Any, alias: str | None) -> int | None:
+    """Return the port where the user named none, None to leave it to Django's backend.
+
+    EMAIL_PORT's default is 25, also with EMAIL_USE_SSL, where no server listens.
+    """
+    if alias is not None:
+        return None
+    ssl = getattr(settings, "EMAIL_USE_SSL", False) if use_ssl is None else use_ssl
+    tls = getattr(settings, "EMAIL_USE_TLS", False) if use_tls is None else use_tls
+    return 465 if ssl and not tls and not settings.is_overridden("EMAIL_PORT") else None
+
+
+def stock_values(options: Mapping[str, Any], *, alias: str | None) -> dict[str, Any]:
+    """Return what Django's backend would make of its own options, without constructing one (for the checks)."""
+    values = {key: options.get(key) for key in STOCK_KEYS}
+    if alias is None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # reading EMAIL_HOST and its like warns on Django 6.1
+            for key in STOCK_KEYS:
+                if values[key] is None:
+                    values[key] = getattr(settings, BY_KEY[key].setting)
+    elif values["port"] is None:
+        values["port"] = 465 if values["use_ssl"] else 587 if values["use_tls"] else 25
+    return values

@@ -1,0 +1,243 @@
+"""Who gets which connection when. Pure: no lock, no clock, no I/O, no knowledge of what a connection is.
+
+What happens is written into `State` by the small functions below; after each, `decide` looks at the whole and
+is the only place that changes who owns what. It returns what there is to do, and the pool does it.
+
+    a slot is   DIALLING -> BUSY <-> IDLE -> gone        and holds one place under the ceiling until it is gone
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Protocol
+
+from .errors import PoolClosed
+from .options import PoolOptions
+
+IN_USE = 600.0  # seconds since the last message during which `min_connections` are kept open
+CLOCK_JUMP = 10.0  # seconds between wall and monotonic time that tell of a suspended machine
+
+
+class Place(Enum):
+    """Where a slot is in its life."""
+
+    DIALLING = "connecting"
+    BUSY = "busy"
+    IDLE = "idle"
+
+
+@dataclass(eq=False, kw_only=True)
+class Slot:
+    """One place under the ceiling, and the connection in it once there is one."""
+
+    place: Place = Place.DIALLING
+    connection: Any = None
+    messages: int = 0
+    idle_since: float = 0.0
+    expires_at: float | None = None
+
+
+class Waiter(Protocol):
+    """Somebody who wants a connection. Both methods may be called from any thread."""
+
+    def grant(self, slot: Slot) -> bool:
+        """Take the slot; False from one who is gone, so that the next is asked and no connection is lost."""
+        ...
+
+    def refuse(self, error: Exception) -> None:
+        """Hear that there will be no connection."""
+        ...
+
+
+@dataclass(frozen=True)
+class Grant:
+    """Give a slot to a waiter: an idle connection, or a place in which the waiter is to dial."""
+
+    waiter: Waiter
+    slot: Slot
+
+
+@dataclass(frozen=True)
+class Refuse:
+    """Tell a waiter that there will be no connection."""
+
+    waiter: Waiter
+    error: Exception
+
+
+@dataclass(frozen=True)
+class Close:
+    """Say goodbye to a connection."""
+
+    slot: Slot
+    reason: str
+
+
+@dataclass(frozen=True)
+class Dial:
+    """Open a connection that nobody waits for."""
+
+    slot: Slot
+
+
+Action = Grant | Refuse | Close | Dial
+
+
+@dataclass(kw_only=True)
+class State:
+    """The pool at one moment."""
+
+    options: PoolOptions
+    ceiling: int
+    idle: list[Slot] = field(default_factory=list)  # the last one was used last
+    out: set[Slot] = field(default_factory=set)  # dialling or busy
+    waiting: deque[Waiter] = field(default_factory=deque)
+    closing: list[Close] = field(default_factory=list)
+    closed: bool = False
+    used_at: float = float("-inf")
+    clock_offset: float | None = None
+
+    @property
+    def occupied(self) -> int:
+        """Places taken: connecting, busy and idle together; never above the ceiling by our doing."""
+        return len(self.idle) + len(self.out)
+
+    def count(self, place: Place) -> int:
+        """Return how many slots are in a place."""
+        return len(self.idle) if place is Place.IDLE else sum(slot.place is place for slot in self.out)
+
+
+# -- what happens -----------------------------------------------------------------------------------------
+
+
+def queue_up(state: State, waiter: Waiter, now: float, *, first: bool = False) -> None:
+    """Somebody wants a connection; `first` for one who was served with a dead one."""
+    state.used_at = now
+    if first:
+        state.waiting.appendleft(waiter)
+    else:
+        state.waiting.append(waiter)
+
+
+def connected(slot: Slot, connection: Any, expires_at: float | None) -> None:
+    """A dial has succeeded; the slot stays with who dialled."""
+    slot.connection, slot.place, slot.expires_at = connection, Place.BUSY, expires_at
+
+
+def put_back(state: State, slot: Slot, messages: int, now: float) -> None:
+    """A connection comes back in good order."""
+    if slot in state.out:
+        state.out.remove(slot)
+        slot.place, slot.messages, slot.idle_since = Place.IDLE, messages, now
+        state.idle.append(slot)
+
+
+def give_up(state: State, slot: Slot, reason: str) -> None:
+    """A dial has failed, or a connection is of no use any more."""
+    if slot in state.out:
+        state.out.remove(slot)
+        if slot.connection is not None:
+            state.closing.append(Close(slot, reason))
+
+
+def suspect(state: State, slot: Slot) -> None:
+    """A connection turned out to be dead: those that were idle for as long are taken for dead as well."""
+    for other in [other for other in state.idle if other.idle_since <= slot.idle_since]:
+        _retire(state, other, "stale")
+
+
+def look_at_clocks(state: State, monotonic: float, wall: float) -> None:
+    """Discard idle connections where the two clocks have drifted apart: the machine was asleep."""
+    offset = wall - monotonic
+    if state.clock_offset is not None and abs(offset - state.clock_offset) > CLOCK_JUMP:
+        retire_idle(state, "clock jump")
+    state.clock_offset = offset
+
+
+def retire_idle(state: State, reason: str) -> None:
+    """Close every idle connection."""
+    for slot in list(state.idle):
+        _retire(state, slot, reason)
+
+
+def _retire(state: State, slot: Slot, reason: str) -> None:
+    state.idle.remove(slot)
+    state.closing.append(Close(slot, reason))
+
+
+# -- what to do about it ----------------------------------------------------------------------------------
+
+
+def decide(state: State, now: float) -> list[Action]:
+    """Settle who owns what now, and return what there is to do, in order."""
+    _retire_worn_out(state, now)
+    actions: list[Action] = []
+    if state.closed:
+        retire_idle(state, "pool closed")
+        actions += [Refuse(waiter, PoolClosed("the pool was closed")) for waiter in state.waiting]
+        state.waiting.clear()
+    while state.waiting and (slot := _place_for_waiter(state)) is not None:
+        actions.append(Grant(state.waiting.popleft(), slot))
+    if _is_short_of_spares(state, now):
+        actions.append(Dial(_new_slot(state)))
+    actions[:0] = state.closing
+    state.closing.clear()
+    return actions
+
+
+def _place_for_waiter(state: State) -> Slot | None:
+    if state.idle:
+        slot = state.idle.pop()
+        slot.place = Place.BUSY
+        state.out.add(slot)
+        return slot
+    return _new_slot(state) if state.occupied < state.ceiling else None
+
+
+def _new_slot(state: State) -> Slot:
+    slot = Slot()
+    state.out.add(slot)
+    return slot
+
+
+def _is_short_of_spares(state: State, now: float) -> bool:
+    wanted = min(state.options.min_connections, state.ceiling)
+    if state.closed or state.occupied >= wanted or now - state.used_at >= IN_USE:
+        return False
+    return state.count(Place.DIALLING) == 0  # one dial at a time
+
+
+def _retire_worn_out(state: State, now: float) -> None:
+    for slot in list(state.idle):
+        reason = _worn_out(state, slot, now)
+        if reason is not None:
+            _retire(state, slot, reason)
+    while state.idle and state.occupied > state.ceiling:
+        _retire(state, state.idle[0], "ceiling lowered")
+
+
+def _worn_out(state: State, slot: Slot, now: float) -> str | None:
+    options = state.options
+    if options.max_messages and slot.messages >= options.max_messages:
+        return "max_messages"
+    if slot.expires_at is not None and now >= slot.expires_at:
+        return "max_lifetime"
+    spare = state.occupied <= options.min_connections and now - state.used_at < IN_USE
+    if options.idle_timeout and not spare and now >= slot.idle_since + options.idle_timeout:
+        return "idle_timeout"
+    return None
+
+
+def next_look(state: State, now: float) -> float | None:
+    """Return the instant at which an idle connection becomes worn out, None where none ever does."""
+    instants = []
+    for slot in state.idle:
+        if slot.expires_at is not None:
+            instants.append(slot.expires_at)
+        if state.options.idle_timeout:
+            due = slot.idle_since + state.options.idle_timeout
+            # One that is overdue is kept for `min_connections`: until the pool falls out of use.
+            instants.append(due if due > now else state.used_at + IN_USE)
+    return min(instants, default=None)

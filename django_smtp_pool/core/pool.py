@@ -1,0 +1,359 @@
+"""The pool: one lock around the policy, and the policy's decisions carried out outside it.
+
+Nothing logs, signals, dials, closes, calls user code or frees objects while the lock is held.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic
+
+from . import policy
+from .clock import Clock
+from .contracts import Caretaker, ConnectionT, PooledConnection
+from .errors import PoolFull, PoolTimeout
+from .events import Closed, DialFailed, Observer, Opened
+from .options import PoolOptions
+from .policy import Slot, State
+from .stats import Stats, gauges, snapshot
+from .waiting import ThreadWaiter
+
+LIFETIME_JITTER = 0.1  # of max_lifetime, downwards: connections opened together do not all end together
+
+
+@dataclass(kw_only=True)
+class Lease(Generic[ConnectionT]):
+    """A connection that is one borrower's until it is given back.
+
+    Arguments:
+        reused: the connection has been idle; its server may have given it up meanwhile.
+        waited: seconds spent waiting for a free connection.
+        dialled: seconds spent opening it.
+    """
+
+    pool: Pool[ConnectionT]
+    slot: Slot
+    reused: bool
+    waited: float
+    dialled: float
+
+    @property
+    def connection(self) -> ConnectionT:
+        """The connection."""
+        connection: ConnectionT = self.slot.connection
+        return connection
+
+    def give_back(self) -> None:
+        """Return the connection; one that is out of step is closed."""
+        self.pool.take_back(self.slot)
+
+    def give_back_stale(self) -> None:
+        """Close the connection, which the server gave up while it was idle, and those idle for as long."""
+        self.pool.take_back_stale(self.slot)
+
+
+class Pool(Generic[ConnectionT]):
+    """Connections to one server under one identity, shared by all threads of a process.
+
+    Arguments:
+        name: the server, as messages and events name it.
+        connect: opens a connection that is ready for messages; blocks, until the given deadline at most.
+        caretaker: closes what is idle or old, and says QUIT, off the callers' path.
+        uniform: random numbers between two bounds, for the jitter.
+    """
+
+    def __init__(
+        self,
+        options: PoolOptions,
+        *,
+        name: str,
+        connect: Callable[[float | None], ConnectionT],
+        clock: Clock,
+        observer: Observer,
+        caretaker: Caretaker,
+        uniform: Callable[[float, float], float] = random.uniform,
+    ) -> None:
+        self.options = options
+        self.name = name
+        self._connect = connect
+        self._clock = clock
+        self._observer = observer
+        self._caretaker = caretaker
+        self._uniform = uniform
+        self._start_over()
+
+    def _start_over(self) -> None:
+        self._lock = threading.Lock()
+        self._drained = threading.Condition(self._lock)
+        self._state = State(options=self.options, ceiling=self.options.max_connections)  # guarded by: _lock
+        self._counters: Counter[str] = Counter()  # guarded by: _lock
+        self._closed_for: Counter[str] = Counter()  # guarded by: _lock
+        self._last_failure: BaseException | None = None  # guarded by: _lock
+        # Decided and not done yet. A queue of its own, so that what an interrupted thread left is done by the next.
+        self._todo: deque[policy.Action] = deque()
+
+    def after_fork(self) -> None:
+        """Start over in a forked child; the parent's sockets are closed by `transport.close_inherited`."""
+        self._start_over()
+
+    # -- borrowing -------------------------------------------------------------------------------------
+
+    def acquire(self, deadline: float | None = None) -> Lease[ConnectionT]:
+        """Borrow a connection: an idle one that is still alive, else a new one, else wait in line.
+
+        Arguments:
+            deadline: instant (monotonic) that ends the wait and the dial, however long the options allow.
+
+        Raises PoolTimeout after `acquire_timeout`, PoolFull where too many wait already, PoolClosed, and what
+        opening a connection raises.
+        """
+        asked_at = self._clock.monotonic()
+        slot = self._wait_for_slot(asked_at, deadline)
+        while slot.connection is not None and not slot.connection.is_usable:
+            slot = self._exchange(slot, asked_at, deadline)
+        granted_at = self._clock.monotonic()
+        reused = slot.connection is not None
+        if not reused:
+            self._dial(slot, deadline)
+        return Lease(
+            pool=self,
+            slot=slot,
+            reused=reused,
+            waited=granted_at - asked_at,
+            dialled=self._clock.monotonic() - granted_at,
+        )
+
+    def warm_up(self) -> bool:
+        """Make sure that a connection can be had, and return whether that took a new one.
+
+        Raises what `acquire` raises. One that is busy or idle is proof enough, and nothing is waited for.
+        """
+        if self.stats().open:
+            return False
+        lease = self.acquire()
+        lease.give_back()
+        return not lease.reused
+
+    def _wait_for_slot(self, asked_at: float, deadline: float | None, *, first: bool = False) -> Slot:
+        waiter = ThreadWaiter()
+        limit = asked_at + self.options.acquire_timeout
+        with self._lock:
+            policy.look_at_clocks(self._state, asked_at, self._clock.wall())
+            policy.queue_up(self._state, waiter, asked_at, first=first)
+            self._decide()
+            full = self._turn_away_if_full(waiter)
+        try:
+            self._carry_out()
+            if full is not None:
+                raise full
+            waiter.wait(self._clock, limit if deadline is None else min(limit, deadline))
+        except BaseException:
+            self._take_back_ungranted(waiter.leave())
+            raise
+        finally:
+            self._leave_line(waiter, asked_at)
+        slot = waiter.leave()
+        if slot is None:
+            raise self._timeout(self._clock.monotonic() - asked_at)
+        return slot
+
+    def _turn_away_if_full(self, waiter: ThreadWaiter) -> PoolFull | None:
+        limit = self.options.max_waiting
+        if not limit or len(self._state.waiting) <= limit or waiter not in self._state.waiting:
+            return None
+        self._state.waiting.remove(waiter)
+        return PoolFull(
+            f"no connection to {self.name} is free and {limit} others wait already ({gauges(self._state)}): "
+            "raise max_connections or max_waiting, or send less at once"
+        )
+
+    def _leave_line(self, waiter: ThreadWaiter, asked_at: float) -> None:
+        with self._lock:
+            self._counters["wait_ms"] += round((self._clock.monotonic() - asked_at) * 1000)
+            if waiter in self._state.waiting:
+                self._state.waiting.remove(waiter)
+
+    def _exchange(self, dead: Slot, asked_at: float, deadline: float | None) -> Slot:
+        """Give up a connection that its server has closed, and take another in the same turn."""
+        with self._lock:
+            self._counters["stale"] += 1
+            policy.give_up(self._state, dead, "stale")
+        return self._wait_for_slot(asked_at, deadline, first=True)
+
+    def _dial(self, slot: Slot, deadline: float | None) -> None:
+        started_at = self._clock.monotonic()
+        try:
+            connection = self._connect(deadline)
+        except BaseException as error:
+            with self._lock:
+                policy.give_up(self._state, slot, "failed to open")
+                self._last_failure = error if isinstance(error, Exception) else None
+                self._decide()
+                self._drained.notify_all()
+            self._carry_out()
+            self._observer.notice(DialFailed(server=self.name, error=error))
+            raise
+        with self._lock:
+            policy.connected(slot, connection, self._expiry())
+            self._counters["connections_opened"] += 1
+            self._last_failure = None
+        took = self._clock.monotonic() - started_at
+        self._observer.notice(Opened(connection=connection.number, server=self.name, seconds=took))
+
+    def _expiry(self) -> float | None:
+        lifetime = self.options.max_lifetime
+        if not lifetime:
+            return None
+        return self._clock.monotonic() + lifetime * self._uniform(1 - LIFETIME_JITTER, 1)
+
+    # -- giving back -----------------------------------------------------------------------------------
+
+    def take_back(self, slot: Slot) -> None:
+        """End a lease."""
+        connection: PooledConnection = slot.connection
+        now = self._clock.monotonic()
+        with self._lock:
+            if slot not in self._state.out:  # lent before a fork
+                return
+            if connection.in_step:
+                policy.put_back(self._state, slot, connection.messages, now)
+            else:
+                policy.give_up(self._state, slot, "out of step")
+            self._decide()
+            due = policy.next_look(self._state, now)
+            self._drained.notify_all()
+        self._carry_out()
+        self._caretaker.watch(self, due)
+
+    def take_back_stale(self, slot: Slot) -> None:
+        """End the lease of a connection that its server closed while it was idle."""
+        with self._lock:
+            self._counters["stale"] += 1
+            policy.give_up(self._state, slot, "stale")
+            policy.suspect(self._state, slot)
+            self._decide()
+            self._drained.notify_all()
+        self._carry_out()
+
+    def tidy(self) -> float | None:
+        """Close what is idle or old, and return the instant to look again, None for never."""
+        now = self._clock.monotonic()
+        with self._lock:
+            self._decide()
+            due = policy.next_look(self._state, now)
+        self._carry_out()
+        return due
+
+    def close(self, timeout: float = 10.0) -> None:
+        """Close the pool: refuse those who wait, let deliveries under way finish, say QUIT.
+
+        Arguments:
+            timeout: seconds to wait for deliveries under way; they finish afterwards all the same.
+        """
+        with self._lock:
+            self._state.closed = True
+            self._decide()
+        self._carry_out()
+        limit = self._clock.monotonic() + timeout
+        with self._lock:
+            while self._state.out and (left := limit - self._clock.monotonic()) > 0:
+                self._clock.wait(self._drained.wait, left)
+
+    # -- deciding and doing ----------------------------------------------------------------------------
+
+    def _decide(self) -> None:
+        self._todo.extend(policy.decide(self._state, self._clock.monotonic()))
+
+    def _carry_out(self) -> None:
+        while self._todo:
+            try:
+                action = self._todo.popleft()
+            except IndexError:  # another thread took the last one
+                return
+            self._do(action)
+
+    def _do(self, action: policy.Action) -> None:
+        if isinstance(action, policy.Grant):
+            if not action.waiter.grant(action.slot):
+                self._take_back_ungranted(action.slot)
+        elif isinstance(action, policy.Refuse):
+            action.waiter.refuse(action.error)
+        elif isinstance(action, policy.Close):
+            self._see_off(action.slot, action.reason)
+        else:
+            threading.Thread(
+                target=self._dial_spare, args=(action.slot,), name="django-smtp-pool-dial", daemon=True
+            ).start()
+
+    def _take_back_ungranted(self, slot: Slot | None) -> None:
+        """Put back a slot whose waiter had gone when it came."""
+        if slot is None:
+            return
+        with self._lock:
+            if slot.connection is None:
+                policy.give_up(self._state, slot, "not needed")
+            else:
+                policy.put_back(self._state, slot, slot.messages, slot.idle_since)
+            self._decide()
+        self._carry_out()
+
+    def _see_off(self, slot: Slot, reason: str) -> None:
+        connection: PooledConnection = slot.connection
+        with self._lock:
+            self._closed_for[reason] += 1
+        if connection.in_step and reason != "stale":
+            self._caretaker.see_off(connection)
+        else:
+            connection.close()
+        self._observer.notice(
+            Closed(connection=connection.number, server=self.name, reason=reason, messages=connection.messages)
+        )
+
+    def _dial_spare(self, slot: Slot) -> None:
+        """Open a connection that nobody waits for, for `min_connections`."""
+        try:
+            self._dial(slot, None)
+        except Exception:  # noqa: BLE001 - reported as DialFailed; the next message will say it to somebody
+            return
+        self.take_back(slot)
+
+    # -- telling ---------------------------------------------------------------------------------------
+
+    def count(self, what: str, number: int = 1) -> None:
+        """Add to a counter of `stats()`."""
+        with self._lock:
+            self._counters[what] += number
+
+    def stats(self) -> Stats:
+        """Return an immutable snapshot."""
+        with self._lock:
+            return snapshot(self._state, self._counters, self._closed_for)
+
+    @property
+    def is_forgettable(self) -> bool:
+        """Whether the pool has no connection and nobody has used it for ten minutes."""
+        with self._lock:
+            unused = self._clock.monotonic() - self._state.used_at
+            return not self._state.occupied and not self._state.waiting and unused > policy.IN_USE
+
+    def _timeout(self, waited: float) -> PoolTimeout:
+        with self._lock:
+            places, waiting, cause = gauges(self._state), len(self._state.waiting), self._last_failure
+        advice = (
+            f"the last attempt to connect failed: {cause}"
+            if cause is not None
+            else "raise max_connections if the server allows more, or find out why it is slow"
+        )
+        error = PoolTimeout(
+            f"no connection to {self.name} became free within {waited:.1f} s "
+            f"({places}, {waiting} others waiting): {advice}"
+        )
+        error.__cause__ = cause
+        return error
+
+    def __repr__(self) -> str:
+        return f"<Pool {self.name}: {gauges(self._state)}>"

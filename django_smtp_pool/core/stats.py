@@ -1,0 +1,63 @@
+"""What a pool tells of itself."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from .policy import Place, State
+
+COUNTERS = (
+    "messages_accepted",
+    "messages_refused",
+    "messages_not_sent",
+    "messages_unknown",
+    "connections_opened",
+    "stale",
+    "requeues",
+    "wait_ms",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stats:
+    """A pool at one moment: gauges, and counters that only grow."""
+
+    open: int
+    idle: int
+    busy: int
+    connecting: int
+    waiting: int
+    max_connections: int
+    messages_accepted: int
+    messages_refused: int
+    messages_not_sent: int
+    messages_unknown: int
+    connections_opened: int
+    connections_closed: Mapping[str, int]
+    stale: int
+    requeues: int
+    wait_ms: int
+
+
+def snapshot(state: State, counters: Counter[str], closed_for: Counter[str]) -> Stats:
+    """Return the figures of this moment."""
+    idle, busy = state.count(Place.IDLE), state.count(Place.BUSY)
+    return Stats(
+        open=idle + busy,
+        idle=idle,
+        busy=busy,
+        connecting=state.count(Place.DIALLING),
+        waiting=len(state.waiting),
+        max_connections=state.ceiling,
+        connections_closed=MappingProxyType(dict(closed_for)),
+        **{name: counters[name] for name in COUNTERS},
+    )
+
+
+def gauges(state: State) -> str:
+    """Return the places of the pool in words, for messages."""
+    places = ", ".join(f"{state.count(place)} {place.value}" for place in Place)
+    return f"{places}, at most {state.ceiling} connections"

@@ -1,0 +1,32 @@
+"""From the name of a mailer to its pool."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import django
+from django.core import mail
+from django.core.exceptions import ImproperlyConfigured
+
+from .backend import PooledBackend
+from .core.connection import Connection
+from .core.pool import Pool
+
+
+def pool_of(using: str | None) -> Pool[Connection]:
+    """Return the pool of a mailer; see `django_smtp_pool.get_pool`."""
+    backend = _backend(using)
+    if not isinstance(backend, PooledBackend):
+        kind = f"{type(backend).__module__}.{type(backend).__qualname__}"
+        raise ImproperlyConfigured(
+            f"the mailer {using or 'default'!r} has no pool: it uses {kind}, not django_smtp_pool.backend.PooledBackend"
+        )
+    return backend.pool
+
+
+def _backend(using: str | None) -> Any:
+    if django.VERSION >= (6, 1):
+        return mail.mailers[using or "default"]
+    if using not in {None, "default"}:
+        raise ImproperlyConfigured(f"there is no mailer {using!r}: Django {django.get_version()} has no MAILERS")
+    return mail.get_connection()

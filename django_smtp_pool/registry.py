@@ -1,0 +1,145 @@
+"""The pools of this process, and where everything is put together: clock, observers, housekeeper, fork, exit."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+from dataclasses import dataclass
+
+from django.core.mail.utils import DNS_NAME
+
+from .core import transport
+from .core.clock import Clock, SystemClock
+from .core.connection import Connection, Connector, place_of
+from .core.events import Observer, Observers
+from .core.housekeeper import Housekeeper
+from .core.logs import LogObserver
+from .core.options import PoolOptions, ServerOptions
+from .core.pool import Pool
+from .core.sender import Sender
+from .core.tls import forget_contexts
+from .signals import SignalObserver
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolKey:
+    """What tells pools apart: the whole of both option sets, compared and not only hashed."""
+
+    server: ServerOptions
+    pool: PoolOptions
+
+
+class Registry:
+    """All pools of one process."""
+
+    def __init__(self, *, clock: Clock, observer: Observer) -> None:
+        self._clock = clock
+        self._observer = observer
+        self._housekeeper = Housekeeper(clock)
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._senders: dict[PoolKey, Sender] = {}  # guarded by: _lock
+
+    def sender(self, key: PoolKey) -> Sender:
+        """Return the sender over the pool for these options, made now if there is none."""
+        if os.getpid() != self._pid:  # forked by somebody who does not run Python's fork hooks
+            self.after_fork()
+        with self._lock:
+            sender = self._senders.get(key)
+            if sender is None:
+                self._forget_unused()
+                sender = self._senders[key] = self._make(key)
+            return sender
+
+    def _make(self, key: PoolKey) -> Sender:
+        connector = Connector(
+            server=key.server, clock=self._clock, observer=self._observer, local_hostname=lambda: _ehlo_name(key.server)
+        )
+        pool: Pool[Connection] = Pool(
+            key.pool,
+            name=place_of(key.server),
+            connect=connector.connect,
+            clock=self._clock,
+            observer=self._observer,
+            caretaker=self._housekeeper,
+        )
+        return Sender(pool, clock=self._clock, observer=self._observer)
+
+    def _forget_unused(self) -> None:
+        for key, sender in list(self._senders.items()):
+            if sender.pool.is_forgettable:
+                del self._senders[key]
+
+    def pools(self) -> list[Pool[Connection]]:
+        """Return the pools there are."""
+        with self._lock:
+            return [sender.pool for sender in self._senders.values()]
+
+    def forget(self, pool: Pool[Connection]) -> None:
+        """Let the next message with the same options open a fresh pool."""
+        with self._lock:
+            for key, sender in list(self._senders.items()):
+                if sender.pool is pool:
+                    del self._senders[key]
+
+    def close_all(self, timeout: float = 10.0) -> None:
+        """Close every pool: refuse who waits, let deliveries under way finish, say QUIT.
+
+        Arguments:
+            timeout: seconds for all pools together.
+        """
+        with self._lock:
+            pools = [sender.pool for sender in self._senders.values()]
+            self._senders.clear()
+        limit = self._clock.monotonic() + timeout
+        for pool in pools:
+            pool.close(max(0.0, limit - self._clock.monotonic()))
+
+    # -- the process -----------------------------------------------------------------------------------
+
+    def before_fork(self) -> None:
+        """End the housekeeper's thread; no lock is held across the fork."""
+        self._housekeeper.pause()
+
+    def after_fork_in_parent(self) -> None:
+        """Let the housekeeper start again at the next use."""
+        self._housekeeper.resume()
+
+    def after_fork(self) -> None:
+        """Start over in a child: new locks, no connections, and the parent's are not touched by an octet."""
+        transport.close_inherited()
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._housekeeper.after_fork()
+        for sender in list(self._senders.values()):
+            sender.pool.after_fork()
+
+    def at_exit(self) -> None:
+        """Say QUIT on every idle connection, all at once; the process ends within two seconds all the same."""
+        if os.getpid() != self._pid:
+            return
+        self._housekeeper.pause()
+        self.close_all(timeout=0)
+        self._housekeeper.finish()
+
+
+def _ehlo_name(server: ServerOptions) -> str:
+    return server.local_hostname or DNS_NAME.get_fqdn()
+
+
+registry = Registry(clock=SystemClock(), observer=Observers([LogObserver(), SignalObserver()]))
+
+atexit.register(registry.at_exit)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=registry.before_fork,
+        after_in_parent=registry.after_fork_in_parent,
+        after_in_child=registry.after_fork,
+    )
+
+
+def reset() -> None:
+    """Close everything and forget the TLS contexts: for tests, and after settings have changed."""
+    registry.close_all(timeout=0)
+    forget_contexts()
