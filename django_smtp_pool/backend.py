@@ -88,7 +88,7 @@ class PooledBackend(EmailBackend):
             if not self.fail_silently:
                 raise
             return None
-        self.connection = ConnectionProxy(self._sender)
+        self.connection: Any = ConnectionProxy(self._sender)
         return is_new
 
     def close(self) -> None:
@@ -105,7 +105,7 @@ class PooledBackend(EmailBackend):
         if not email_messages:
             return 0
         if self._is_customised:
-            return int(super().send_messages(email_messages))
+            return int(super().send_messages(email_messages))  # type: ignore[arg-type]
         accepted, failures = self._send_each(email_messages)
         self._raise_first(failures)
         return accepted
@@ -138,7 +138,7 @@ class PooledBackend(EmailBackend):
     def _send(self, email_message: Any) -> bool:
         """Send one message; a subclass may override it and call this one."""
         if self.connection is not None and not isinstance(self.connection, ConnectionProxy):
-            return bool(super()._send(email_message))  # a subclass opened a connection of its own
+            return bool(super()._send(email_message))  # type: ignore[misc]  # a subclass opened a connection of its own
         try:
             return self._deliver(email_message)
         except OSError:

@@ -26,7 +26,8 @@ def check_mailers(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> lis
 
 def _mailers() -> Iterator[tuple[str | None, Mapping[str, Any]]]:
     if conf.uses_mailers(None):
-        for alias, mailer in settings.MAILERS.items():
+        mailers: Mapping[str, Any] = settings.MAILERS
+        for alias, mailer in mailers.items():
             if _is_ours(mailer.get("BACKEND", "")):
                 yield alias, mailer.get("OPTIONS", {})
     elif _is_ours(_email_backend()):

@@ -212,7 +212,12 @@ def default_port(*, use_ssl: Any, use_tls: Any, alias: str | None) -> int | None
         return None
     ssl = getattr(settings, "EMAIL_USE_SSL", False) if use_ssl is None else use_ssl
     tls = getattr(settings, "EMAIL_USE_TLS", False) if use_tls is None else use_tls
-    return 465 if ssl and not tls and not settings.is_overridden("EMAIL_PORT") else None
+    return 465 if ssl and not tls and not _is_set("EMAIL_PORT") else None
+
+
+def _is_set(setting: str) -> bool:
+    """Tell whether the user's settings name a setting; asking does not read it, so it warns of nothing."""
+    return bool(settings.is_overridden(setting))  # type: ignore[misc]  # django-stubs does not know it
 
 
 def stock_values(options: Mapping[str, Any], *, alias: str | None) -> dict[str, Any]:

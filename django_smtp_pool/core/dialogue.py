@@ -24,6 +24,7 @@ from .errors import (
     StartTLSRefused,
     refusal,
 )
+from .kinds import Secret
 from .offer import Offer
 from .options import ServerOptions
 from .replies import Reply
@@ -143,7 +144,7 @@ def log_in(server: ServerOptions, offer: Offer, *, encrypted: bool) -> Dialogue[
         raise failure
 
 
-def _secret(server: ServerOptions) -> auth.Secret:
+def _secret(server: ServerOptions) -> Secret:
     if server.password is None:
         raise AssertionError("has_login was checked")
     return server.password

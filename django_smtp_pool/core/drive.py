@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import selectors
 from collections.abc import Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from .clock import Clock
 from .errors import Outcome
@@ -35,7 +35,7 @@ def one(run: Run[T], clock: Clock) -> T:
     return run.result()
 
 
-def many(runs: Iterable[Run[object]], clock: Clock) -> None:
+def many(runs: Iterable[Run[Any]], clock: Clock) -> None:
     """Run dialogues side by side until each has ended; ask each for its `result` afterwards."""
     waiting = list(runs)
     for run in waiting:
