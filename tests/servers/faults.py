@@ -1,6 +1,6 @@
 """The catalogue of misbehaviours: what servers and networks do, and what we survive.
 
-Each is called with the session and the reply that would have been proper; see misbehaviour.py for the contract.
+Each is called with the session and the reply that would have been proper; misbehaviour.py has the contract.
 Replies that a client cannot make sense of *accept* at the end of data: so does the worst server.
 """
 
@@ -32,6 +32,7 @@ def hang(session, proper):
 @sin(accepts=False)
 def stall(session, proper):
     """Never answer again, nor read: the client's writes fill the buffers and get stuck."""
+    # Full buffers hold up even the client's FIN: such a session counts as open until the server stops.
     session.stall()
 
 

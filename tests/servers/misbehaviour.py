@@ -1,9 +1,9 @@
 """What a misbehaviour is.
 
-It is called with the session and the reply that would have been proper (lines joined by CRLF). It returns the code
-that the server holds itself to: a command has taken effect where that is 2xx or 3xx. Or it ends the session and
-does not return. `accepts` says what it means at the end of data: whether the server takes the message (which it
-writes down before a single octet of the reply leaves) or drops it.
+It is called with the session and the reply that would have been proper (lines joined by CRLF). It returns the
+code that the server holds itself to: a command has taken effect where that is 2xx or 3xx; or it ends the
+session and does not return. `accepts` says whether the server, at the end of data, takes the message (it
+writes that down before a single octet of the reply leaves) or drops it.
 """
 
 from collections.abc import Callable
