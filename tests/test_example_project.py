@@ -126,9 +126,7 @@ def test_deliveries_are_recorded(newsletter, var):
 @pytest.mark.parametrize("way", ["batch", "each"])
 def test_refusal_of_one_does_not_stop_the_rest(tmp_path, way):
     refused = "siobhan.osullivan@example.org"
-    done = manage(
-        tmp_path, "newsletter", "--refuse", refused, "--count=40", f"--way={way}", "--no-comparison"
-    )
+    done = manage(tmp_path, "newsletter", "--refuse", refused, "--count=40", f"--way={way}", "--no-comparison")
     assert done.returncode == 1
     assert f"refused: Siobhán O'Sullivan <{refused}>: 550 5.1.1" in done.stdout
     assert done.stderr == "CommandError: 39 of 40 messages were accepted.\n"

@@ -42,7 +42,7 @@ class DeliveryInline(ReadOnly, admin.TabularInline):
 class SubscriberAdmin(admin.ModelAdmin):
     """Subscribers, each with the outcome of the last message."""
 
-    list_display = ("name", "email", "language", "active", "last_outcome")
+    list_display = ("name", "last_outcome", "email", "language", "active")
     list_filter = ("active", "language")
     search_fields = ("name", "email")
     inlines = (DeliveryInline,)
@@ -80,7 +80,7 @@ class SubscriberAdmin(admin.ModelAdmin):
 class DeliveryAdmin(ReadOnly, admin.ModelAdmin):
     """Every message of every mailing."""
 
-    list_display = ("sent_at", "subscriber", "coloured_outcome", "reply", "attempts", "reused")
+    list_display = ("sent_at", "coloured_outcome", "subscriber", "reply", "attempts", "reused")
     list_display_links = ("subscriber",)
     list_filter = ("outcome", "reused", "sent_at")
     list_select_related = ("subscriber",)

@@ -89,14 +89,10 @@ async def for_ever():
 
 def main():
     """Run the server as a program."""
-    parser = argparse.ArgumentParser(
-        description="A mail server on loopback that keeps all mail in an mbox file."
-    )
+    parser = argparse.ArgumentParser(description="A mail server on loopback that keeps all mail in an mbox file.")
     parser.add_argument("--port", type=int, default=1025, help="0 takes a free one (%(default)s)")
     parser.add_argument("--mbox", type=Path, default=Path("var/inbox.mbox"), help="appended to (%(default)s)")
-    parser.add_argument(
-        "--refuse", action="append", default=[], metavar="ADDRESS", help="recipient to refuse"
-    )
+    parser.add_argument("--refuse", action="append", default=[], metavar="ADDRESS", help="recipient to refuse")
     parser.add_argument("--delay", type=float, default=0, metavar="MS", help="milliseconds before each reply")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -104,9 +100,7 @@ def main():
     mailbox = Mailbox(args.mbox, args.refuse)
 
     def ready(port):
-        line = (
-            json.dumps({"port": port}) if args.child else f"Receiving on 127.0.0.1:{port}, into {args.mbox}."
-        )
+        line = json.dumps({"port": port}) if args.child else f"Receiving on 127.0.0.1:{port}, into {args.mbox}."
         print(line, flush=True)
 
     ended = parent_gone if args.child else for_ever
@@ -149,9 +143,7 @@ class EmbeddedServer:
         first = self._process.stdout.readline()
         if not first:
             self.__exit__()
-            raise RuntimeError(
-                f"the embedded mail server did not start (exit status {self._process.returncode})"
-            )
+            raise RuntimeError(f"the embedded mail server did not start (exit status {self._process.returncode})")
         self.port = json.loads(first)["port"]
         return self
 

@@ -84,7 +84,7 @@ class Mailing:
         for message in self._messages():
             try:
                 mailers.send(message, self._alias)
-            except ERRORS as error:  # noqa: PERF203
+            except ERRORS as error:
                 self._settle(error)
                 if not about_one_message(error):
                     self.report.error = error
@@ -131,7 +131,9 @@ class Mailing:
         status = getattr(message, "smtp_pool_status", None)
         if status is None:
             return False
-        reply = "; ".join(str(reply) for reply in status.refused.values()) or str(status.reply or "")
+        reply = "; ".join(map(str, status.refused.values())) or str(status.reply or "")
+        if not reply and status.error:
+            reply = describe(status.error)
         self._note(
             subscriber,
             message.subject,

@@ -19,9 +19,7 @@ logger = logging.getLogger(__name__)
 @require_safe
 def home(request):
     """Say what this is."""
-    return render(
-        request, "newsletter/home.html", {"subscribers": Subscriber.objects.filter(active=True).count()}
-    )
+    return render(request, "newsletter/home.html", {"subscribers": Subscriber.objects.filter(active=True).count()})
 
 
 @require_safe

@@ -16,23 +16,17 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
                 ),
                 ("name", models.CharField(max_length=200)),
                 ("email", models.EmailField(max_length=254, unique=True)),
                 (
                     "language",
-                    models.CharField(
-                        default="en", help_text="A code such as en, de or pt-BR.", max_length=12
-                    ),
+                    models.CharField(default="en", help_text="A code such as en, de or pt-BR.", max_length=12),
                 ),
                 (
                     "active",
-                    models.BooleanField(
-                        default=True, help_text="Somebody who left stays here, and gets nothing."
-                    ),
+                    models.BooleanField(default=True, help_text="Somebody who left stays here, and gets nothing."),
                 ),
                 ("joined_at", models.DateTimeField(auto_now_add=True)),
             ],
@@ -45,9 +39,7 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
                 ),
                 ("subject", models.CharField(max_length=200)),
                 ("sent_at", models.DateTimeField(db_index=True)),
@@ -70,9 +62,7 @@ class Migration(migrations.Migration):
                 ("attempts", models.PositiveSmallIntegerField(default=1)),
                 (
                     "reused",
-                    models.BooleanField(
-                        help_text="Whether the connection had carried a message before.", null=True
-                    ),
+                    models.BooleanField(help_text="Whether the connection had carried a message before.", null=True),
                 ),
                 (
                     "subscriber",

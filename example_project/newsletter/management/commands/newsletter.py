@@ -13,7 +13,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from tqdm import tqdm
 
-from newsletter import csv_import, mailers, table
+from newsletter import csv_import, letter, mailers, table
 from newsletter.embedded_server import EmbeddedServer
 from newsletter.sending import BATCH, EACH, Mailing, Outcome
 
@@ -22,8 +22,8 @@ PROBLEMS_SHOWN = 20
 INTERRUPTED = 130  # what a shell expects after Ctrl-C
 
 EXPLANATION = """
-The first row is the newsletter. The others are the same messages once more, to a server
-of the same kind, whose mailbox is thrown away.
+The first row is the newsletter, and includes its delivery records. The others are the same
+messages once more, to a server of the same kind, whose mailbox is thrown away.
 """
 
 WAYS = {BATCH: "one send_messages()", EACH: "a send() each"}
@@ -42,22 +42,12 @@ class Command(BaseCommand):
     def add_arguments(self, parser):
         """Declare the options."""
         parser.add_argument("--csv", type=Path, default=SUBSCRIBERS, help="columns name, email, language")
-        parser.add_argument(
-            "--count", type=int, help="messages to send; the list is cut, or gone through again"
-        )
-        parser.add_argument(
-            "--way", choices=WAYS, default=BATCH, help="one send_messages(), or a send() for each"
-        )
+        parser.add_argument("--count", type=int, help="messages to send; the list is cut, or gone through again")
+        parser.add_argument("--way", choices=WAYS, default=BATCH, help="one send_messages(), or a send() for each")
         own = parser.add_argument_group("the command's own server")
-        own.add_argument(
-            "--mbox", type=Path, default=settings.VAR_DIR / "newsletter.mbox", help="written anew"
-        )
-        own.add_argument(
-            "--refuse", action="append", default=[], metavar="ADDRESS", help="recipient to refuse"
-        )
-        own.add_argument(
-            "--delay", type=float, default=0, metavar="MS", help="milliseconds before each reply"
-        )
+        own.add_argument("--mbox", type=Path, default=settings.VAR_DIR / "newsletter.mbox", help="written anew")
+        own.add_argument("--refuse", action="append", default=[], metavar="ADDRESS", help="recipient to refuse")
+        own.add_argument("--delay", type=float, default=0, metavar="MS", help="milliseconds before each reply")
         own.add_argument("--no-comparison", action="store_true", help="send once; leave the other ways out")
         real = parser.add_argument_group("a real server")
         real.add_argument("--host", help="send there instead: real mail to real people")
@@ -102,18 +92,15 @@ class Command(BaseCommand):
         if not people or count < 1:
             raise CommandError("There is nobody to write to.")
         if real and count > len(people):
-            raise CommandError(
-                f"{count} messages for {len(people)} people: with --host nobody gets it twice."
-            )
+            raise CommandError(f"{count} messages for {len(people)} people: with --host nobody gets it twice.")
         return list(islice(cycle(people), count))
 
-    def mail(
-        self, recipients, way, *, alias=mailers.DEFAULT, server=None, mbox=None, record=True, **own_server
-    ):
+    def mail(self, recipients, way, *, alias=mailers.DEFAULT, server=None, mbox=None, record=True, **own_server):
         """Send to everybody in one way; return the report and the row of the table."""
         with EmbeddedServer(mbox, **own_server) if server is None else nullcontext() as embedded:
             server = server or {"host": "127.0.0.1", "port": embedded.port}
             with mailers.mail_server(**server), progress(label(alias, way), len(recipients)) as bar:
+                warm_up(alias, recipients[0])
                 mailing = Mailing(recipients, way=way, alias=alias, record=record, on_next=bar.update)
                 started = time.perf_counter()
                 try:
@@ -215,6 +202,12 @@ def progress(description, total):
     """Show a bar on a terminal; elsewhere, nothing (disable=None asks the stream)."""
     with tqdm(desc=description, total=total, unit=" messages", file=sys.stderr, disable=None) as bar:
         yield bar
+
+
+def warm_up(alias, subscriber):
+    """Import and compile what the first message would, without a connection: the clock is for mail only."""
+    mailers.connection(alias)
+    letter.render(subscriber).message().as_bytes()
 
 
 def close_pool():
