@@ -73,9 +73,7 @@ def reply(text, *, accepts=None):
         session.say(text)
         return code_of(text)
 
-    return Misbehaviour(
-        name=f"reply {text}", act=act, accepts=text.startswith("2") if accepts is None else accepts
-    )
+    return Misbehaviour(name=f"reply {text}", act=act, accepts=text.startswith("2") if accepts is None else accepts)
 
 
 def reply_and_close(text, *, accepts=False):
@@ -287,9 +285,7 @@ def ticked(session, proper):
 @sin(accepts=True)
 def wordy(session, proper):
     """Send the proper reply behind twenty lines of the same code."""
-    session.say(
-        "\r\n".join([f"{proper[:3]}-line {number}" for number in range(20)] + [proper.split("\r\n")[-1]])
-    )
+    session.say("\r\n".join([f"{proper[:3]}-line {number}" for number in range(20)] + [proper.split("\r\n")[-1]]))
     return code_of(proper)
 
 

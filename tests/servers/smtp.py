@@ -171,11 +171,7 @@ class Conversation:
         if self.sender is None or self.spoiled:
             return "503 5.5.1 Error: need MAIL command, or RSET"
         if not self.recipients:
-            return (
-                "554 5.5.1 Error: no valid recipients"
-                if self.refused
-                else "503 5.5.1 Error: need RCPT command"
-            )
+            return "554 5.5.1 Error: no valid recipients" if self.refused else "503 5.5.1 Error: need RCPT command"
         return None
 
     def _data(self, argument):
@@ -254,6 +250,4 @@ class Conversation:
         self.session.finish(polite=True)
 
 
-VERBS = frozenset(
-    {"EHLO", "HELO", "STARTTLS", "AUTH", "MAIL", "RCPT", "DATA", "BDAT", "RSET", "NOOP", "QUIT"}
-)
+VERBS = frozenset({"EHLO", "HELO", "STARTTLS", "AUTH", "MAIL", "RCPT", "DATA", "BDAT", "RSET", "NOOP", "QUIT"})

@@ -167,13 +167,20 @@ def test_hits_before_the_banner(point):
         assert [strike.point for strike in server.struck] == [point]
 
 
-@pytest.mark.parametrize("command", ["DATA", "BDAT 6000000 LAST"])
-def test_hits_in_the_middle_of_the_content(server, client, command):
+def test_hits_in_the_middle_of_data(server, client):
     server.fault = Fault(at="body", do=faults.early_552)
+    client.ask(*ENVELOPE)
+    client.sock.sendall(b"x" * 6_000_000)  # the server reads on, so that the client hears it out
+    assert client.rest() == (b"552 5.3.4 Error: message file too big\r\n", "fin")
+    assert server.accepted == []
+
+
+def test_hits_in_the_middle_of_a_chunk(server, client):
+    server.fault = Fault(at="body", do=faults.vanish)
     client.ask(*ENVELOPE[:2])
-    client.say(command)
-    client.sock.sendall(b"x" * 6_000_000)  # the server reads on so that the client is heard out
-    assert client.rest()[0].endswith(b"552 5.3.4 Error: message file too big\r\n")
+    client.say("BDAT 6000000 LAST")
+    with pytest.raises(ConnectionError):
+        client.sock.sendall(b"x" * 6_000_000)  # the server does not: RST
     assert server.accepted == []
 
 
