@@ -29,9 +29,7 @@ def client(server):
 
 
 def test_delivers_and_writes_down_what_it_took(server, client):
-    client.ask(
-        "MAIL FROM:<a@example.com> BODY=8BITMIME", "RCPT TO:<b@example.com>", 'RCPT TO:<"c>"@example.com>'
-    )
+    client.ask("MAIL FROM:<a@example.com> BODY=8BITMIME", "RCPT TO:<b@example.com>", 'RCPT TO:<"c>"@example.com>')
     client.ask("DATA")
     assert client.ask("..dot\r\n..\r\n\r\nend\r\n.") == "250 2.0.0 Ok: queued as Q000001\r\n"
     (message,) = server.accepted

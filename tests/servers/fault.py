@@ -127,7 +127,7 @@ class FaultServer(Options):
     def commands(self, verb=""):
         """Return (connection, line) of every command, or of those with this verb."""
         with self.record.changed:
-            return [each for each in self.record.commands if not verb or each[1].split(" ")[0].upper() == verb]
+            return [each for each in self.record.commands if not verb or each[1].split(" ")[0].upper() == verb.upper()]
 
     @property
     def accepted(self):
