@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from django_smtp_pool import close_all
+
 from . import certificates, dovecot, exim, postfix
 from .certificates import Certificates
 from .dovecot import Dovecot
@@ -19,18 +21,24 @@ _USERNAME = "django@example.com"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test of this directory."""
+    """Mark every test of this directory, and let none take long."""
     for item in items:
         if _HERE in item.path.parents:
             item.add_marker(pytest.mark.realserver)
+            item.add_marker(pytest.mark.timeout(60))
+
+
+@pytest.fixture(autouse=True)
+def no_connection_survives() -> Iterator[None]:
+    """Close what the test has left in the pools."""
+    yield
+    close_all(timeout=5)
 
 
 @pytest.fixture(scope="session")
 def account() -> Account:
     """Return the one account that the servers know."""
-    return Account(
-        username=_USERNAME, password="correct horse battery staple", token=dovecot.token_for(_USERNAME)
-    )
+    return Account(username=_USERNAME, password="correct horse battery staple", token=dovecot.token_for(_USERNAME))
 
 
 @pytest.fixture(scope="session")

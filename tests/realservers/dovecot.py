@@ -102,9 +102,7 @@ def create(directory: Path, *, account: Account) -> Dovecot:
 
 def token_for(username: str) -> str:
     """Return an access token (JWT, RFC 7519) good for the rest of the century."""
-    signed = ".".join(
-        [_segment({"alg": "HS256", "typ": "JWT"}), _segment({"sub": username, "exp": _YEAR_2100})]
-    )
+    signed = ".".join([_segment({"alg": "HS256", "typ": "JWT"}), _segment({"sub": username, "exp": _YEAR_2100})])
     signature = hmac.digest(_TOKEN_KEY, signed.encode(), hashlib.sha256)
     return f"{signed}.{_base64url(signature)}"
 

@@ -70,9 +70,11 @@ EXTERNAL:
 class Exim(MailServer):
     """A running Exim: submission with STARTTLS on `port`, with implicit TLS on `tls_port`."""
 
+    program: str
+
     connected = re.compile(r" SMTP connection from \[\S+\]:(\d+) \(TCP/IP connection count = ")
     disconnected = re.compile(
-        r" SMTP connection from (?:\S+ )?\[\S+\]:(\d+) (?!\(TCP/IP connection count = )"
+        r" SMTP (?:command timeout on (?:TLS )?)?connection from (?:\S+ )?\[\S+\]:(\d+)(?! \(TCP/IP connection count)\b"
     )
 
     @property
@@ -95,6 +97,7 @@ class Exim(MailServer):
         here = self.directory
         return {
             "primary_hostname": HOSTNAME,
+            "exim_path": self.program,
             "spool_directory": f"{here}/spool",
             "log_file_path": f"{here}/log/%slog",
             "pid_file_path": f"{here}/spool/pid",
@@ -139,10 +142,9 @@ def create(directory: Path, *, account: Account, certificates: Certificates) -> 
         (directory / name).mkdir(parents=True)
         os.chown(directory / name, owner.pw_uid, owner.pw_gid)
     server = Exim(
+        program=program,
         directory=directory,
-        daemon=Daemon(
-            program, "-C", f"{directory}/exim.conf", "-bdf", "-q2s", output=directory / "log" / "output"
-        ),
+        daemon=Daemon(program, "-C", f"{directory}/exim.conf", "-bdf", "-q2s", output=directory / "log" / "output"),
         port=free_port(),
         tls_port=free_port(),
         account=account,

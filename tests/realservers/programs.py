@@ -25,9 +25,7 @@ def find(program: str, *, install: str, variable: str = "") -> str:
     """Return the path of a program, given by an environment variable or installed."""
     if os.geteuid() != 0:
         unavailable(f"{program} drops to users of its own, which only root can do: run the tests as root")
-    path = os.environ.get(variable) or shutil.which(
-        program, path=f"{os.environ.get('PATH', '')}:{_WHERE_DAEMONS_LIVE}"
-    )
+    path = os.environ.get(variable) or shutil.which(program, path=f"{os.environ.get('PATH', '')}:{_WHERE_DAEMONS_LIVE}")
     if path is None:
         unavailable(f"{program} is not there: {install}")
     return str(path)

@@ -84,9 +84,7 @@ class MailServer(ABC):
         """Start the server, and wait until it listens."""
         started = self._starts()
         self.daemon.start()
-        eventually(
-            lambda: self._starts() > started or not self.daemon.running, otherwise=self._why_it_does_not_start
-        )
+        eventually(lambda: self._starts() > started or not self.daemon.running, otherwise=self._why_it_does_not_start)
         assert self.daemon.running, self._why_it_does_not_start()
 
     def stop(self) -> None:
