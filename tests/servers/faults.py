@@ -285,14 +285,15 @@ def ticked(session, proper):
 @sin(accepts=True)
 def wordy(session, proper):
     """Send the proper reply behind twenty lines of the same code."""
-    session.say("\r\n".join([f"{proper[:3]}-line {number}" for number in range(20)] + [proper.split("\r\n")[-1]]))
+    session.say("\r\n".join([*(f"{proper[:3]}-line {number}" for number in range(20)), proper]))
     return code_of(proper)
 
 
 @sin(accepts=True)
 def latin_1(session, proper):
-    """Send the proper code with text that is not UTF-8."""
-    session.send(f"{proper[:3]} Bon app\xe9tit\r\n".encode("latin-1"))
+    """Send the proper reply, with text in its first line that is not UTF-8."""
+    first, *others = proper.split("\r\n")
+    session.send("\r\n".join([f"{first} Bon app\xe9tit", *others, ""]).encode("latin-1"))
     return code_of(proper)
 
 

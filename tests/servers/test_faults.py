@@ -58,7 +58,7 @@ SINS = {
     "chopped": (OK, "open"),
     "ticked": (OK, "open"),
     "wordy": (b"".join(b"250-line %d\r\n" % number for number in range(20)) + OK, "open"),
-    "latin_1": (b"250 Bon app\xe9tit\r\n", "open"),
+    "latin_1": (b"250 2.0.0 Ok Bon app\xe9tit\r\n", "open"),
     "early_552": (b"552 5.3.4 Error: message file too big\r\n", "fin"),
     "early_250": (b"250 2.0.0 Ok\r\n", "rst"),
 }
