@@ -140,17 +140,19 @@ class EmbeddedServer:
             stdout=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is for the sender, which then ends us
         )
-        first = self._process.stdout.readline()
-        if not first:
+        try:
+            self.port = json.loads(self._process.stdout.readline())["port"]
+        except BaseException as error:  # Ctrl-C too: the child must not outlive this
             self.__exit__()
-            raise RuntimeError(f"the embedded mail server did not start (exit status {self._process.returncode})")
-        self.port = json.loads(first)["port"]
+            if isinstance(error, ValueError):  # it said nothing, and has told why on standard error
+                raise RuntimeError("the embedded mail server did not start") from None
+            raise
         return self
 
     def __exit__(self, *_):
         last, _ = self._process.communicate()  # closes its standard input, which ends it
         if last:
-            self.received = Received(**json.loads(last))
+            self.received = Received(**json.loads(last.splitlines()[-1]))
 
 
 if __name__ == "__main__":

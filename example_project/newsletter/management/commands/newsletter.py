@@ -9,6 +9,7 @@ from itertools import cycle, islice
 from pathlib import Path
 
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from tqdm import tqdm
@@ -59,10 +60,13 @@ class Command(BaseCommand):
 
     def handle(self, **options):
         """Do it, and end quietly at Ctrl-C."""
+        self.report = self.requested = None  # of the newsletter, as soon as there is one
         try:
             self.newsletter(options)
         except KeyboardInterrupt:
-            raise CommandError("Interrupted before anything was sent.", returncode=INTERRUPTED) from None
+            raise CommandError(self.interrupted(), returncode=INTERRUPTED) from None
+        except ImproperlyConfigured as error:  # such as a password in clear to a distant server
+            raise CommandError(str(error)) from error
 
     def newsletter(self, options):
         """Send, compare, and report."""
@@ -102,12 +106,11 @@ class Command(BaseCommand):
             with mailers.mail_server(**server), progress(label(alias, way), len(recipients)) as bar:
                 warm_up(alias, recipients[0])
                 mailing = Mailing(recipients, way=way, alias=alias, record=record, on_next=bar.update)
+                if record:
+                    self.report, self.requested = mailing.report, len(recipients)
                 started = time.perf_counter()
                 try:
                     mailing.run()
-                except KeyboardInterrupt:
-                    bar.close()
-                    raise self.interrupted(mailing.report, len(recipients), record=record) from None
                 finally:
                     pool_count = close_pool() if alias == mailers.DEFAULT else None
                 seconds = time.perf_counter() - started
@@ -155,15 +158,15 @@ class Command(BaseCommand):
             raise CommandError(f"{summary}.")
         self.stdout.write(self.style.SUCCESS(f"{summary}."))
 
-    def interrupted(self, report, requested, *, record):
-        """Return the error that ends the command after Ctrl-C."""
-        where = "" if record else " in the comparison, after the newsletter itself"
-        doubt = sum(delivery.outcome == Outcome.UNKNOWN for delivery in report.problems)
-        return CommandError(
-            f"Interrupted{where}: {report.accepted} of {requested} messages were accepted, "
-            f"{doubt} under way may have arrived or not, the others were not sent.",
-            returncode=INTERRUPTED,
-        )
+    def interrupted(self):
+        """Say what had become of the newsletter at Ctrl-C."""
+        if self.report is None:
+            return "Interrupted before anything was sent."
+        said = f"Interrupted: {self.report.accepted} of {self.requested} messages were accepted"
+        if self.report.attempted == self.requested:
+            return f"{said}; the newsletter was through."
+        doubt = sum(delivery.outcome == Outcome.UNKNOWN for delivery in self.report.problems)
+        return f"{said}, {doubt} may have been or not; the others were refused, or not sent at all."
 
 
 def real_server(options):
