@@ -30,6 +30,8 @@ from .options import ServerOptions
 from .replies import Reply
 from .steps import Connect, Dialogue, Patience, Say, SecureChannel
 
+MAX_CHALLENGES = 4  # of one login; every answer has a deadline of its own, so their number needs a bound
+
 
 def command(
     line: str,
@@ -158,7 +160,11 @@ def _authenticate(mechanism: auth.Mechanism) -> Dialogue[Reply]:
         reply = yield from ask(
             command(f"{line} {_base64(mechanism.initial() or b'')}", stage=Stage.AUTH, masked=f"{line} ***")
         )
+    challenges = 0
     while reply.code == 334:
+        challenges += 1
+        if challenges > MAX_CHALLENGES:
+            raise _endless(mechanism)
         challenge = _challenge(reply)
         reply = yield from ask(
             command(_base64(mechanism.respond(challenge)), stage=Stage.AUTH, masked="***")
@@ -166,6 +172,12 @@ def _authenticate(mechanism: auth.Mechanism) -> Dialogue[Reply]:
             else command("*", stage=Stage.AUTH)
         )
     return reply
+
+
+def _endless(mechanism: auth.Mechanism) -> ProtocolError:
+    error = ProtocolError(f"the server asked more than {MAX_CHALLENGES} times for an answer of {mechanism.name}")
+    error.stage = Stage.AUTH
+    return error
 
 
 def _base64(octets: bytes) -> str:

@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+LONGEST_ADDRESS = 320  # octets: 64 for the local part, 255 for the domain (RFC 5321 §4.5.3.1)
+
 _BARE_LINE_END = re.compile(rb"\r(?!\n)|(?<!\r)\n")
 
 
@@ -31,8 +33,8 @@ class Envelope:
     message_id: str | None = None
 
     def __post_init__(self) -> None:
-        if not self.recipients:
-            raise ValueError("an envelope needs a recipient")
+        if not all(self.recipients or ("",)):
+            raise ValueError("an envelope needs a recipient, and each its address")
         for address in (self.sender, *self.recipients):
             check_address(address, smtputf8=self.smtputf8)
 
@@ -44,6 +46,8 @@ class Envelope:
 
 def check_address(address: str, *, smtputf8: bool = False) -> None:
     """Raise ValueError for an address that could break out of its command, whatever else it may be."""
+    if len(address.encode("utf-8", "surrogatepass")) > LONGEST_ADDRESS:
+        raise ValueError(f"invalid address, it is longer than {LONGEST_ADDRESS} octets: {address[:80]!r}...")
     if any(char in "<>" or ord(char) <= 32 or ord(char) == 127 for char in _outside_quotes(address)):
         raise ValueError(f"invalid address: {address!r}")
     if any(ord(char) < 32 or ord(char) == 127 for char in address):

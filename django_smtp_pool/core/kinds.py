@@ -9,6 +9,8 @@ from __future__ import annotations
 import hmac
 import math
 import os
+import re
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any, NoReturn
@@ -53,7 +55,14 @@ def text(value: Any) -> str:
         raise ValueError(f"must be text, not {value!r}")
     if any(ord(char) < 32 or ord(char) == 127 for char in value):
         raise ValueError(f"must not contain control characters: {value!r}")
+    if _has_surrogates(value):
+        raise ValueError(f"must be text that can be written as UTF-8, not {value!r}")
     return value
+
+
+def _has_surrogates(value: str) -> bool:
+    """Tell of octets of the environment that are no text: encoding them later would fail, and quote all of it."""
+    return any("\ud800" <= char <= "\udfff" for char in value)
 
 
 def nonempty_text(value: Any) -> str:
@@ -76,6 +85,8 @@ def secret(value: Any) -> Secret:
         raise ValueError(f"must be text, not {type(value).__name__}")
     if "\0" in value:
         raise ValueError("must not contain a NUL character")
+    if _has_surrogates(value):
+        raise ValueError("must be text that can be written as UTF-8")
     return Secret(value)
 
 
@@ -104,7 +115,7 @@ def _integer(value: Any) -> int | None:
         return None
     if isinstance(value, int):
         return value
-    if isinstance(value, str) and value.strip().isascii() and value.strip().isdigit():
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}", value.strip()):
         return int(value)
     return None
 
@@ -127,7 +138,7 @@ def _number(value: Any) -> float | None:
         return None
     try:
         return float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 
@@ -150,6 +161,21 @@ def source_address(value: Any) -> tuple[str, int]:
     if isinstance(value, (tuple, list)) and len(value) == 2:
         return nonempty_text(value[0]), int(whole(maximum=65535)(value[1]))
     raise ValueError(f"must be an IP address or (IP address, port), not {value!r}")
+
+
+def context_source(value: Any) -> Any:
+    """Accept an SSLContext, a callable that makes one, or a dotted path, which is compared as text."""
+    if isinstance(value, str):
+        if not re.fullmatch(r"\w+([.:]\w+)+", value):
+            raise ValueError(f"must be a dotted path such as 'project.tls.context', not {value!r}")
+        return value
+    if not (isinstance(value, ssl.SSLContext) or callable(value)):
+        raise ValueError(f"must be an SSLContext, a callable or a dotted path, not {type(value).__name__}")
+    try:
+        hash(value)
+    except TypeError:
+        raise ValueError("must be hashable: pools are told apart by it") from None
+    return value
 
 
 @dataclass(frozen=True, kw_only=True)

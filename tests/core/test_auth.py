@@ -1,0 +1,208 @@
+"""Logging in: which mechanism, in which order, in which words, and what never travels in clear."""
+
+import base64
+import hmac
+
+import pytest
+
+from django_smtp_pool.core import auth
+from django_smtp_pool.core.dialogue import log_in
+from django_smtp_pool.core.errors import AuthRefused, ConnectionLost, NotOffered, Stage
+from django_smtp_pool.core.kinds import Secret
+from django_smtp_pool.core.offer import Offer
+from django_smtp_pool.core.options import ServerOptions
+from django_smtp_pool.core.steps import Heard
+from tests.core.transcript import End, play, replies_of, resumed
+
+PLAIN = base64.b64encode(b"\0user\0secret").decode()
+USER = base64.b64encode(b"user").decode()
+SECRET = base64.b64encode(b"secret").decode()
+CHALLENGE = base64.b64encode(b"<1896.697170952@mail.example>").decode()
+DIGEST = hmac.new(b"secret", b"<1896.697170952@mail.example>", "md5").hexdigest()
+PROOF = base64.b64encode(f"user {DIGEST}".encode()).decode()
+
+
+def login(offered, transcript, *, encrypted=True, **options):
+    server = ServerOptions(**{"host": "mail.example", "username": "user", "password": "secret", **options})
+    return play(log_in(server, Offer(auth=frozenset(offered.split())), encrypted=encrypted), transcript)
+
+
+def test_plain():
+    login("PLAIN", f"C: AUTH PLAIN {PLAIN}\nS: 235 2.7.0 welcome")
+
+
+def test_plain_on_a_server_that_asks_first():
+    login("PLAIN", f"C: AUTH PLAIN {PLAIN}\nS: 334\nC: {PLAIN}\nS: 235 welcome")
+
+
+def test_login_however_the_server_words_it():
+    login("LOGIN", f"C: AUTH LOGIN\nS: 334 VXNlcm5hbWU6\nC: {USER}\nS: 334 Pa+zd29y\nC: {SECRET}\nS: 235 ok")
+    login("LOGIN", f"C: AUTH LOGIN\nS: 334\nC: {USER}\nS: 334\nC: {SECRET}\nS: 235 ok")
+
+
+def test_cram_md5():
+    login("CRAM-MD5", f"C: AUTH CRAM-MD5\nS: 334 {CHALLENGE}\nC: {PROOF}\nS: 235 ok")
+
+
+def test_the_example_of_rfc_2195():
+    mechanism = auth.CramMD5(username="tim", secret=Secret("tanstaaftanstaaf"))
+    answer = mechanism.respond(b"<1896.697170952@postoffice.reston.mci.net>")
+    assert answer == b"tim b913a602c7eda7a495b4e6e7334d3890"
+
+
+def test_names_and_passwords_beyond_ascii_are_utf_8():
+    mechanism = auth.Plain(username="jürgen", secret=Secret("grün"))
+    assert mechanism.initial() == "\0jürgen\0grün".encode()
+
+
+def test_what_reveals_no_secret_comes_first():
+    login("LOGIN PLAIN CRAM-MD5", f"C: AUTH CRAM-MD5\nS: 334 {CHALLENGE}\nC: {PROOF}\nS: 235 ok")
+    login("LOGIN PLAIN", f"C: AUTH PLAIN {PLAIN}\nS: 235 ok")
+
+
+def test_the_mechanism_asked_for_is_the_one():
+    login(
+        "LOGIN PLAIN CRAM-MD5", "C: AUTH LOGIN\nS: 334\nC: dXNlcg==\nS: 334\nC: c2VjcmV0\nS: 235", auth_method="LOGIN"
+    )
+
+
+def test_a_refused_proof_is_followed_by_the_password():
+    """Servers that keep hashes only offer CRAM-MD5 all the same."""
+    login(
+        "CRAM-MD5 PLAIN",
+        f"C: AUTH CRAM-MD5\nS: 334 {CHALLENGE}\nC: {PROOF}\nS: 535 5.7.8 no\nC: AUTH PLAIN {PLAIN}\nS: 235 ok",
+    )
+
+
+def test_a_refused_password_is_not_sent_twice():
+    with pytest.raises(AuthRefused) as caught:
+        login("PLAIN LOGIN", f"C: AUTH PLAIN {PLAIN}\nS: 535 5.7.8 no")
+    assert (caught.value.smtp_code, caught.value.stage) == (535, Stage.AUTH)
+    assert caught.value.reply.enhanced == (5, 7, 8)
+
+
+def test_a_mechanism_that_the_server_does_not_know_after_all_is_skipped():
+    login(
+        "PLAIN LOGIN",
+        f"C: AUTH PLAIN {PLAIN}\nS: 504 5.5.4 no\nC: AUTH LOGIN\nS: 334\nC: {USER}\nS: 334\nC: {SECRET}\nS: 235",
+    )
+
+
+@pytest.mark.parametrize("reply", ["454 4.7.0 Temporary authentication failure", "421 4.7.0 Too many", "432 4.3.2 x"])
+@pytest.mark.parametrize("mechanisms", ["PLAIN LOGIN", "CRAM-MD5 PLAIN"])
+def test_a_failure_that_may_pass_ends_the_login(reply, mechanisms):
+    first = "CRAM-MD5" if "CRAM" in mechanisms else f"PLAIN {PLAIN}"
+    with pytest.raises(AuthRefused) as caught:
+        login(mechanisms, f"C: AUTH {first}\nS: {reply}")
+    assert not caught.value.reply.is_permanent
+
+
+def test_the_last_refusal_is_raised():
+    with pytest.raises(AuthRefused) as caught:
+        login(
+            "CRAM-MD5 PLAIN",
+            f"C: AUTH CRAM-MD5\nS: 334 {CHALLENGE}\nC: {PROOF}\nS: 535 proof\nC: AUTH PLAIN {PLAIN}\nS: 535 password",
+        )
+    assert caught.value.smtp_error == b"password"
+
+
+@pytest.mark.parametrize("challenge", ["not base64!", "====", "é"])
+def test_a_challenge_that_is_none_cancels_the_exchange(challenge):
+    with pytest.raises(AuthRefused):
+        login("CRAM-MD5", f"C: AUTH CRAM-MD5\nS: 334 {challenge}\nC: *\nS: 501 cancelled")
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN", "CRAM-MD5"])
+def test_a_server_that_asks_for_ever_gets_no_answer_for_ever(mechanism):
+    """Each answer would restart the deadline of a reply, and repeat the secret."""
+    server = ServerOptions(username="user", password="secret")
+    dialogue = log_in(server, Offer(auth=frozenset({mechanism})), encrypted=True)
+    step = resumed(lambda: next(dialogue))
+    for _ in range(10):
+        step = resumed(lambda: dialogue.send(Heard(replies=replies_of("334 AAAA"))))
+        if isinstance(step, End):
+            break
+    with pytest.raises((AuthRefused, ConnectionLost)):
+        step.result()
+
+
+# What is not offered, and what is not safe
+
+
+def test_a_server_without_auth_is_an_error_when_there_is_a_login():
+    with pytest.raises(NotOffered, match=r"mail.example offers no login") as caught:
+        login("", "")
+    assert caught.value.stage is Stage.AUTH
+    assert caught.value.is_final
+
+
+def test_no_common_mechanism_is_an_error_that_names_both_sides():
+    with pytest.raises(NotOffered, match=r"GSSAPI, NTLM.*CRAM-MD5, PLAIN, LOGIN"):
+        login("NTLM GSSAPI", "")
+
+
+def test_the_mechanism_asked_for_must_be_offered():
+    with pytest.raises(NotOffered, match=r"offers login by LOGIN.*PLAIN"):
+        login("LOGIN", "", auth_method="PLAIN")
+
+
+@pytest.mark.parametrize("mechanisms", ["PLAIN", "LOGIN", "PLAIN LOGIN"])
+@pytest.mark.parametrize("host", ["mail.example", "192.0.2.1", "localhost.evil.example"])
+def test_no_password_travels_in_clear(mechanisms, host):
+    with pytest.raises(NotOffered, match=r"in clear.*use_tls or use_ssl, or allow_insecure_auth"):
+        login(mechanisms, "", encrypted=False, host=host)
+
+
+def test_a_refused_proof_in_clear_is_not_followed_by_the_password():
+    with pytest.raises(AuthRefused):
+        login("CRAM-MD5 PLAIN", f"C: AUTH CRAM-MD5\nS: 334 {CHALLENGE}\nC: {PROOF}\nS: 535 no", encrypted=False)
+
+
+@pytest.mark.parametrize("options", [{"host": "localhost"}, {"host": "127.0.0.1"}, {"allow_insecure_auth": True}])
+def test_a_password_travels_in_clear_to_this_machine_or_when_asked_to(options):
+    login("PLAIN", f"C: AUTH PLAIN {PLAIN}\nS: 235 ok", encrypted=False, **options)
+
+
+# Secrets and logs
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "answers"),
+    [("PLAIN", ["334", "235 ok"]), ("LOGIN", ["334", "334", "235 ok"]), ("CRAM-MD5", [f"334 {CHALLENGE}", "235 ok"])],
+)
+def test_every_secret_is_masked_for_the_log(mechanism, answers):
+    server = ServerOptions(username="user", password="secret")
+    dialogue = log_in(server, Offer(auth=frozenset({mechanism})), encrypted=True)
+    step = next(dialogue)
+    for answer in answers:
+        said = b"".join(step.pieces).decode().rstrip()
+        shown = step.masked or said
+        assert shown in {f"AUTH {mechanism}", f"AUTH {mechanism} ***", "***"}
+        assert said not in repr(step) or said == f"AUTH {mechanism}"
+        step = resumed(lambda answer=answer: dialogue.send(Heard(replies=replies_of(answer))))
+
+
+def test_a_mechanism_does_not_print_its_secret():
+    for kind in auth.PASSWORD_MECHANISMS:
+        assert "secret-word" not in repr(kind(username="user", secret=Secret("secret-word")))
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN", "CRAM-MD5"])
+@pytest.mark.parametrize("end", ["S: 535 no", "S: <gone>"])
+def test_no_secret_is_left_in_a_failed_login(mechanism, end):
+    """Neither in the error nor in what Django's debug page prints of its frames."""
+    words = {"PLAIN": f" {PLAIN}", "LOGIN": "", "CRAM-MD5": ""}
+    with pytest.raises((AuthRefused, ConnectionLost)) as caught:
+        login(mechanism, f"C: AUTH {mechanism}{words[mechanism]}\n{end}")
+    assert_hides(caught.value, "secret'", SECRET, PLAIN)
+
+
+def assert_hides(error, *secrets):
+    """Assert that no frame of the package shows a secret in its locals, nor does the error."""
+    assert not any(secret in f"{error!r} {error}" for secret in secrets)
+    trace = error.__traceback__
+    while trace is not None:
+        if "django_smtp_pool" in trace.tb_frame.f_code.co_filename:
+            shown = repr(trace.tb_frame.f_locals)
+            assert not any(secret in shown for secret in secrets), trace.tb_frame.f_code.co_name
+        trace = trace.tb_next

@@ -1,0 +1,116 @@
+"""Envelopes: content that a server reads as it was meant, and addresses that stay in their command."""
+
+import re
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from django_smtp_pool.core.envelope import Envelope, check_address, dot_stuffed, with_crlf
+
+lines = st.lists(
+    st.sampled_from([b".", b"..", b"a", b"", b"\r", b"\n", b"\r\n", b"\r\r\n", b"\n\r", b".\r\n", b"\x00"])
+)
+contents = st.one_of(st.binary(max_size=200), lines.map(b"".join))
+
+
+def unstuffed(wire):
+    """Return what a strict server reads up to the lone dot, which must be the last line."""
+    heard = wire.split(b"\r\n")
+    assert heard[-1] == b""
+    assert heard.index(b".") == len(heard) - 2, "the content ends before its end"
+    return b"".join(line.removeprefix(b".") + b"\r\n" for line in heard[: heard.index(b".")])
+
+
+@given(contents)
+@example(b"")
+@example(b".")
+@example(b"a\r\n.\r\nb")
+@example(b"a\n.\nb")
+@example(b"a\r.\rb")
+@example(b"a\r\n.\r\r\nb")
+def test_a_server_reads_what_was_meant(content):
+    sent = with_crlf(content)
+    assert unstuffed(dot_stuffed(sent) + b".\r\n") == sent
+
+
+@given(contents)
+def test_no_bare_line_end_is_left(content):
+    assert not re.search(rb"\r(?!\n)|(?<!\r)\n", with_crlf(content))
+
+
+@given(contents)
+def test_line_ends_are_made_right_once(content):
+    assert with_crlf(with_crlf(content)) == with_crlf(content)
+
+
+@given(contents)
+def test_nothing_but_line_ends_changes(content):
+    assert re.sub(rb"[\r\n]", b"", with_crlf(content)) == re.sub(rb"[\r\n]", b"", content)
+
+
+@pytest.mark.parametrize("end", [b"\n.\r\n", b"\n.\n", b"\r.\r\n", b"\r.\r", b"\r\n.\r", b"\r\n.\n", b"\r\n\x2e\r\n"])
+def test_no_look_alike_ends_the_content(end):
+    smuggled = b"Subject: x\r\n\r\nhi" + end + b"MAIL FROM:<evil@example.com>\r\n"
+    wire = dot_stuffed(with_crlf(smuggled)) + b".\r\n"
+    assert wire.count(b"\r\n.\r\n") == 1
+    assert wire.endswith(b"\r\n.\r\n")
+
+
+def test_proper_content_is_not_copied():
+    content = b"Subject: x\r\n\r\nhi\r\n"
+    assert with_crlf(content) is content
+    assert dot_stuffed(content) is content
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["", "a@example.com", '"a b"@example.com', '"<"@example.com', "a@[::1]", "+tag@x", '"a\\" b"@x', "a@[127.0.0.1]"],
+)
+def test_this_address_may_go_into_a_command(address):
+    check_address(address)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "a@x>", "<a@x", "a@x> SIZE=1", "a@x\r\nDATA", "a@x\n", "a@x\r", "a@x\0", '"a\r\nDATA"@x', "a b@x", "a@x\t",
+        "a\x7f@x", '"a\x7f"@x', '"a" b@x', '"a\\"> b@x', '"> SIZE=9', "é@x", '"é"@x', "a@é", "\udce9@x",
+    ],
+)  # fmt: skip
+def test_this_address_may_not(address):
+    with pytest.raises(ValueError, match=r"invalid address"):
+        check_address(address)
+
+
+def test_smtputf8_lets_letters_in_and_nothing_else():
+    check_address("é@é.example", smtputf8=True)
+    with pytest.raises(ValueError, match=r"invalid address"):
+        check_address("é@x> SIZE=1", smtputf8=True)
+
+
+@given(st.text())
+def test_no_address_breaks_out_of_its_command(address):
+    try:
+        check_address(address, smtputf8=True)
+    except ValueError:
+        return
+    line = f"RCPT TO:<{address}>"
+    assert not re.search(r"[\r\n\0]", line)
+    assert re.fullmatch(r'RCPT TO:<(?:[^<>" ]|"(?:[^"\\]|\\.)*"|")*>', line)
+
+
+@pytest.mark.parametrize("recipients", [(), ("",), ("a@x", "b@x\r\nRSET")])
+def test_an_envelope_checks_its_recipients(recipients):
+    with pytest.raises(ValueError, match=r"recipient|address"):
+        Envelope(sender="a@x", recipients=recipients, content=b"")
+
+
+def test_an_envelope_checks_its_sender_which_may_be_empty():
+    Envelope(sender="", recipients=("a@x",), content=b"")
+    with pytest.raises(ValueError, match=r"address"):
+        Envelope(sender="a@x>", recipients=("a@x",), content=b"")
+
+
+def test_an_envelope_does_not_print_its_content():
+    assert "dear diary" not in repr(Envelope(sender="", recipients=("a@x",), content=b"dear diary"))

@@ -1,0 +1,184 @@
+"""Options: what each takes, and that two that differ in anything tell pools apart."""
+
+import pickle
+import ssl
+import traceback
+from dataclasses import FrozenInstanceError, asdict, fields, replace
+
+import pytest
+
+from django_smtp_pool.core.options import PoolOptions, ServerOptions, TLSOptions, is_loopback
+
+PASSWORD = "hunter2"
+
+# For every option: values that are good and differ from the default, and values that are not good.
+SERVER = {
+    "host": (["mail.example", "192.0.2.1", "::1"], ["", None, 1, "a\r\nb"]),
+    "port": ([587, "587", 1, 65535], [0, 65536, -1, "", "smtp", 25.0, True, None]),
+    "username": (["u", "u@example.com"], [1, b"u", "a\nb", "a\0b"]),
+    "password": (["p", "p\n"], [1, b"p", "p\0"]),
+    "use_tls": ([True, 1], ["yes", 2, None]),
+    "use_ssl": ([True, 1], ["yes", 2, None]),
+    "timeout": ([1, 0.5, "30"], [0, -1, None, "x", True, float("inf")]),
+    "ssl_certfile": (["c.pem"], ["", 1]),
+    "tls_options": ([{"verify": False}, TLSOptions(ca_file="ca.pem")], [None, 1, "x", {"verfy": False}, {"verify": 3}]),
+    "local_hostname": (["client.example"], ["", 1, "a\r\nQUIT"]),
+    "source_address": (["127.0.0.1", ("127.0.0.1", 25)], [1, "", ("127.0.0.1", 70000)]),
+    "connection_timeout": ([1], [0, -1, None]),
+    "greeting_timeout": ([1], [0, -1, None]),
+    "data_timeout": ([1], [0, -1, "x"]),
+    "auth_method": (["PLAIN", "login", "cram-md5"], ["", "XYZ", 1]),
+    "allow_insecure_auth": ([True], ["no", None]),
+    "pipelining": ([False, 0], ["no", None]),
+    "debug": ([True], ["no", None]),
+}
+POOL = {
+    "max_connections": ([1, "7"], [0, -1, None, 1.5, True]),
+    "max_messages": ([0, 1], [-1, None, "x"]),
+    "min_connections": ([1, 5], [-1, None]),
+    "idle_timeout": ([0, 1], [-1, None]),
+    "max_lifetime": ([0, 1], [-1, None]),
+    "acquire_timeout": ([1], [0, -1, None]),
+    "max_waiting": ([1], [-1, None]),
+    "delivery_timeout": ([1], [0, -1, None]),
+    "max_requeues": ([0, 1], [-1, None]),
+}
+TLS = {
+    "ca_file": (["ca.pem"], ["", 1]),
+    "verify": ([False, 0], [None, "no"]),
+    "minimum_version": (["TLSv1.3"], ["TLSv1.0", "SSLv3", None, 1.2]),
+    "ciphers": (["HIGH"], ["", 1]),
+    "server_hostname": (["mail.example"], ["", 1, "a\nb"]),
+    "context": ([ssl.create_default_context(), ssl.create_default_context], []),
+}
+CLASSES = [(ServerOptions, SERVER), (PoolOptions, POOL), (TLSOptions, TLS)]
+GOOD = [(kind, key, value) for kind, table in CLASSES for key, (good, _) in table.items() for value in good]
+BAD = [
+    (kind, key, value)
+    for kind, table in CLASSES
+    for key, (_, bad) in table.items()
+    for value in bad
+    if not (value is None and kind.__dataclass_fields__[key].default is None)
+]
+
+
+@pytest.mark.parametrize(("kind", "table"), CLASSES)
+def test_every_option_is_tested_here(kind, table):
+    assert {spec.name for spec in fields(kind)} - {"ssl_keyfile"} == set(table)
+
+
+@pytest.mark.parametrize(("kind", "key", "value"), GOOD)
+def test_a_good_value_is_taken_and_tells_apart(kind, key, value):
+    options = kind(**{key: value})
+    assert options != kind()
+    assert options == kind(**{key: value})
+    assert hash(options) == hash(kind(**{key: value}))
+    assert len({options, kind()}) == 2
+
+
+@pytest.mark.parametrize(("kind", "key", "value"), BAD)
+def test_a_bad_value_is_refused_by_name(kind, key, value):
+    with pytest.raises(ValueError, match=rf"^{key} "):
+        kind(**{key: value})
+
+
+@pytest.mark.parametrize("kind", [ServerOptions, PoolOptions, TLSOptions])
+def test_an_unknown_option_is_refused(kind):
+    with pytest.raises(TypeError, match=r"max_conections"):
+        kind(max_conections=1)
+
+
+@pytest.mark.parametrize("kind", [ServerOptions, PoolOptions, TLSOptions])
+def test_options_are_frozen(kind):
+    with pytest.raises(FrozenInstanceError):
+        setattr(kind(), next(iter(kind.__dataclass_fields__)), "x")
+
+
+def test_ways_to_write_the_same_are_the_same_options():
+    written = ServerOptions(port="587", use_tls=1, timeout="60", auth_method="plain", tls_options={"verify": 1})
+    assert written == ServerOptions(port=587, use_tls=True, timeout=60.0, auth_method="PLAIN")
+    assert hash(written) == hash(ServerOptions(port=587, use_tls=True, timeout=60.0, auth_method="PLAIN"))
+
+
+@pytest.mark.parametrize("one", [True, 1])
+def test_both_tls_modes_at_once_are_refused(one):
+    with pytest.raises(ValueError, match=r"use_tls and use_ssl exclude each other.*587.*465"):
+        ServerOptions(use_tls=one, use_ssl=one)
+
+
+def test_a_key_needs_a_certificate():
+    with pytest.raises(ValueError, match=r"ssl_keyfile is of no use without ssl_certfile"):
+        ServerOptions(ssl_keyfile="k.pem")
+    options = ServerOptions(ssl_keyfile="k.pem", ssl_certfile="c.pem")
+    assert options != ServerOptions(ssl_certfile="c.pem")
+
+
+def test_more_connections_kept_than_allowed_are_refused():
+    with pytest.raises(ValueError, match=r"min_connections must not be above max_connections: 6 > 5"):
+        PoolOptions(min_connections=6)
+
+
+def test_unknown_tls_options_are_named():
+    with pytest.raises(ValueError, match=r"tls_options has unknown keys: \['verfy'\]; known are ca_file, verify"):
+        ServerOptions(tls_options={"verfy": False})
+
+
+@pytest.mark.parametrize(
+    ("username", "password", "has_login"),
+    [(None, None, False), ("u", None, False), (None, "p", False), ("", "p", False), ("u", "", False), ("u", "p", True)],
+)
+def test_a_login_takes_name_and_password(username, password, has_login):
+    assert ServerOptions(username=username, password=password).has_login is has_login
+
+
+@pytest.mark.parametrize(
+    ("timeout", "data_timeout", "verdict"), [(60, None, 120), (300, None, 300), (60, 5, 5), (1, None, 120)]
+)
+def test_the_wait_for_the_verdict_is_long(timeout, data_timeout, verdict):
+    assert ServerOptions(timeout=timeout, data_timeout=data_timeout).end_of_data_timeout == verdict
+
+
+@pytest.mark.parametrize("host", ["localhost", "LocalHost", "127.0.0.1", "127.1.2.3", "::1", "[::1]", "unix:/run/x"])
+def test_this_host_is_this_machine(host):
+    assert is_loopback(host)
+    assert ServerOptions(host=host).may_reveal_secret
+
+
+@pytest.mark.parametrize(
+    "host", ["mail.example", "localhost.example", "127.0.0.1.example", "192.0.2.1", "0.0.0.0", "::", "127.1", "xunix:/"]
+)
+def test_this_host_is_not(host):
+    assert not is_loopback(host)
+    assert not ServerOptions(host=host).may_reveal_secret
+    assert ServerOptions(host=host, allow_insecure_auth=True).may_reveal_secret
+
+
+def test_a_password_is_in_no_print_of_options():
+    options = ServerOptions(username="u", password="hunter2")
+    for shown in (repr(options), str(options), repr(asdict_shallow(options)), repr(replace(options, port=26))):
+        assert "hunter2" not in shown
+
+
+def asdict_shallow(options):
+    return {spec.name: getattr(options, spec.name) for spec in fields(options)}
+
+
+def test_a_password_does_not_leave_by_pickle_or_asdict():
+    options = ServerOptions(password="hunter2")
+    with pytest.raises(TypeError):
+        pickle.dumps(options)
+    with pytest.raises(TypeError):
+        asdict(options)
+
+
+@pytest.mark.parametrize("wrong", [{"port": 0}, {"use_tls": True, "use_ssl": True}, {"password": PASSWORD + "\0"}])
+def test_a_password_is_in_no_error(wrong):
+    with pytest.raises(ValueError, match=r"port|use_tls|password") as caught:
+        ServerOptions(**{"password": PASSWORD, **wrong})
+    assert PASSWORD not in "".join(traceback.format_exception(caught.value))
+
+
+def test_passwords_tell_apart():
+    assert ServerOptions(password="a") != ServerOptions(password="b")
+    assert ServerOptions(password="a") == ServerOptions(password="a")
+    assert ServerOptions(password="a") != ServerOptions()
