@@ -60,7 +60,7 @@ def _check(alias: str | None, options: Mapping[str, Any]) -> Iterator[CheckMessa
         yield Error(f"{place}: {text}", id="smtp_pool.E001")
         return
     server = config.server
-    in_clear = server.has_login and not (server.use_tls or server.use_ssl or server.may_reveal_secret)
+    in_clear = server.has_login and not (server.may_encrypt or server.may_reveal_secret)
     if in_clear and server.auth_method != "CRAM-MD5":
         yield Error(
             f"{place}: the password would travel to {server.host} in clear.",

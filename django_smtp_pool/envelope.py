@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from email.message import Message
+from email.policy import SMTP, SMTPUTF8
+from functools import partial
 from typing import Any
 
-import django
-from django.conf import settings
-
-from .core.envelope import Envelope
-
-RENDERS_BY_POLICY = django.VERSION >= (6, 0)
+from .addresses import RENDERS_SMTPUTF8, PrepareAddress, addr_spec, check_lengths, errors_of_the_parser, needs_smtputf8
+from .core.envelope import Envelope, with_crlf
+from .safety import check_rendered, has_long_line
+from .transfer import seven_bit, short_lined
 
 
-def envelope_of(message: Any, prep_address: Callable[[str], str] | None) -> Envelope:
-    """Render a message.
+def envelope_of(message: Any, prep_address: PrepareAddress | None) -> Envelope:
+    """Render a message, and check what was rendered.
 
     Arguments:
         message: an EmailMessage with at least one recipient.
@@ -22,28 +22,37 @@ def envelope_of(message: Any, prep_address: Callable[[str], str] | None) -> Enve
 
     Raises ValueError for what must not go on the wire: bad addresses, header injection.
     """
-    prepare = prep_address or _sanitizer(message)
-    content = _render(message)
+    check_lengths(message)
+    smtputf8 = needs_smtputf8(message)
+    with errors_of_the_parser():
+        sender = addr_spec(message.from_email, prep_address, smtputf8=smtputf8)
+        recipients = [addr_spec(address, prep_address, smtputf8=smtputf8) for address in message.recipients()]
+        content, message_id = _render(message, smtputf8=smtputf8)
     return Envelope(
-        sender=prepare(message.from_email),
-        recipients=tuple(prepare(address) for address in message.recipients()),
+        sender=sender,
+        recipients=tuple(recipients),
         content=content,
+        smtputf8=smtputf8,
+        # RFC 6531 §3.1: a server with SMTPUTF8 has 8BITMIME too.
+        seven_bit=None if smtputf8 or content.isascii() else partial(seven_bit, content),
+        message_id=message_id,
     )
 
 
-def _render(message: Any) -> bytes:
-    content: bytes
-    if RENDERS_BY_POLICY:
-        from email import policy
-
-        content = message.message(policy=policy.SMTP).as_bytes()
+def _render(message: Any, *, smtputf8: bool) -> tuple[bytes, str | None]:
+    """Return the checked octets and the Message-ID; what they were rendered from is not kept."""
+    if RENDERS_SMTPUTF8:
+        rendered = message.message(policy=SMTPUTF8 if smtputf8 else SMTP)
+        content = with_crlf(rendered.as_bytes())
     else:
-        content = message.message().as_bytes(linesep="\r\n")
-    return content
+        rendered = message.message()
+        content = with_crlf(rendered.as_bytes(linesep="\r\n"))
+    check_rendered(rendered, content)
+    if has_long_line(content):
+        content = short_lined(content)
+    return content, _message_id(rendered)
 
 
-def _sanitizer(message: Any) -> Callable[[str], str]:
-    from django.core.mail.message import sanitize_address  # gone after Django 6.x, where nobody comes here
-
-    encoding = message.encoding or settings.DEFAULT_CHARSET
-    return lambda address: str(sanitize_address(address, encoding))
+def _message_id(rendered: Any) -> str | None:
+    value = rendered.get("Message-ID") if isinstance(rendered, Message) else None
+    return None if value is None else str(value).strip()

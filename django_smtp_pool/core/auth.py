@@ -25,6 +25,7 @@ class Mechanism:
 
     username: str
     secret: Secret = field(repr=False)
+    explanation: str = field(default="", init=False)  # what the server said before it refused, if anything
 
     def initial(self) -> bytes | None:
         """Return what goes out together with AUTH, or None to wait for the server's first challenge."""
@@ -77,8 +78,46 @@ class CramMD5(Mechanism):
         return f"{self.username} {digest}".encode()
 
 
+class _Bearer(Mechanism):
+    """A mechanism that sends an access token; a refusal comes as a challenge that says why, in JSON."""
+
+    reveals_secret = True
+    _acknowledgement: ClassVar[bytes]
+
+    def respond(self, challenge: bytes) -> bytes:
+        """Remember why the token was refused, and let the server go on to its final reply."""
+        if not challenge:  # it did not take the token together with AUTH
+            return self.initial() or b""
+        self.explanation = challenge.decode("utf-8", "backslashreplace")
+        return self._acknowledgement
+
+
+class XOAuth2(_Bearer):
+    """XOAUTH2 (Google, Microsoft): name and access token in one go."""
+
+    name = "XOAUTH2"
+    _acknowledgement = b""
+
+    def initial(self) -> bytes:
+        """Return the two fields, each ended by a Ctrl-A."""
+        return f"user={self.username}\1auth=Bearer {self.secret.reveal()}\1\1".encode()
+
+
+class OAuthBearer(_Bearer):
+    """OAUTHBEARER (RFC 7628): the same, as it was standardised."""
+
+    name = "OAUTHBEARER"
+    _acknowledgement = b"\1"
+
+    def initial(self) -> bytes:
+        """Return the GS2 header and the token (§3.1)."""
+        name = self.username.replace("=", "=3D").replace(",", "=2C")
+        return f"n,a={name},\1auth=Bearer {self.secret.reveal()}\1\1".encode()
+
+
 # In order of preference: what reveals no secret comes first.
 PASSWORD_MECHANISMS: tuple[type[Mechanism], ...] = (CramMD5, Plain, Login)
+TOKEN_MECHANISMS: tuple[type[Mechanism], ...] = (XOAuth2, OAuthBearer)
 
 
 def choose(server: ServerOptions, offered: Collection[str], *, encrypted: bool) -> list[type[Mechanism]]:
@@ -93,20 +132,27 @@ def choose(server: ServerOptions, offered: Collection[str], *, encrypted: bool) 
     such as would send the password in clear.
     """
     if not offered:
-        raise _not_offered(f"{server.host} offers no login (AUTH), and username and password are set")
-    wanted = [server.auth_method] if server.auth_method else [kind.name for kind in PASSWORD_MECHANISMS]
-    common = [kind for kind in PASSWORD_MECHANISMS if kind.name in wanted and kind.name in offered]
+        raise _not_offered(f"{server.host} offers no login (AUTH), and username and {_kind_of_secret(server)} are set")
+    # A token is never sent as a password, nor a password as a token: somebody else would learn it.
+    ours = TOKEN_MECHANISMS if server.oauth2_token else PASSWORD_MECHANISMS
+    wanted = [server.auth_method] if server.auth_method else [kind.name for kind in ours]
+    common = [kind for kind in ours if kind.name in wanted and kind.name in offered]
     if not common:
         raise _not_offered(
-            f"{server.host} offers login by {', '.join(sorted(offered))}, and we can only use {', '.join(wanted)}"
+            f"{server.host} offers login by {', '.join(sorted(offered))}, "
+            f"and with the {_kind_of_secret(server)} we can only use {', '.join(wanted)}"
         )
     safe = [kind for kind in common if encrypted or server.may_reveal_secret or not kind.reveals_secret]
     if not safe:
         raise _not_offered(
-            f"the password would travel to {server.host} in clear ({common[0].name} without TLS): "
+            f"the {_kind_of_secret(server)} would travel to {server.host} in clear ({common[0].name} without TLS): "
             "set use_tls or use_ssl, or allow_insecure_auth if you really want that"
         )
     return safe
+
+
+def _kind_of_secret(server: ServerOptions) -> str:
+    return "token" if server.oauth2_token else "password"
 
 
 def _not_offered(message: str) -> NotOffered:

@@ -82,8 +82,7 @@ class Connection:
     def opening(self, deadline: float | None) -> Run[None]:
         """Return the run that makes the session ready."""
         # The context is made first: a certificate file that cannot be read is known before anything is dialled.
-        encrypted = self.server.use_tls or self.server.use_ssl
-        return self._run(self._open(), deadline, tls=context_for(self.server) if encrypted else None)
+        return self._run(self._open(), deadline, tls=context_for(self.server) if self.server.may_encrypt else None)
 
     def _open(self) -> Dialogue[None]:
         greeter = Greeter(server=self.server, local_hostname=self._local_hostname)

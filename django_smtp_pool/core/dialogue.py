@@ -20,6 +20,7 @@ from .errors import (
     GreetingRefused,
     NotOffered,
     ProtocolError,
+    ReplyTimeout,
     Stage,
     StartTLSRefused,
     refusal,
@@ -70,23 +71,26 @@ def open_session(greeter: Greeter) -> Dialogue[Offer]:
     yield from _hear_greeting(server)
     name = greeter.local_hostname()
     offer = yield from say_hello(name)
-    if server.use_tls:
-        yield from _start_tls(server, offer)
+    encrypted = server.use_ssl
+    if not encrypted and (server.use_tls or (server.opportunistic_tls and offer.starttls)):
+        encrypted = yield from _start_tls(server, offer)
+    if encrypted and not server.use_ssl:
         # RFC 3207 §4.2: what was said before TLS is forgotten.
         offer = yield from say_hello(name)
     if server.has_login:
-        yield from log_in(server, offer, encrypted=server.use_tls or server.use_ssl)
+        yield from log_in(server, offer, encrypted=encrypted)
     return offer
 
 
 def _secure(server: ServerOptions) -> SecureChannel:
-    return SecureChannel(server_hostname=server.tls_options.server_hostname or server.host)
+    # A name in DNS may end with a dot; one in a certificate does not.
+    return SecureChannel(server_hostname=server.tls_options.server_hostname or server.host.rstrip("."))
 
 
 def _hear_greeting(server: ServerOptions) -> Dialogue[None]:
     try:
         greeting = yield from ask(Say(pieces=(), stage=Stage.GREETING, patience=Patience.GREETING))
-    except ProtocolError as error:
+    except (ProtocolError, ReplyTimeout) as error:
         if not server.use_ssl:
             hint = f"{server.host}:{server.port} does not greet like an SMTP server; does it expect TLS (use_ssl)?"
             error.args = (f"{error}. {hint}",)
@@ -107,7 +111,8 @@ def say_hello(name: str) -> Dialogue[Offer]:
     raise refusal(EhloRefused, reply, stage=Stage.EHLO)
 
 
-def _start_tls(server: ServerOptions, offer: Offer) -> Dialogue[None]:
+def _start_tls(server: ServerOptions, offer: Offer) -> Dialogue[bool]:
+    """Secure the session; return False where that was optional, and refused."""
     if not offer.starttls:
         raise _not_offered(
             f"{server.host} does not offer STARTTLS, and use_tls requires it: nothing was sent in clear. "
@@ -116,8 +121,11 @@ def _start_tls(server: ServerOptions, offer: Offer) -> Dialogue[None]:
         )
     reply = yield from ask(command("STARTTLS", stage=Stage.STARTTLS, patience=Patience.GREETING))
     if not reply.is_positive:
-        raise refusal(StartTLSRefused, reply, stage=Stage.STARTTLS)
+        if server.use_tls or reply.closes_connection:
+            raise refusal(StartTLSRefused, reply, stage=Stage.STARTTLS)
+        return False
     yield _secure(server)
+    return True
 
 
 def _not_offered(message: str, *, stage: Stage) -> NotOffered:
@@ -135,10 +143,11 @@ def log_in(server: ServerOptions, offer: Offer, *, encrypted: bool) -> Dialogue[
     """
     failure: Failure | None = None
     for kind in auth.choose(server, offer.auth, encrypted=encrypted):
-        reply = yield from _authenticate(kind(username=server.username or "", secret=_secret(server)))
+        mechanism = kind(username=server.username or "", secret=_secret(server))
+        reply = yield from _authenticate(mechanism)
         if reply.is_positive:
             return
-        failure = refusal(AuthRefused, reply, stage=Stage.AUTH)
+        failure = _login_refused(reply, mechanism.explanation)
         mechanism_unusable = reply.code == 504 or (reply.is_permanent and not kind.reveals_secret)
         if not mechanism_unusable:
             break
@@ -146,10 +155,21 @@ def log_in(server: ServerOptions, offer: Offer, *, encrypted: bool) -> Dialogue[
         raise failure
 
 
+def _login_refused(reply: Reply, explanation: str) -> AuthRefused:
+    """Return the error, with what the server said to a token in its text: which scope it wants, say."""
+    error = refusal(AuthRefused, reply, stage=Stage.AUTH)
+    if explanation:
+        shown = Reply(code=reply.code, lines=(explanation.encode(),)).text
+        error.smtp_error = reply.message + f" (the server's explanation: {shown})".encode()
+        error.args = (reply.code, error.smtp_error)
+    return error
+
+
 def _secret(server: ServerOptions) -> Secret:
-    if server.password is None:
+    secret = server.oauth2_token or server.password
+    if secret is None:
         raise AssertionError("has_login was checked")
-    return server.password
+    return secret
 
 
 def _authenticate(mechanism: auth.Mechanism) -> Dialogue[Reply]:
@@ -167,7 +187,7 @@ def _authenticate(mechanism: auth.Mechanism) -> Dialogue[Reply]:
             raise _endless(mechanism)
         challenge = _challenge(reply)
         reply = yield from ask(
-            command(_base64(mechanism.respond(challenge)), stage=Stage.AUTH, masked="***")
+            command(base64.b64encode(mechanism.respond(challenge)).decode(), stage=Stage.AUTH, masked="***")
             if challenge is not None
             else command("*", stage=Stage.AUTH)
         )

@@ -14,6 +14,7 @@ from .kinds import (
     Secret,
     check_fields,
     choice,
+    context_source,
     flag,
     nonempty_text,
     option,
@@ -25,8 +26,10 @@ from .kinds import (
     whole,
 )
 
-MECHANISMS = ("PLAIN", "LOGIN", "CRAM-MD5")
+TOKEN_MECHANISMS = ("XOAUTH2", "OAUTHBEARER")
+MECHANISMS = ("PLAIN", "LOGIN", "CRAM-MD5", *TOKEN_MECHANISMS)
 TLS_VERSIONS = ("TLSv1.2", "TLSv1.3")
+_MADE_OF = ("ca_file", "verify", "minimum_version", "ciphers")  # what a context is made of where none is given
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,10 +41,15 @@ class TLSOptions:
     minimum_version: str = option("TLSv1.2", choice(*TLS_VERSIONS), "oldest TLS version to accept")
     ciphers: str | None = option(None, nonempty_text, "OpenSSL cipher list")
     server_hostname: str | None = option(None, nonempty_text, "name to ask for and to find in the certificate")
-    context: Any = option(None, lambda value: value, "an SSLContext, or a callable that makes one")
+    context: Any = option(
+        None, context_source, "an SSLContext, a callable that makes one, or the dotted path of either"
+    )
 
     def __post_init__(self) -> None:
         check_fields(self)
+        replaced = [key for key in _MADE_OF if getattr(self, key) != TLSOptions.__dataclass_fields__[key].default]
+        if self.context is not None and replaced:
+            raise ValueError(f"context replaces {', '.join(replaced)}: set one or the other")
 
 
 def _tls_options(value: Any) -> TLSOptions:
@@ -49,11 +57,11 @@ def _tls_options(value: Any) -> TLSOptions:
         return value
     if not isinstance(value, dict):
         raise ValueError(f"must be a dict, not {value!r}")
-    try:
-        return TLSOptions(**value)
-    except TypeError:
-        known = ", ".join(TLSOptions.__dataclass_fields__)
-        raise ValueError(f"has unknown keys: {sorted(map(str, value))}; known are {known}") from None
+    known = TLSOptions.__dataclass_fields__
+    unknown = sorted(str(key) for key in value if key not in known)
+    if unknown:
+        raise ValueError(f"has unknown keys: {', '.join(unknown)}; known are {', '.join(known)}")
+    return TLSOptions(**value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +75,9 @@ class ServerOptions:
     use_tls: bool = option(False, flag, "STARTTLS, required: where the server does not offer it, sending fails")
     use_ssl: bool = option(False, flag, "TLS from the first octet (port 465)")
     timeout: float = option(60.0, seconds(), "for each reply, and for the server to take what we write")
+    opportunistic_tls: bool = option(
+        False, flag, "STARTTLS where the server offers it, else go on in clear: no protection against an attacker"
+    )
     ssl_keyfile: str | None = option(None, path, "private key of the client certificate, PEM")
     ssl_certfile: str | None = option(None, path, "client certificate, PEM; the CA store is loaded too")
     tls_options: TLSOptions = option(
@@ -88,6 +99,9 @@ class ServerOptions:
     auth_method: str | None = option(
         None, choice(*MECHANISMS, upper=True), "the SASL mechanism to use, instead of the best one offered"
     )
+    oauth2_token: Secret | None = option(
+        None, secret, "a fixed OAuth2 access token; used instead of the password, needs `username`"
+    )
     allow_insecure_auth: bool = option(
         False, flag, "send a reusable secret without TLS to a host that is not this machine"
     )
@@ -105,11 +119,24 @@ class ServerOptions:
             )
         if self.ssl_keyfile and not self.ssl_certfile:
             raise ValueError("ssl_keyfile is of no use without ssl_certfile")
+        self._check_token()
+
+    def _check_token(self) -> None:
+        if self.oauth2_token and not self.username:
+            raise ValueError("oauth2_token needs username: the account that the token is for")
+        if self.auth_method is not None and (self.auth_method in TOKEN_MECHANISMS) != bool(self.oauth2_token):
+            wanted = "oauth2_token; a password is never sent as a token" if not self.oauth2_token else "a password"
+            raise ValueError(f"auth_method {self.auth_method} needs {wanted}")
 
     @property
     def has_login(self) -> bool:
-        """Whether there is somebody to log in as: as with Django's backend, both parts must be set."""
-        return bool(self.username and self.password)
+        """Whether there is somebody to log in as: as with Django's backend, name and secret must be set."""
+        return bool(self.username and (self.password or self.oauth2_token))
+
+    @property
+    def may_encrypt(self) -> bool:
+        """Whether a session may come to use TLS."""
+        return self.use_tls or self.use_ssl or self.opportunistic_tls
 
     @property
     def end_of_data_timeout(self) -> float:

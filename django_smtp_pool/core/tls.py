@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import pkgutil
 import ssl
-from collections.abc import Callable
+from typing import Any, NoReturn
 
 from .options import ServerOptions, TLSOptions
 
@@ -13,7 +14,8 @@ _contexts: dict[tuple[TLSOptions, str | None, str | None], ssl.SSLContext] = {}
 def context_for(server: ServerOptions) -> ssl.SSLContext:
     """Return the context for a server's options, the same object for the same TLS options.
 
-    Raises OSError or ssl.SSLError where a certificate file cannot be read.
+    Raises OSError or ssl.SSLError where a certificate file cannot be read, ImportError, TypeError or ValueError
+    where `tls_options["context"]` is no good.
     """
     key = (server.tls_options, server.ssl_certfile, server.ssl_keyfile)
     context = _contexts.get(key)
@@ -37,15 +39,29 @@ def _make(server: ServerOptions) -> ssl.SSLContext:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     if server.ssl_certfile:
-        context.load_cert_chain(server.ssl_certfile, server.ssl_keyfile)
+        # Without a password to give, OpenSSL would ask the terminal for one, and wait.
+        context.load_cert_chain(server.ssl_certfile, server.ssl_keyfile, password=_no_password)
     return context
 
 
-def _given(source: ssl.SSLContext | Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
+def _no_password() -> NoReturn:
+    raise ValueError("the key of the client certificate (ssl_keyfile) is encrypted: store it without a password")
+
+
+def _given(source: Any) -> ssl.SSLContext:
+    source = found(source)
     context = source if isinstance(source, ssl.SSLContext) else source()
     if not isinstance(context, ssl.SSLContext):
         raise TypeError(f"tls_options['context'] gave {type(context).__name__}, not an SSLContext")
     return context
+
+
+def found(source: Any) -> Any:
+    """Return what a dotted path names; anything else is returned as it is.
+
+    Raises ImportError or AttributeError where there is no such thing.
+    """
+    return pkgutil.resolve_name(source) if isinstance(source, str) else source
 
 
 def forget_contexts() -> None:
@@ -53,15 +69,26 @@ def forget_contexts() -> None:
     _contexts.clear()
 
 
+# What OpenSSL calls an answer in clear, and a server that is too old; versions of it differ.
+_NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG"})
+_TOO_OLD = frozenset({"TLSV1_ALERT_PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL", "WRONG_SSL_VERSION"})
+
+
 def explained(error: ssl.SSLError, server_hostname: str) -> ssl.SSLError:
     """Return the same type of error with a text that says what is wrong and what to do."""
     if isinstance(error, ssl.SSLCertVerificationError):
         clear: ssl.SSLError = ssl.SSLCertVerificationError(error.errno, _certificate_advice(error, server_hostname))
-    elif error.reason == "WRONG_VERSION_NUMBER":
+    elif error.reason in _NOT_TLS:
         clear = ssl.SSLError(
             error.errno,
             f"{server_hostname} does not speak TLS on this port: use_ssl wants port 465, "
             "use_tls (STARTTLS) ports 587 and 25",
+        )
+    elif error.reason in _TOO_OLD:
+        clear = ssl.SSLError(
+            error.errno,
+            f"{server_hostname} speaks no TLS version that is new enough ({error.reason}): "
+            "tls_options['minimum_version'] is TLSv1.2 unless set",
         )
     else:
         clear = ssl.SSLError(error.errno, f"the TLS handshake with {server_hostname} failed: {error}")

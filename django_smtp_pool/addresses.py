@@ -1,0 +1,136 @@
+"""Addresses as users write them, `Ann <ann@example.com>`, and as the envelope carries them.
+
+Django's own parsing does the work, and what it makes of the header is what the envelope says. Here it is
+guarded: an address that the parser chokes on is a ValueError, whatever the parser itself would have raised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from email.errors import MessageError
+from email.headerregistry import Address, AddressHeader
+from itertools import chain
+from types import TracebackType
+from typing import Any
+
+import django
+from django.utils.encoding import force_str, punycode
+
+PrepareAddress = Callable[..., str]
+
+LONGEST = 1000  # characters of an address with its display name: parsing takes time that grows with the square
+RENDERS_SMTPUTF8 = django.VERSION >= (6, 0)
+_ADDRESS_HEADERS = frozenset({"from", "sender", "reply-to", "to", "cc", "resent-from", "resent-to"})
+
+
+def check_lengths(message: Any) -> None:
+    """Raise ValueError for an address that is too long to be one, before anything parses it."""
+    for address in _addresses(message):
+        if len(address) > LONGEST:
+            raise ValueError(f"invalid address, it has {len(address)} characters: {address[:80]!r}...")
+
+
+def needs_smtputf8(message: Any) -> bool:
+    """Tell whether a message names an address that ASCII cannot express: a local part beyond it (RFC 6531).
+
+    Raises ValueError where this version of Django cannot send to such an address.
+    """
+    texts = [*_addresses(message), *_address_headers(message)]
+    if all(text.isascii() for text in texts):
+        return False
+    strange = next((text for text in texts if not text.isascii() and _has_strange_local_part(text)), None)
+    if strange is not None and not RENDERS_SMTPUTF8:
+        raise ValueError(
+            f"invalid address {strange!r}: a non-ASCII local part needs SMTPUTF8, "
+            f"which takes Django 6.0 or later; this is Django {django.get_version()}"
+        )
+    return strange is not None
+
+
+def _addresses(message: Any) -> Iterator[str]:
+    """Yield what may be one address each."""
+    listed = (getattr(message, field, None) or () for field in ("to", "cc", "bcc", "reply_to"))
+    for address in (message.from_email, *chain.from_iterable(listed)):
+        yield " ".join(map(str, address)) if isinstance(address, tuple) else str(address)
+
+
+def _address_headers(message: Any) -> Iterator[str]:
+    for name, value in getattr(message, "extra_headers", {}).items():
+        if name.lower() in _ADDRESS_HEADERS:
+            yield str(value)
+
+
+def _has_strange_local_part(text: str) -> bool:
+    with errors_of_the_parser():
+        mailboxes = AddressHeader.value_parser(text).all_mailboxes
+        return any(not (mailbox.local_part or "").isascii() for mailbox in mailboxes)
+
+
+def addr_spec(address: Any, prepare: PrepareAddress | None, *, smtputf8: bool) -> str:
+    """Return an address as the envelope carries it: without display name, the domain in ASCII (IDNA).
+
+    Arguments:
+        prepare: the backend's `prep_address` where it has one (Django 6.0 and later).
+        smtputf8: whether the local part may be non-ASCII.
+
+    Raises ValueError for anything that is not one valid address.
+    """
+    if prepare is None:
+        return _parsed(address)
+    text = force_str(address)
+    if not smtputf8 or text.isascii():
+        return prepare(address)
+    local_part, at, domain = prepare(address, force_ascii=False).rpartition("@")
+    return f"{local_part}{at}{punycode(domain)}"
+
+
+def _parsed(address: Any) -> str:
+    """Return what Django 5.2's `sanitize_address` makes of an address, less the display name."""
+    if isinstance(address, tuple):
+        local_part, at, domain = str(address[1]).rpartition("@")
+        if not at:
+            raise ValueError(f"Invalid address {address[1]!r}")
+    else:
+        local_part, domain = _mailbox(force_str(address))
+    return Address(username=local_part, domain=punycode(domain)).addr_spec
+
+
+def _mailbox(address: str) -> tuple[str, str]:
+    from email.headerregistry import parser  # type: ignore[attr-defined]  # where Django finds it
+
+    try:
+        mailbox, rest = parser.get_mailbox(address)
+    except MessageError:
+        raise ValueError(f"Invalid address {address!r}") from None
+    if rest:
+        raise ValueError(f"Invalid address; only {str(mailbox)!r} could be parsed from {address!r}")
+    if not mailbox.local_part:
+        raise ValueError(f"Invalid address {address!r}")
+    return mailbox.local_part, mailbox.domain or ""
+
+
+@contextmanager
+def errors_of_the_parser() -> Iterator[None]:
+    """Turn what Python's e-mail package raises when it chokes on a header into the ValueError that it means.
+
+    An AttributeError or IndexError from anywhere else is a mistake in somebody's code, and passes.
+    """
+    try:
+        yield
+    except MessageError as error:
+        raise ValueError(f"the message cannot be rendered: {error}") from error
+    except RecursionError as error:
+        raise ValueError("the message cannot be rendered: an address or a part is nested too deeply") from error
+    except (AttributeError, IndexError, TypeError) as error:
+        if not _arose_in_email_package(error.__traceback__):
+            raise
+        raise ValueError(f"the message cannot be rendered: an address in it is not valid ({error})") from error
+
+
+def _arose_in_email_package(traceback: TracebackType | None) -> bool:
+    module = ""
+    while traceback is not None:
+        module = traceback.tb_frame.f_globals.get("__name__", "")
+        traceback = traceback.tb_next
+    return module in {"email._header_value_parser", "email.headerregistry"}

@@ -1,0 +1,140 @@
+"""The check of what was rendered: nothing that a user typed may become a header field of its own.
+
+Python's e-mail package decides how a header is written, and some patch levels of it let a value or a name
+break out of its line (CVE-2024-6923, CVE-2026-1299). So it is not trusted: the octets are read again, and the
+fields found in them must be those that the message has, in order, in each of its MIME parts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from email.message import Message
+from typing import Any
+
+LONGEST_LINE = 998  # octets without CRLF (RFC 5322 §2.1.1)
+
+# A field and its folds (RFC 5322 §2.2); names consist of ftext.
+_FIELD = re.compile(rb"([!-9;-~]+):[^\r\n\0]*(?:\r\n[ \t][^\r\n\0]*)*\r\n")
+# An attached message was written by others: a nameless field is their affair, as long as it is the same one.
+_FOREIGN_FIELD = re.compile(_FIELD.pattern.replace(b"]+", b"]*", 1))
+_AT_MOST_ONCE = frozenset(
+    (b"from", b"sender", b"reply-to", b"to", b"cc", b"subject", b"date", b"message-id", b"content-type")
+)
+_NEVER = frozenset((b"bcc", b"resent-bcc"))
+
+
+def check_rendered(message: Any, content: bytes) -> None:
+    """Raise ValueError where rendered octets say anything else than the message they were rendered from.
+
+    Arguments:
+        message: what was rendered: an `email.message.Message`, or something else that has `as_bytes()`.
+        content: the octets, with CRLF line ends.
+    """
+    if b"\0" in content:
+        raise ValueError("the message contains a NUL character, which mail cannot carry")
+    names, start = _fields(content, 0, _FIELD)
+    _check_names(names)
+    if isinstance(message, Message):
+        own = _own_names(message)
+        if _renders_itself(message):  # it may put fields of its own before the others, such as a signature
+            names = names[-len(own) :] if own else []
+        _compare(names, own)
+        _check_parts(message, content, start, _FIELD)
+
+
+def _fields(content: bytes, at: int, field: re.Pattern[bytes]) -> tuple[list[bytes], int]:
+    """Return the names of the header block that begins at an offset, and the offset of what follows it."""
+    names = []
+    while not content.startswith(b"\r\n", at):
+        match = field.match(content, at)
+        if match is None:
+            line = content[at : at + 80].partition(b"\r\n")[0]
+            raise ValueError(f"the header of the message has a line that is no header field: {line!r}")
+        names.append(match[1])
+        at = match.end()
+    return names, at + 2
+
+
+def _check_names(names: Sequence[bytes]) -> None:
+    seen: set[bytes] = set()
+    for name in map(bytes.lower, names):
+        if name in _NEVER:
+            raise ValueError(
+                f"a {name.decode().title()} header would be seen by every recipient: use the `bcc` argument"
+            )
+        if name in seen and name in _AT_MOST_ONCE:
+            raise ValueError(f"the message has more than one {name.decode().title()} header")
+        seen.add(name)
+
+
+def _own_names(message: Message[Any, Any]) -> list[bytes]:
+    return [name.encode("ascii", "surrogateescape") for name in message.keys()]  # noqa: SIM118 - no mapping
+
+
+def _renders_itself(message: Message[Any, Any]) -> bool:
+    """Tell whether the octets came from code that is neither Python's nor Django's."""
+    module = getattr(type(message).as_bytes, "__module__", "")
+    return module != "email.message" and not module.startswith("django.core.mail.")
+
+
+def _compare(names: Sequence[bytes], own: Sequence[bytes]) -> None:
+    if names != own:
+        strange = [name for name in names if name not in own] or names
+        raise ValueError(
+            "the header of the message does not consist of the fields it was given: something in it became "
+            f"{b', '.join(strange).decode()!r}; a subject, name or address may contain an encoded line end"
+        )
+
+
+def _check_parts(message: Message[Any, Any], content: bytes, at: int, field: re.Pattern[bytes]) -> int:
+    """Compare every part inside a message whose body begins at an offset; return an offset behind the last."""
+    if not message.is_multipart():
+        return at
+    kind = message.get_content_maintype()
+    if kind == "multipart":
+        return _check_multipart(message, content, at, field)
+    if kind == "message" and message.get_content_subtype() != "delivery-status":
+        return _check_part(_children(message)[0], content, at, _FOREIGN_FIELD)
+    return at
+
+
+def _check_multipart(message: Message[Any, Any], content: bytes, at: int, field: re.Pattern[bytes]) -> int:
+    # The blank line before the body, or the end of the part before, gives the first CRLF.
+    delimiter = b"\r\n--" + str(message.get_boundary()).encode("ascii")
+    for part in _children(message):
+        start = content.find(delimiter + b"\r\n", at - 2)
+        if start < 0:
+            raise ValueError(f"the message lacks a part: its boundary is not to be found: {delimiter[4:].decode()}")
+        at = _check_part(part, content, start + len(delimiter) + 2, field)
+    if content.find(delimiter, at - 2) != content.find(delimiter + b"--", at - 2):
+        raise ValueError(f"a part of the message contains the message's own boundary: {delimiter[4:].decode()}")
+    return at
+
+
+def _check_part(part: Message[Any, Any], content: bytes, at: int, field: re.Pattern[bytes]) -> int:
+    names, body = _fields(content, at, field)
+    _compare(names, _own_names(part))
+    return _check_parts(part, content, body, field)
+
+
+def _children(message: Message[Any, Any]) -> list[Message[Any, Any]]:
+    payload: Any = message.get_payload()
+    return payload if isinstance(payload, list) else []
+
+
+def has_long_line(content: bytes, start: int = 0, end: int | None = None) -> bool:
+    """Tell whether CRLF content has a line of more than 998 octets; looks at few of the octets."""
+    end = len(content) if end is None else end
+    reach = LONGEST_LINE + 2
+    while end - start > reach:
+        line_end = content.rfind(b"\n", start, start + reach)
+        if line_end < 0:
+            return True
+        start = line_end + 1
+    return end - start > LONGEST_LINE and content.find(b"\n", start, end) < 0
+
+
+def header_end(content: bytes) -> int:
+    """Return the offset of the blank line that ends the header block."""
+    return 0 if content.startswith(b"\r\n") else content.find(b"\r\n\r\n") + 2
