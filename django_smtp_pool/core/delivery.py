@@ -160,8 +160,14 @@ class _Group:
         return next((reply for at, reply in self._replies if at is stage and not reply.is_positive), None)
 
     def _check_session(self) -> None:
-        """Raise where a reply ended the session: then no other reply counts, and the message was not sent."""
+        """Raise where a reply ended the session before the message was refused: then it was not sent.
+
+        A refusal stands whatever comes after it: Postfix under stress hangs up (421) behind a single error, and
+        trying again elsewhere would only be refused again.
+        """
         for position, (stage, reply) in enumerate(self._replies):
+            if self._is_refused_by(self._replies[:position]):
+                return
             stale = position == 0 and self._session.reused and reply.is_idle_notice
             if reply.is_about_connection or stale:
                 raise self._error(stage, reply, Outcome.NOT_SENT)
@@ -169,6 +175,12 @@ class _Group:
                 raise self._out_of_step(stage, reply)
         if self._lost and not self._replies:
             raise self._lost
+
+    def _is_refused_by(self, replies: Sequence[tuple[Stage, Reply]]) -> bool:
+        if any(stage is Stage.MAIL and reply.is_refusal for stage, reply in replies):
+            return True
+        refusals = sum(stage is Stage.RCPT and reply.is_refusal for stage, reply in replies)
+        return refusals == len(self._envelope.recipients)
 
     def _error(self, stage: Stage, reply: Reply, outcome: Outcome) -> Failure:
         if stage is Stage.RCPT:
@@ -222,7 +234,8 @@ class _Group:
     @property
     def is_in_step(self) -> bool:
         """Whether every command has its answer and the server waits for the next one."""
-        return self._lost is None and not self.was_told_to_go_ahead
+        hung_up = self._lost is not None or any(reply.closes_connection for _, reply in self._replies)
+        return not hung_up and not self.was_told_to_go_ahead
 
     def judge_data(self) -> None:
         """Raise where the server does not wait for the content."""
