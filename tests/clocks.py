@@ -62,3 +62,36 @@ class LeapingClock(ManualClock):
             self.advance(timeout)
             answer = block(0)
         return answer
+
+
+class ServersClock(ManualClock):
+    """A clock for clients of a fault server: time passes when the server has fallen silent for ever.
+
+    Each time a session hangs, whoever waits loses all his patience at once; every answer costs a second, so
+    that a server that drips octets uses up patience too. Nothing depends on how fast the machine is.
+    """
+
+    MANY = 200  # slices, about a second
+    PAUSE = 2.0  # seconds: the longest back-off; no patience of a test is as short
+
+    def __init__(self, server):
+        super().__init__()
+        self._server = server
+        self._hangs_seen = 0
+
+    def wait(self, block, timeout):
+        """Wait for an answer, or for the server to hang."""
+        self.waits.append(timeout)
+        slices = 0
+        while not (answer := block(self.SLICE)):
+            slices += 1
+            # The second condition: the kernel's buffers took some more after the server had stopped reading.
+            if self._server.hung > self._hangs_seen or (self._server.hung and slices > self.MANY):
+                self._hangs_seen = self._server.hung
+                self.advance(timeout)
+                return block(0)
+            if timeout is not None and timeout <= self.PAUSE:  # a back-off: nobody is to answer
+                self.advance(timeout)
+                return block(0)
+        self.advance(1)
+        return answer

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 _READ = 65536
 _SLICE = 65536  # octets encrypted, or handed to the kernel, at a time: a large message needs no second copy
 _JOIN = 65536  # pieces below this travel in one write
+_BURST = 4 * _SLICE  # octets handed over between two looks at what the peer has to say
 
 # Every socket of this process, so that a forked child can close its copies. Changed by single dict
 # operations only: the child may be forked at any moment and reads it without a lock.
@@ -46,6 +47,7 @@ class Transport:
         self._outgoing = ssl.MemoryBIO()
         self._unsent: deque[memoryview] = deque()
         self._ciphertext = memoryview(b"")
+        self._farewell = False
         self.all_left = True
         track(sock)
 
@@ -69,7 +71,7 @@ class Transport:
         return size
 
     def flush(self) -> int:
-        """Hand over as much as the kernel takes now and return how many octets that was.
+        """Hand over as much as the kernel takes now, up to a burst, and return how many octets that was.
 
         `all_left` becomes True just before the call that holds the last octet queued, and False again when
         that call did not take it: so an interrupt in between leaves the doubt standing.
@@ -78,7 +80,7 @@ class Transport:
 
     def _flush_clear(self) -> int:
         taken = 0
-        while self._unsent:
+        while self._unsent and taken < _BURST:
             view = self._unsent[0]
             count = self._hand_over(view[:_SLICE], last=len(self._unsent) == 1 and len(view) <= _SLICE)
             taken += count
@@ -92,7 +94,7 @@ class Transport:
 
     def _flush_tls(self) -> int:
         taken = 0
-        while self._fill_ciphertext():
+        while taken < _BURST and self._fill_ciphertext():
             count = self._hand_over(self._ciphertext, last=not self._unsent)
             taken += count
             self._ciphertext = self._ciphertext[count:]
@@ -149,6 +151,8 @@ class Transport:
         Raises EOFError where the peer has closed the connection, OSError where it was reset.
         """
         arrived = bytearray()
+        if self._farewell:
+            raise EOFError
         while True:
             try:
                 raw = self._sock.recv(_READ)
@@ -167,16 +171,18 @@ class Transport:
             raise AssertionError("only called under TLS")
         self._incoming.write(raw)
         clear = bytearray()
-        while True:
+        while not self._farewell:
             try:
                 piece = self._tls.read(_READ)
             except ssl.SSLWantReadError:
                 return bytes(clear)
             except ssl.SSLZeroReturnError:
-                if clear:
-                    return bytes(clear)
-                raise EOFError from None
+                piece = b""
+            self._farewell = not piece  # close_notify: nothing follows, whether or not the socket closes
             clear += piece
+        if clear:
+            return bytes(clear)
+        raise EOFError
 
     def begin_tls(self, context: ssl.SSLContext, server_hostname: str) -> None:
         """Start TLS; call `shake_hands` whenever the socket is ready, until it returns True."""
