@@ -12,6 +12,7 @@ from django.core.mail.backends.smtp import EmailBackend
 from django.views.decorators.debug import sensitive_variables
 
 from . import conf, signals
+from .core import records
 from .core.connection import Connection
 from .core.errors import SETUP_STAGES, Outcome, PartiallyRefused, PoolClosed, PoolFull, PoolTimeout, outcome_of
 from .core.pool import Pool
@@ -19,7 +20,7 @@ from .core.sender import Delivery, Sender
 from .envelope import envelope_of
 from .proxy import ConnectionProxy
 from .registry import PoolKey, registry
-from .status import SmtpPoolStatus, record, status_of
+from .status import SmtpPoolStatus, record, status_of, status_without_delivery
 
 logger = logging.getLogger("django_smtp_pool.sender")
 
@@ -104,6 +105,8 @@ class PooledBackend(EmailBackend):
         """
         if not email_messages:
             return 0
+        if records.are_being_handled():
+            return _drop(email_messages)
         if self._is_customised:
             return int(super().send_messages(email_messages))  # type: ignore[arg-type]
         accepted, failures = self._send_each(email_messages)
@@ -130,7 +133,10 @@ class PooledBackend(EmailBackend):
         return accepted, failures
 
     def _raise_first(self, failures: dict[int, Exception]) -> None:
-        loud = [error for error in failures.values() if not (self.fail_silently and isinstance(error, OSError))]
+        silent = [error for error in failures.values() if self.fail_silently and isinstance(error, OSError)]
+        loud = [error for error in failures.values() if error not in silent]
+        for error in silent:
+            _report_silenced(error)
         if loud:
             loud[0].failures = failures  # type: ignore[attr-defined]
             raise loud[0]
@@ -141,9 +147,10 @@ class PooledBackend(EmailBackend):
             return bool(super()._send(email_message))  # type: ignore[misc]  # a subclass opened a connection of its own
         try:
             return self._deliver(email_message)
-        except OSError:
+        except OSError as error:
             if not self.fail_silently:
                 raise
+            _report_silenced(error)
             return False
 
     # -- one message -----------------------------------------------------------------------------------
@@ -157,21 +164,19 @@ class PooledBackend(EmailBackend):
             envelope = envelope_of(message, getattr(self, "prep_address", None))
             delivery = self._sender.send(envelope)
         except BaseException as error:
-            record(message, SmtpPoolStatus(outcome=outcome_of(error).value, error=error))
+            self._conclude(message, status_without_delivery(message, error))
             raise
-        status = status_of(envelope, delivery)
-        record(message, status)
-        self._tell(message, status)
+        self._conclude(message, status_of(envelope, delivery))
         if delivery.error is not None:
             raise delivery.error
         self._report_partial_refusal(delivery)
         return True
 
-    def _tell(self, message: Any, status: SmtpPoolStatus) -> None:
-        if status.error is None:
-            signals.message_sent.send_robust(sender=type(self), message=message, status=status)
-        else:
-            signals.message_failed.send_robust(sender=type(self), message=message, status=status, error=status.error)
+    def _conclude(self, message: Any, status: SmtpPoolStatus) -> None:
+        """Put a message's status on it and send its signal; its connection is back in the pool by now."""
+        record(message, status)
+        if status.error is None or isinstance(status.error, Exception):  # nobody waits for receivers after a Ctrl-C
+            signals.tell(type(self), message, status)
 
     def _report_partial_refusal(self, delivery: Delivery) -> None:
         receipt = delivery.receipt
@@ -182,7 +187,19 @@ class PooledBackend(EmailBackend):
         if mode == "raise":
             raise partial
         if mode == "warn":
-            logger.warning("A message was %s", partial)
+            records.write(logger, logging.WARNING, "A message was %s", partial)
+
+
+def _report_silenced(error: Exception) -> None:
+    """Log what `fail_silently` keeps from the caller: nobody else hears of it."""
+    records.write(logger, logging.WARNING, "A message was not delivered (%s): %s", outcome_of(error).value, error)
+
+
+def _drop(messages: Iterable[Any]) -> int:
+    """Leave mail unsent that a log handler makes of one of our own records: a failing mail must not cause another."""
+    for message in messages:
+        record(message, status_without_delivery(message, None))
+    return 0
 
 
 def _concerns_all(error: Exception) -> bool:

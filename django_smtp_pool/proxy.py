@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from .core.envelope import Envelope
 from .core.sender import Sender
+from .transfer import seven_bit
 
 
 class ConnectionProxy:
@@ -32,7 +34,13 @@ class ConnectionProxy:
             raise ValueError(f"options of MAIL and RCPT are not supported here: {', '.join(strange)}")
         content = msg.encode("ascii") if isinstance(msg, str) else msg
         recipients = (to_addrs,) if isinstance(to_addrs, str) else tuple(to_addrs)
-        envelope = Envelope(sender=from_addr, recipients=recipients, content=content, smtputf8="SMTPUTF8" in options)
+        envelope = Envelope(
+            sender=from_addr,
+            recipients=recipients,
+            content=content,
+            smtputf8="SMTPUTF8" in options,
+            seven_bit=partial(seven_bit, content),
+        )
         delivery = self._sender.send(envelope)
         if delivery.error is not None:
             raise delivery.error

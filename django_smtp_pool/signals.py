@@ -1,21 +1,54 @@
 """Signals. They are sent robustly, in the thread that sent the message, after its connection is back in the pool.
 
 `message_sent` and `message_failed`: sender is the backend's class; `message`, `status`, and `error` of a failure.
+A message that a receiver sends itself is sent, and sends no signal that it would be sent by: so a receiver of
+`message_failed` that mails somebody cannot go round in circles. What a receiver raises is logged by Django.
+
 `connection_opened` and `connection_closed`: sender is `Pool`; `server`, `connection` (its number), and for
 the latter `reason` and `messages`.
 """
 
 from __future__ import annotations
 
+import logging
+from contextvars import ContextVar
+from typing import Any
+
 from django.dispatch import Signal
 
+from .core import records
 from .core.events import Closed, Event, Observer, Opened
 from .core.pool import Pool
+from .status import SmtpPoolStatus
 
 message_sent = Signal()
 message_failed = Signal()
 connection_opened = Signal()
 connection_closed = Signal()
+
+logger = logging.getLogger("django_smtp_pool.sender")
+
+_being_sent: ContextVar[frozenset[Signal]] = ContextVar("django_smtp_pool_signals", default=frozenset())
+
+
+def tell(sender: type, message: Any, status: SmtpPoolStatus) -> None:
+    """Send the signal of a message that has found its outcome; raises nothing."""
+    if status.error is None:
+        _send(message_sent, sender=sender, message=message, status=status)
+    else:
+        _send(message_failed, sender=sender, message=message, status=status, error=status.error)
+
+
+def _send(signal: Signal, **arguments: Any) -> None:
+    if signal in _being_sent.get():
+        return
+    token = _being_sent.set(_being_sent.get() | {signal})
+    try:
+        signal.send_robust(**arguments)
+    except Exception:  # noqa: BLE001 - Django logs what a receiver raises, and a log handler may raise in turn
+        records.write(logger, logging.WARNING, "A signal could not be sent", exc_info=True)
+    finally:
+        _being_sent.reset(token)
 
 
 class SignalObserver(Observer):
@@ -24,9 +57,10 @@ class SignalObserver(Observer):
     def notice(self, event: Event) -> None:
         """Send the signal that belongs to an event, if there is one."""
         if isinstance(event, Opened):
-            connection_opened.send_robust(sender=Pool, server=event.server, connection=event.connection)
+            _send(connection_opened, sender=Pool, server=event.server, connection=event.connection)
         elif isinstance(event, Closed):
-            connection_closed.send_robust(
+            _send(
+                connection_closed,
                 sender=Pool,
                 server=event.server,
                 connection=event.connection,

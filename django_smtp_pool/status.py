@@ -7,9 +7,41 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .core.envelope import Envelope
-from .core.errors import Outcome, RecipientsRefused
+from .core.errors import Outcome, outcome_of
 from .core.replies import Reply
 from .core.sender import Delivery
+from .queue_ids import queue_id_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipientStatus:
+    """What became of one recipient.
+
+    Arguments:
+        address: as the server was told it.
+        outcome: "accepted", "refused", "not_sent" or "unknown".
+        reply: the reply that decided, None where none was read.
+    """
+
+    address: str
+    outcome: str
+    reply: Reply | None = None
+
+    @property
+    def code(self) -> int | None:
+        """The reply's code, such as 550."""
+        return self.reply.code if self.reply else None
+
+    @property
+    def enhanced(self) -> str | None:
+        """The reply's enhanced status code (RFC 3463), such as "5.1.1"."""
+        numbers = self.reply.enhanced if self.reply else None
+        return ".".join(map(str, numbers)) if numbers else None
+
+    @property
+    def text(self) -> str:
+        """The reply's text without the codes, on one line."""
+        return self.reply.text.removeprefix(self.enhanced or "").strip() if self.reply else ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,8 +50,7 @@ class SmtpPoolStatus:
 
     Arguments:
         outcome: "accepted", "refused", "not_sent" or "unknown".
-        accepted: addresses that the server took responsibility for.
-        refused: refused addresses, each with the server's reply.
+        recipients: each address with what became of it.
         reply: the reply that decided, None where none was read.
         error: what was raised (or swallowed by `fail_silently`), None for a message that was accepted.
         attempts: how many connections it was tried on.
@@ -28,8 +59,7 @@ class SmtpPoolStatus:
     """
 
     outcome: str
-    accepted: tuple[str, ...] = ()
-    refused: Mapping[str, Reply] = field(default_factory=dict)
+    recipients: Mapping[str, RecipientStatus] = field(default_factory=dict)
     reply: Reply | None = None
     error: BaseException | None = None
     attempts: int = 0
@@ -38,15 +68,34 @@ class SmtpPoolStatus:
     connected: float = 0.0
     sent: float = 0.0
 
+    @property
+    def accepted(self) -> tuple[str, ...]:
+        """The addresses that the server took responsibility for."""
+        return tuple(each.address for each in self.recipients.values() if each.outcome == Outcome.ACCEPTED.value)
+
+    @property
+    def refused(self) -> Mapping[str, Reply]:
+        """The refused addresses, each with the server's reply."""
+        refused = (each for each in self.recipients.values() if each.outcome == Outcome.REFUSED.value)
+        return {each.address: each.reply for each in refused if each.reply is not None}
+
+    @property
+    def queue_id(self) -> str | None:
+        """The server's name for the message, where it was accepted and the reply has one."""
+        if self.outcome != Outcome.ACCEPTED.value or self.reply is None:
+            return None
+        return queue_id_of(self.reply.text)
+
 
 def status_of(envelope: Envelope, delivery: Delivery) -> SmtpPoolStatus:
     """Return the status that tells of a delivery."""
     receipt, error = delivery.receipt, delivery.error
+    reply = receipt.reply if receipt else getattr(error, "reply", None)
+    refused = receipt.refused if receipt else getattr(error, "refused", {})
     return SmtpPoolStatus(
         outcome=delivery.outcome.value,
-        accepted=receipt.accepted if receipt else (),
-        refused=receipt.refused if receipt else _refused(envelope, error),
-        reply=receipt.reply if receipt else getattr(error, "reply", None),
+        recipients={address: _fate(address, delivery.outcome, reply, refused) for address in envelope.recipients},
+        reply=reply,
         error=error,
         attempts=delivery.attempts,
         reused=delivery.reused,
@@ -56,14 +105,19 @@ def status_of(envelope: Envelope, delivery: Delivery) -> SmtpPoolStatus:
     )
 
 
-def _refused(envelope: Envelope, error: BaseException | None) -> Mapping[str, Reply]:
-    """Return each recipient's reply: its own, or that to the whole message."""
-    if isinstance(error, RecipientsRefused) and error.refused:
-        return error.refused
-    reply = getattr(error, "reply", None)
-    if reply is None or getattr(error, "outcome", None) is not Outcome.REFUSED:
-        return {}
-    return dict.fromkeys(envelope.recipients, reply)
+def _fate(address: str, outcome: Outcome, reply: Reply | None, refused: Mapping[str, Reply]) -> RecipientStatus:
+    # What a recipient was told on the way to a message that was not sent in the end was not its last word.
+    if address in refused and outcome is not Outcome.NOT_SENT:
+        return RecipientStatus(address=address, outcome=Outcome.REFUSED.value, reply=refused[address])
+    return RecipientStatus(address=address, outcome=outcome.value, reply=reply)
+
+
+def status_without_delivery(message: Any, error: BaseException | None) -> SmtpPoolStatus:
+    """Return the status of a message that no delivery tells of: it could not be rendered, or was interrupted."""
+    outcome = (outcome_of(error) if error else Outcome.NOT_SENT).value
+    addresses = map(str, message.recipients())
+    recipients = {address: RecipientStatus(address=address, outcome=outcome) for address in addresses}
+    return SmtpPoolStatus(outcome=outcome, recipients=recipients, error=error)
 
 
 def record(message: Any, status: SmtpPoolStatus | None) -> None:

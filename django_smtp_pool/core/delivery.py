@@ -77,8 +77,12 @@ def deliver(session: Session, envelope: Envelope, content: bytes) -> Dialogue[Re
     if not fates.accepted:
         survives = yield from _abandon(group)
         raise _all_refused(fates, session_survives=survives)
-    group.judge_data()
-    return (yield from _send_content(envelope, content, fates))
+    try:
+        group.judge_data()
+        return (yield from _send_content(envelope, content, fates))
+    except Failure as error:
+        error.refused = fates.refused  # these have their answer, whatever becomes of the others
+        raise
 
 
 def _check_smtputf8(offer: Offer, envelope: Envelope) -> None:

@@ -55,6 +55,7 @@ class Failure(smtplib.SMTPException):
     outcome: Outcome = Outcome.NOT_SENT
     stage: Stage | None = None
     reply: Reply | None = None
+    refused: Mapping[str, Reply] = {}  # the recipients that the server refused by name, whatever became of others
     is_final: bool = False
     session_survives: bool = False
 
@@ -116,8 +117,6 @@ class SenderRefused(Failure, smtplib.SMTPSenderRefused):
 
 class RecipientsRefused(Failure, smtplib.SMTPRecipientsRefused):
     """The server refused every recipient; `recipients` maps each to (code, text)."""
-
-    refused: Mapping[str, Reply] = {}
 
 
 class DataRefused(Failure, smtplib.SMTPDataError):

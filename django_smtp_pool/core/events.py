@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from . import records
 from .errors import Outcome, Stage
 
 logger = logging.getLogger("django_smtp_pool.pool")
@@ -95,5 +96,5 @@ class Observers(Observer):
         for observer in self._observers:
             try:
                 observer.notice(event)
-            except Exception:
-                logger.warning("An observer of %s failed", type(event).__name__, exc_info=True)
+            except Exception:  # noqa: BLE001 - nobody who watches decides what becomes of a message
+                records.write(logger, logging.WARNING, "An observer of %s failed", type(event).__name__, exc_info=True)

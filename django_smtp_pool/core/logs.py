@@ -6,6 +6,7 @@ import logging
 
 from .errors import Outcome
 from .events import Attempted, Closed, DialFailed, Event, Finished, Line, Observer, Opened
+from .records import write
 
 _pool = logging.getLogger("django_smtp_pool.pool")
 _connection = logging.getLogger("django_smtp_pool.connection")
@@ -19,11 +20,15 @@ class LogObserver(Observer):
     def notice(self, event: Event) -> None:
         """Log one event."""
         if isinstance(event, Line):
-            _wire.debug("#%d %s %s", event.connection, ">" if event.said else "<", event.text)
+            write(_wire, logging.DEBUG, "#%d %s %s", event.connection, ">" if event.said else "<", event.text)
         elif isinstance(event, Opened):
-            _connection.info("#%d to %s opened in %.3f s", event.connection, event.server, event.seconds)
+            write(
+                _connection, logging.INFO, "#%d to %s opened in %.3f s", event.connection, event.server, event.seconds
+            )
         elif isinstance(event, Closed):
-            _connection.info(
+            write(
+                _connection,
+                logging.INFO,
                 "#%d to %s closed after %d messages: %s",
                 event.connection,
                 event.server,
@@ -31,14 +36,14 @@ class LogObserver(Observer):
                 event.reason,
             )
         elif isinstance(event, DialFailed):
-            _pool.info("No connection to %s: %s", event.server, event.error)
+            write(_pool, logging.INFO, "No connection to %s: %s", event.server, event.error)
         elif isinstance(event, Attempted):
-            _sender.info("Not sent yet, trying again in %.2f s: %s", event.retry_after, event.error)
+            write(_sender, logging.INFO, "Not sent yet, trying again in %.2f s: %s", event.retry_after, event.error)
         else:
             self._finished(event)
 
     def _finished(self, event: Finished) -> None:
         if event.outcome is Outcome.UNKNOWN:
-            _sender.warning("Outcome unknown at %s: %s", event.server, event.delivery.error)
+            write(_sender, logging.WARNING, "Outcome unknown at %s: %s", event.server, event.delivery.error)
         else:
-            _sender.debug("%s by %s: %s", event.outcome.value, event.server, event.delivery.summary)
+            write(_sender, logging.DEBUG, "%s by %s: %s", event.outcome.value, event.server, event.delivery.summary)

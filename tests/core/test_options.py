@@ -20,6 +20,7 @@ SERVER = {
     "use_tls": ([True, 1], ["yes", 2, None]),
     "use_ssl": ([True, 1], ["yes", 2, None]),
     "timeout": ([1, 0.5, "30"], [0, -1, None, "x", True, float("inf")]),
+    "opportunistic_tls": ([True, 1], ["yes", 2, None]),
     "ssl_certfile": (["c.pem"], ["", 1]),
     "tls_options": ([{"verify": False}, TLSOptions(ca_file="ca.pem")], [None, 1, "x", {"verfy": False}, {"verify": 3}]),
     "local_hostname": (["client.example"], ["", 1, "a\r\nQUIT"]),
@@ -28,6 +29,7 @@ SERVER = {
     "greeting_timeout": ([1], [0, -1, None]),
     "data_timeout": ([1], [0, -1, "x"]),
     "auth_method": (["PLAIN", "login", "cram-md5"], ["", "XYZ", 1]),
+    "oauth2_token": ([], [1, "a\0b"]),  # it needs a username too
     "allow_insecure_auth": ([True], ["no", None]),
     "pipelining": ([False, 0], ["no", None]),
     "debug": ([True], ["no", None]),
@@ -49,7 +51,7 @@ TLS = {
     "minimum_version": (["TLSv1.3"], ["TLSv1.0", "SSLv3", None, 1.2]),
     "ciphers": (["HIGH"], ["", 1]),
     "server_hostname": (["mail.example"], ["", 1, "a\nb"]),
-    "context": ([ssl.create_default_context(), ssl.create_default_context], []),
+    "context": ([ssl.create_default_context(), ssl.create_default_context, "project.tls.context"], ["", "context", 1, {}]),
 }
 CLASSES = [(ServerOptions, SERVER), (PoolOptions, POOL), (TLSOptions, TLS)]
 GOOD = [(kind, key, value) for kind, table in CLASSES for key, (good, _) in table.items() for value in good]
@@ -119,7 +121,7 @@ def test_more_connections_kept_than_allowed_are_refused():
 
 
 def test_unknown_tls_options_are_named():
-    with pytest.raises(ValueError, match=r"tls_options has unknown keys: \['verfy'\]; known are ca_file, verify"):
+    with pytest.raises(ValueError, match=r"tls_options has unknown keys: verfy; known are ca_file, verify"):
         ServerOptions(tls_options={"verfy": False})
 
 

@@ -1,0 +1,49 @@
+"""Log records that cannot start a circle: a handler may send mail, and sending mail may log.
+
+Django's AdminEmailHandler sends a mail for each record. Where it is given ours, and its mail fails too, that
+would cause the next record, and so on. So nothing here is above WARNING; while one of our records is being
+handled, nothing is logged, and the backend sends nothing (`are_being_handled`); and what a handler raises is
+not the business of the message that was being sent.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from contextvars import ContextVar
+from types import FrameType
+
+PACKAGE = "django_smtp_pool"
+
+_handling: ContextVar[bool] = ContextVar("django_smtp_pool_handling", default=False)
+
+
+def are_being_handled() -> bool:
+    """Tell whether this code runs on behalf of a handler that has been given one of our records."""
+    return _handling.get()
+
+
+def write(logger: logging.Logger, level: int, text: str, *args: object, exc_info: bool = False) -> None:
+    """Log a record; raises nothing, and does nothing where one of our records is being handled."""
+    if _handling.get() or not logger.isEnabledFor(level):
+        return
+    if level >= logging.WARNING and _is_sent_by_a_handler():
+        level = logging.DEBUG
+    token = _handling.set(True)
+    try:
+        logger.log(level, text, *args, exc_info=exc_info, stacklevel=2)
+    except Exception:  # noqa: BLE001, S110 - a handler that fails has nowhere left to say so
+        pass
+    finally:
+        _handling.reset(token)
+
+
+def _is_sent_by_a_handler() -> bool:
+    """Tell whether a handler of our records is further up: a queue may have brought it one in another thread."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        record = frame.f_locals.get("record")
+        if isinstance(record, logging.LogRecord) and record.name.startswith(PACKAGE):
+            return True
+        frame = frame.f_back
+    return False
