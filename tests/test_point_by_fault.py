@@ -70,10 +70,9 @@ TABLE = {
         **dict.fromkeys([*LOST, *GARBLED, faults.code_3xx], UNKNOWN),
         faults.code_421: RETRIED,
         **dict.fromkeys([faults.code_4xx, faults.code_5xx], REFUSED),
-        **dict.fromkeys([*HARMLESS, faults.stray, faults.stray_421], ACCEPTED),
+        **dict.fromkeys([*HARMLESS, faults.stray, faults.stray_421, faults.proper_then_reset], ACCEPTED),
     },
-    # No reset here: an RST takes with it what the client has not read, and the outcome is honestly unknown.
-    "after": dict.fromkeys([faults.stray, faults.code_421, faults.fin], ACCEPTED),
+    "after": dict.fromkeys([faults.stray, faults.code_421, faults.reset, faults.fin, faults.garbage], ACCEPTED),
 }
 UNDER_TLS_ONLY = {
     "starttls": {

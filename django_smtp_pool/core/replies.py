@@ -105,16 +105,32 @@ class ReplyParser:
     _code: int = 0
     _lines: list[bytes] = field(default_factory=list)
     _size: int = 0
+    _malformed: MalformedReply | None = None
 
     @property
     def is_empty(self) -> bool:
         """Whether every octet fed has gone into a complete reply."""
-        return not self._buffer and not self._lines
+        return not (self._buffer or self._lines or self._malformed)
 
     def feed(self, data: bytes) -> list[Reply]:
-        """Take octets and return the replies that are complete now."""
+        """Take octets and return the replies that are complete now.
+
+        What is malformed takes nothing away from the replies before it: it is raised by the next call, if they
+        have arrived together.
+        """
+        if self._malformed is not None:
+            raise self._malformed
         self._buffer += data
-        replies = []
+        replies: list[Reply] = []
+        try:
+            self._cut(replies)
+        except MalformedReply as error:
+            if not replies:
+                raise
+            self._malformed = error
+        return replies
+
+    def _cut(self, replies: list[Reply]) -> None:
         start = 0
         while (end := self._buffer.find(b"\n", start)) >= 0:
             reply = self._take_line(bytes(self._buffer[start:end]))
@@ -123,7 +139,6 @@ class ReplyParser:
                 replies.append(reply)
         del self._buffer[:start]
         self._check_line_length(len(self._buffer))
-        return replies
 
     def _take_line(self, raw: bytes) -> Reply | None:
         self._check_line_length(len(raw))

@@ -151,20 +151,28 @@ class Transport:
         Raises EOFError where the peer has closed the connection, OSError where it was reset.
         """
         arrived = bytearray()
+        while len(arrived) < _READ:
+            try:
+                more = self._receive_once()
+            except (OSError, EOFError):
+                if arrived:  # what the peer said before it went counts; its going is seen next time
+                    break
+                raise
+            if more is None:
+                break
+            arrived += more
+        return bytes(arrived)
+
+    def _receive_once(self) -> bytes | None:
         if self._farewell:
             raise EOFError
-        while True:
-            try:
-                raw = self._sock.recv(_READ)
-            except (BlockingIOError, InterruptedError):
-                return bytes(arrived)
-            if not raw:
-                if arrived:
-                    return bytes(arrived)
-                raise EOFError
-            arrived += raw if self._tls is None else self._decrypt(raw)
-            if len(arrived) >= _READ:
-                return bytes(arrived)
+        try:
+            raw = self._sock.recv(_READ)
+        except (BlockingIOError, InterruptedError):
+            return None
+        if not raw:
+            raise EOFError
+        return raw if self._tls is None else self._decrypt(raw)
 
     def _decrypt(self, raw: bytes) -> bytes:
         if self._tls is None:
@@ -178,6 +186,11 @@ class Transport:
                 return bytes(clear)
             except ssl.SSLZeroReturnError:
                 piece = b""
+            except ssl.SSLError:
+                if clear:
+                    self._farewell = True
+                    break
+                raise
             self._farewell = not piece  # close_notify: nothing follows, whether or not the socket closes
             clear += piece
         if clear:
