@@ -10,7 +10,7 @@ import django
 import pytest
 from django.core.mail import EmailMultiAlternatives, send_mail
 
-from django_smtp_pool.core.options import MECHANISMS
+from django_smtp_pool.core.options import MECHANISMS, TOKEN_MECHANISMS
 
 from .mailer import RECIPIENT, SENDER, a_message, backend, on_the_wire, options_for, send
 from .postfix import Postfix
@@ -54,9 +54,17 @@ def test_a_message_arrives_octet_by_octet(server: MailServer) -> None:
     assert mail.is_exactly(on_the_wire(message))
     assert mail.message["Return-Path"] == f"<{SENDER}>"
     assert message.smtp_pool_status.outcome == "accepted"
-    # "250 2.0.0 Ok: queued as F00D", "250 OK id=F00D": what to look for in the server's log.
-    queue_id = re.split(r"[ =]", message.smtp_pool_status.reply.text)[-1]
-    assert queue_id in server.log()
+    assert message.smtp_pool_status.queue_id
+    assert message.smtp_pool_status.queue_id in server.log()
+
+
+def test_names_beside_the_addresses(server: MailServer) -> None:
+    people = {"from_email": f"Zoë <{SENDER}>", "to": [f'"Ray, the Reader" <{RECIPIENT}>']}
+    send(server, a_message(**people))
+    (mail,) = server.wait_for_mails(1)
+    assert mail.message["Return-Path"] == f"<{SENDER}>"
+    assert mail.message["From"].addresses[0].display_name == "Zoë"
+    assert mail.message["To"].addresses[0].display_name == "Ray, the Reader"
 
 
 def test_implicit_tls(server: MailServer) -> None:
@@ -136,6 +144,22 @@ def test_a_wrong_password(server: MailServer, mechanism: str | None) -> None:
     assert message.smtp_pool_status.outcome == "not_sent"
     send(server, message)
     server.wait_for_mails(1)
+
+
+@pytest.mark.parametrize("mechanism", [None, *TOKEN_MECHANISMS])
+def test_a_token_instead_of_a_password(postfix: Postfix, mechanism: str | None) -> None:
+    token = postfix.account.token
+    send(postfix, a_message(), password=None, oauth2_token=token, auth_method=mechanism)
+    postfix.wait_for_mails(1)
+    assert re.search(rf"sasl_method={mechanism or 'OAUTHBEARER|XOAUTH2'},", postfix.log())
+
+
+@pytest.mark.parametrize("mechanism", TOKEN_MECHANISMS)
+def test_a_token_of_nobody(postfix: Postfix, mechanism: str) -> None:
+    with pytest.raises(smtplib.SMTPAuthenticationError) as caught:
+        send(postfix, a_message(), password=None, oauth2_token="bm90IG1l", auth_method=mechanism)
+    assert caught.value.smtp_code == 535
+    assert postfix.mails() == []
 
 
 def test_a_client_certificate_instead_of_a_password(postfix: Postfix) -> None:

@@ -42,6 +42,14 @@ def test_fewer_connections_than_the_server_allows(server: MailServer) -> None:
         assert server.connections() == 2
 
 
+def test_more_connections_than_the_server_allows(server: MailServer) -> None:
+    """A refused connection is no refused message: it waits a little and goes over one that works."""
+    with server.reconfigured(**limit(server, CONNECTIONS, "2")):
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(lambda number: send(server, a_message(number), max_connections=5), range(40)))
+        server.wait_for_mails(40)
+
+
 def test_others_have_taken_all_connections(server: MailServer) -> None:
     with (
         server.reconfigured(**limit(server, CONNECTIONS, "1")),
