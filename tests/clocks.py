@@ -67,8 +67,8 @@ class LeapingClock(ManualClock):
 class ServersClock(ManualClock):
     """A clock for clients of a fault server: time passes when the server has fallen silent for ever.
 
-    Each time a session hangs, whoever waits loses all his patience at once; every answer costs a second, so
-    that a server that drips octets uses up patience too. Nothing depends on how fast the machine is.
+    Each time a session hangs, whoever waits loses all his patience at once; of a server that drips, every
+    octet costs a second. Nothing depends on how fast the machine is.
     """
 
     MANY = 200  # slices, about a second
@@ -93,5 +93,6 @@ class ServersClock(ManualClock):
             if timeout is not None and timeout <= self.PAUSE:  # a back-off: nobody is to answer
                 self.advance(timeout)
                 return block(0)
-        self.advance(1)
+        if any(struck.name == "drip" for struck in self._server.struck):
+            self.advance(1)
         return answer
