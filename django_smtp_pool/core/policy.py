@@ -17,6 +17,7 @@ from .errors import PoolClosed
 from .options import PoolOptions
 
 IN_USE = 600.0  # seconds since the last message during which `min_connections` are kept open
+SPARE_PAUSE = 30.0  # seconds after a failed dial before one that nobody waits for
 CLOCK_JUMP = 10.0  # seconds between wall and monotonic time that tell of a suspended machine
 
 
@@ -97,6 +98,7 @@ class State:
     closing: list[Close] = field(default_factory=list)
     closed: bool = False
     used_at: float = float("-inf")
+    dial_failed_at: float = float("-inf")
     clock_offset: float | None = None
 
     @property
@@ -135,11 +137,17 @@ def put_back(state: State, slot: Slot, messages: int, now: float) -> None:
 
 
 def give_up(state: State, slot: Slot, reason: str) -> None:
-    """A dial has failed, or a connection is of no use any more."""
+    """A connection is of no use any more, or a place in which none was opened."""
     if slot in state.out:
         state.out.remove(slot)
         if slot.connection is not None:
             state.closing.append(Close(slot, reason))
+
+
+def dial_failed(state: State, slot: Slot, now: float) -> None:
+    """A dial has failed: spares wait a while, or a server that is down would be dialled as fast as it refuses."""
+    state.dial_failed_at = now
+    give_up(state, slot, "failed to open")
 
 
 def suspect(state: State, slot: Slot) -> None:
@@ -206,7 +214,8 @@ def _is_short_of_spares(state: State, now: float) -> bool:
     wanted = min(state.options.min_connections, state.ceiling)
     if state.closed or state.occupied >= wanted or now - state.used_at >= IN_USE:
         return False
-    return state.count(Place.DIALLING) == 0  # one dial at a time
+    # One dial at a time, and none at once after a failure.
+    return state.count(Place.DIALLING) == 0 and now - state.dial_failed_at >= SPARE_PAUSE
 
 
 def _retire_worn_out(state: State, now: float) -> None:

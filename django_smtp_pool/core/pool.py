@@ -9,7 +9,6 @@ import random
 import threading
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Generic
 
 from . import policy
@@ -17,43 +16,13 @@ from .clock import Clock
 from .contracts import Caretaker, ConnectionT, PooledConnection
 from .errors import PoolFull, PoolTimeout
 from .events import Closed, DialFailed, Observer, Opened
+from .lease import Lease
 from .options import PoolOptions
 from .policy import Slot, State
 from .stats import Stats, gauges, snapshot
-from .waiting import ThreadWaiter
+from .waiting import ThreadWaiter, timed_out, turned_away
 
 LIFETIME_JITTER = 0.1  # of max_lifetime, downwards: connections opened together do not all end together
-
-
-@dataclass(kw_only=True)
-class Lease(Generic[ConnectionT]):
-    """A connection that is one borrower's until it is given back.
-
-    Arguments:
-        reused: the connection has been idle; its server may have given it up meanwhile.
-        waited: seconds spent waiting for a free connection.
-        dialled: seconds spent opening it.
-    """
-
-    pool: Pool[ConnectionT]
-    slot: Slot
-    reused: bool
-    waited: float
-    dialled: float
-
-    @property
-    def connection(self) -> ConnectionT:
-        """The connection."""
-        connection: ConnectionT = self.slot.connection
-        return connection
-
-    def give_back(self) -> None:
-        """Return the connection; one that is out of step is closed."""
-        self.pool.take_back(self.slot)
-
-    def give_back_stale(self) -> None:
-        """Close the connection, which the server gave up while it was idle, and those idle for as long."""
-        self.pool.take_back_stale(self.slot)
 
 
 class Pool(Generic[ConnectionT]):
@@ -87,6 +56,7 @@ class Pool(Generic[ConnectionT]):
         self._start_over()
 
     def _start_over(self) -> None:
+        self._started_at = self._clock.monotonic()
         self._lock = threading.Lock()
         self._drained = threading.Condition(self._lock)
         self._state = State(options=self.options, ceiling=self.options.max_connections)  # guarded by: _lock
@@ -113,19 +83,18 @@ class Pool(Generic[ConnectionT]):
         """
         asked_at = self._clock.monotonic()
         slot = self._wait_for_slot(asked_at, deadline)
-        while slot.connection is not None and not slot.connection.is_usable:
-            slot = self._exchange(slot, asked_at, deadline)
-        granted_at = self._clock.monotonic()
-        reused = slot.connection is not None
-        if not reused:
-            self._dial(slot, deadline)
-        return Lease(
-            pool=self,
-            slot=slot,
-            reused=reused,
-            waited=granted_at - asked_at,
-            dialled=self._clock.monotonic() - granted_at,
-        )
+        try:
+            while slot.connection is not None and not slot.connection.is_usable:
+                slot = self._exchange(slot, asked_at, deadline)
+            granted_at = self._clock.monotonic()
+            reused = slot.connection is not None
+            if not reused:
+                self._dial(slot, deadline)
+            dialled = self._clock.monotonic() - granted_at
+            return Lease(pool=self, slot=slot, reused=reused, waited=granted_at - asked_at, dialled=dialled)
+        except BaseException:
+            self._drop(slot)
+            raise
 
     def warm_up(self) -> bool:
         """Make sure that a connection can be had, and return whether that took a new one.
@@ -140,23 +109,25 @@ class Pool(Generic[ConnectionT]):
 
     def _wait_for_slot(self, asked_at: float, deadline: float | None, *, first: bool = False) -> Slot:
         waiter = ThreadWaiter()
+        came_at = self._clock.monotonic()
         limit = asked_at + self.options.acquire_timeout
-        with self._lock:
-            policy.look_at_clocks(self._state, asked_at, self._clock.wall())
-            policy.queue_up(self._state, waiter, asked_at, first=first)
-            self._decide()
-            full = self._turn_away_if_full(waiter)
         try:
+            with self._lock:
+                policy.look_at_clocks(self._state, came_at, self._clock.wall())
+                policy.queue_up(self._state, waiter, came_at, first=first)
+                self._decide()
+                full = self._turn_away_if_full(waiter)
             self._carry_out()
             if full is not None:
                 raise full
             waiter.wait(self._clock, limit if deadline is None else min(limit, deadline))
+            waited = self._clock.monotonic() - came_at
+            self._leave_line(waiter, waited)
+            slot = waiter.leave()
         except BaseException:
-            self._take_back_ungranted(waiter.leave())
+            self._leave_line(waiter)
+            self._take_back_ungranted(waiter.withdraw())
             raise
-        finally:
-            self._leave_line(waiter, asked_at)
-        slot = waiter.leave()
         if slot is None:
             raise self._timeout(self._clock.monotonic() - asked_at)
         return slot
@@ -166,16 +137,13 @@ class Pool(Generic[ConnectionT]):
         if not limit or len(self._state.waiting) <= limit or waiter not in self._state.waiting:
             return None
         self._state.waiting.remove(waiter)
-        return PoolFull(
-            f"no connection to {self.name} is free and {limit} others wait already ({gauges(self._state)}): "
-            "raise max_connections or max_waiting, or send less at once"
-        )
+        return turned_away(self.name, self._state, limit)
 
-    def _leave_line(self, waiter: ThreadWaiter, asked_at: float) -> None:
+    def _leave_line(self, waiter: ThreadWaiter, waited: float = 0.0) -> None:
         with self._lock:
-            self._counters["wait_ms"] += round((self._clock.monotonic() - asked_at) * 1000)
             if waiter in self._state.waiting:
                 self._state.waiting.remove(waiter)
+            self._counters["wait_ms"] += round(waited * 1000)
 
     def _exchange(self, dead: Slot, asked_at: float, deadline: float | None) -> Slot:
         """Give up a connection that its server has closed, and take another in the same turn."""
@@ -190,10 +158,9 @@ class Pool(Generic[ConnectionT]):
             connection = self._connect(deadline)
         except BaseException as error:
             with self._lock:
-                policy.give_up(self._state, slot, "failed to open")
+                policy.dial_failed(self._state, slot, self._clock.monotonic())
                 self._last_failure = error if isinstance(error, Exception) else None
                 self._decide()
-                self._drained.notify_all()
             self._carry_out()
             self._observer.notice(DialFailed(server=self.name, error=error))
             raise
@@ -225,7 +192,6 @@ class Pool(Generic[ConnectionT]):
                 policy.give_up(self._state, slot, "out of step")
             self._decide()
             due = policy.next_look(self._state, now)
-            self._drained.notify_all()
         self._carry_out()
         self._caretaker.watch(self, due)
 
@@ -236,7 +202,6 @@ class Pool(Generic[ConnectionT]):
             policy.give_up(self._state, slot, "stale")
             policy.suspect(self._state, slot)
             self._decide()
-            self._drained.notify_all()
         self._carry_out()
 
     def tidy(self) -> float | None:
@@ -267,6 +232,8 @@ class Pool(Generic[ConnectionT]):
 
     def _decide(self) -> None:
         self._todo.extend(policy.decide(self._state, self._clock.monotonic()))
+        if not self._state.out:
+            self._drained.notify_all()
 
     def _carry_out(self) -> None:
         while self._todo:
@@ -285,9 +252,22 @@ class Pool(Generic[ConnectionT]):
         elif isinstance(action, policy.Close):
             self._see_off(action.slot, action.reason)
         else:
-            threading.Thread(
-                target=self._dial_spare, args=(action.slot,), name="django-smtp-pool-dial", daemon=True
-            ).start()
+            self._start_dialling(action.slot)
+
+    def _start_dialling(self, slot: Slot) -> None:
+        thread = threading.Thread(target=self._dial_spare, args=(slot,), name="django-smtp-pool-dial", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # no more threads, or the interpreter is ending; whoever gives back must not suffer
+            with self._lock:
+                policy.dial_failed(self._state, slot, self._clock.monotonic())
+
+    def _drop(self, slot: Slot) -> None:
+        """Give up a slot whose borrower was interrupted before it had a lease; harmless where it has none."""
+        with self._lock:
+            policy.give_up(self._state, slot, "interrupted")
+            self._decide()
+        self._carry_out()
 
     def _take_back_ungranted(self, slot: Slot | None) -> None:
         """Put back a slot whose waiter had gone when it came."""
@@ -337,23 +317,13 @@ class Pool(Generic[ConnectionT]):
     def is_forgettable(self) -> bool:
         """Whether the pool has no connection and nobody has used it for ten minutes."""
         with self._lock:
-            unused = self._clock.monotonic() - self._state.used_at
+            # A new pool is in use: whoever made it is about to ask it for a connection.
+            unused = self._clock.monotonic() - max(self._state.used_at, self._started_at)
             return not self._state.occupied and not self._state.waiting and unused > policy.IN_USE
 
     def _timeout(self, waited: float) -> PoolTimeout:
         with self._lock:
-            places, waiting, cause = gauges(self._state), len(self._state.waiting), self._last_failure
-        advice = (
-            f"the last attempt to connect failed: {cause}"
-            if cause is not None
-            else "raise max_connections if the server allows more, or find out why it is slow"
-        )
-        error = PoolTimeout(
-            f"no connection to {self.name} became free within {waited:.1f} s "
-            f"({places}, {waiting} others waiting): {advice}"
-        )
-        error.__cause__ = cause
-        return error
+            return timed_out(self.name, self._state, waited, self._last_failure)
 
     def __repr__(self) -> str:
         return f"<Pool {self.name}: {gauges(self._state)}>"

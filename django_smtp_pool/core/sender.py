@@ -25,7 +25,8 @@ from .errors import (
     outcome_of,
 )
 from .events import Attempted, Finished, Observer
-from .pool import Lease, Pool
+from .lease import Lease
+from .pool import Pool
 
 FIRST_PAUSE = 0.05  # seconds before the second try on a fresh connection; doubles
 LONGEST_PAUSE = 2.0

@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 
 from .clock import Clock
-from .policy import Slot
+from .errors import PoolClosed, PoolFull, PoolTimeout
+from .policy import Slot, State
+from .stats import gauges
 
 
 class ThreadWaiter:
@@ -46,3 +48,33 @@ class ThreadWaiter:
                 raise self._error
             slot, self._slot = self._slot, None
             return slot
+
+    def withdraw(self) -> Slot | None:
+        """Go because of an interrupt, and return the slot that came all the same."""
+        try:
+            return self.leave()
+        except PoolClosed:
+            return None
+
+
+def turned_away(name: str, state: State, limit: int) -> PoolFull:
+    """Return the error of one for whom the line is too long."""
+    return PoolFull(
+        f"no connection to {name} is free and {limit} others wait already ({gauges(state)}): "
+        "raise max_connections or max_waiting, or send less at once"
+    )
+
+
+def timed_out(name: str, state: State, waited: float, cause: BaseException | None) -> PoolTimeout:
+    """Return the error of one who waited in vain: it answers whether the pool is too small or the server down."""
+    advice = (
+        f"the last attempt to connect failed: {cause}"
+        if cause is not None
+        else "raise max_connections if the server allows more, or find out why it is slow"
+    )
+    error = PoolTimeout(
+        f"no connection to {name} became free within {waited:.1f} s "
+        f"({gauges(state)}, {len(state.waiting)} others waiting): {advice}"
+    )
+    error.__cause__ = cause
+    return error
