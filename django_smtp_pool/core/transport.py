@@ -48,6 +48,7 @@ class Transport:
         self._unsent: deque[memoryview] = deque()
         self._ciphertext = memoryview(b"")
         self._farewell = False
+        self._has_remainder = False
         self.all_left = True
         track(sock)
 
@@ -166,6 +167,9 @@ class Transport:
     def _receive_once(self) -> bytes | None:
         if self._farewell:
             raise EOFError
+        if self._has_remainder:
+            self._has_remainder = False
+            return self._decrypt(b"")
         try:
             raw = self._sock.recv(_READ)
         except (BlockingIOError, InterruptedError):
@@ -221,6 +225,8 @@ class Transport:
                 self._say_why()
                 raise
             else:
+                # The greeting may have come in one segment with the last octets of the handshake.
+                self._has_remainder = True
                 self.flush()
                 return True
 

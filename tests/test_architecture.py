@@ -1,0 +1,172 @@
+"""The rooms of the package: who may import whom, and how large a room may grow (DESIGN §3)."""
+
+import ast
+import subprocess
+import sys
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import django_smtp_pool
+
+ROOT = Path(django_smtp_pool.__file__).parent
+MODULES = {
+    ".".join(path.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted(ROOT.rglob("*.py"))
+}
+CORE = sorted(name for name in MODULES if name.startswith("django_smtp_pool.core"))
+PURE = ["replies", "auth", "dialogue", "delivery", "policy", "envelope", "offer", "steps", "kinds", "options", "errors",
+        "events"]  # fmt: skip
+SOCKETS = {"socket", "ssl", "selectors"}
+MAY_IMPORT_SOCKETS = {"transport", "dial", "run", "drive", "tls", "connection", "sender"}
+
+
+def imported(name):
+    """Return the absolute names that a module imports, those for type checking only left out."""
+    tree = ast.parse(MODULES[name].read_text())
+    package = name if MODULES[name].name == "__init__.py" else name.rpartition(".")[0]
+    return {each for node in living(tree) for each in names_of(node, package)}
+
+
+def living(tree):
+    """Return the nodes that run: not those under `if TYPE_CHECKING`."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        yield node
+        yield from living(node)
+
+
+def names_of(node, package):
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        base = ".".join(package.split(".")[: len(package.split(".")) - node.level + 1]) if node.level else ""
+        module = ".".join(part for part in (base, node.module) if part)
+        return [module, *(f"{module}.{alias.name}" for alias in node.names)]
+    return []
+
+
+def ours(names):
+    return {name for name in names if name in MODULES}
+
+
+def top_levels(name):
+    return {each.partition(".")[0] for each in imported(name)}
+
+
+def test_there_is_a_core_to_look_at():
+    assert len(CORE) > 20
+
+
+@pytest.mark.parametrize("name", CORE)
+def test_the_core_never_looks_up(name):
+    assert "django" not in top_levels(name)
+    above = {each for each in ours(imported(name)) if not each.startswith("django_smtp_pool.core")}
+    assert not above
+
+
+@pytest.mark.parametrize("name", PURE)
+def test_the_pure_modules_know_neither_io_nor_time(name):
+    forbidden = {*SOCKETS, "threading", "time", "asyncio", "select", "subprocess", "queue", "concurrent"}
+    assert not top_levels(f"django_smtp_pool.core.{name}") & forbidden
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_only_the_wires_know_sockets(name):
+    if not (name in CORE and name.rpartition(".")[2] in MAY_IMPORT_SOCKETS):
+        assert not top_levels(name) & {*SOCKETS, "smtpd", "asyncore", "select"} - upper_tls(name)
+
+
+def upper_tls(name):
+    """Return what a module above may know of TLS: the types of contexts, for those who bring their own."""
+    return {"ssl"} if name in {"django_smtp_pool.conf", "django_smtp_pool.backend"} else set()
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_only_the_clock_knows_time(name):
+    if name != "django_smtp_pool.core.clock":
+        assert not top_levels(name) & {"time", "datetime", "sched"}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_settings_are_read_in_one_place(name):
+    allowed = {f"django_smtp_pool.{each}" for each in ("conf", "envelope", "checks")}
+    if name not in allowed:
+        assert "django.conf.settings" not in imported(name)
+
+
+@pytest.mark.parametrize("name", ["django_smtp_pool.core.pool", "django_smtp_pool.core.policy"])
+def test_the_pool_does_not_know_what_a_connection_is(name):
+    for concrete in ("connection", "drive", "run", "transport", "dialogue"):
+        assert f"django_smtp_pool.core.{concrete}" not in imported(name)
+
+
+def test_imports_form_no_cycle():
+    TopologicalSorter({name: ours(imported(name)) - {name, "django_smtp_pool"} for name in MODULES}).prepare()
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_is_no_longer_than_one_can_read(name):
+    assert len(MODULES[name].read_text().splitlines()) <= 350
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_says_in_its_name_and_first_line_what_it_is(name):
+    assert name.rpartition(".")[2] not in {"utils", "util", "helpers", "common", "misc"}
+    assert ast.get_docstring(ast.parse(MODULES[name].read_text()))
+
+
+def test_everything_public_is_described():
+    assert [
+        f"{name}.{node.name}"
+        for name, path in MODULES.items()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef))
+        and not node.name.startswith("_")
+        and not ast.get_docstring(node)
+        and not is_inside(path, node)
+    ] == []
+
+
+def is_inside(path, node):
+    """Tell whether a definition is inside a function or a private class."""
+    return any(
+        each.lineno < node.lineno <= each.end_lineno
+        for each in ast.walk(ast.parse(path.read_text()))
+        if isinstance(each, ast.FunctionDef) or (isinstance(each, ast.ClassDef) and each.name.startswith("_"))
+    )
+
+
+def test_importing_the_package_touches_no_settings_and_starts_no_thread():
+    script = """
+import threading, sys
+import django_smtp_pool
+assert "django.conf" not in sys.modules or not sys.modules["django.conf"].settings.configured
+assert "django_smtp_pool.registry" not in sys.modules
+from django.conf import settings
+import django_smtp_pool.core.pool, django_smtp_pool.core.sender, django_smtp_pool.registry
+assert not settings.configured
+assert threading.active_count() == 1
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, cwd=ROOT.parent, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_core_can_be_lifted_out(tmp_path):
+    script = """
+import sys
+sys.modules["django"] = None
+import pkgutil, importlib
+sys.path.insert(0, sys.argv[1])
+import core
+for module in pkgutil.iter_modules(core.__path__):
+    importlib.import_module(f"core.{module.name}")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(ROOT)], capture_output=True, text=True, cwd=tmp_path, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
