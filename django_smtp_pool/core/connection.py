@@ -46,9 +46,13 @@ class Connector:
         Raises OSError where the server cannot be reached or its certificate is not accepted, and the errors
         of `core.errors` where it refuses us.
         """
-        connection = Connection(self)
+        connection = self.begin()
         drive.one(connection.opening(deadline), self.clock)
         return connection
+
+    def begin(self) -> Connection:
+        """Return a connection that is not open yet: run its `opening`."""
+        return Connection(self)
 
 
 class Connection:
@@ -59,6 +63,7 @@ class Connection:
         self.server = connector.server
         self.offer = Offer()
         self.messages = 0
+        self.has_idled = False  # the server may have given the connection up meanwhile
         self._clock = connector.clock
         self._observer = connector.observer
         self._local_hostname = connector.local_hostname
@@ -100,7 +105,7 @@ class Connection:
         content = fit(self.offer, envelope)
         session = Session(
             offer=self.offer,
-            reused=self.messages > 0,
+            reused=self.messages > 0 or self.has_idled,
             needs_reset=self._needs_reset,
             pipelining=self.server.pipelining,
         )

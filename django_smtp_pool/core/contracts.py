@@ -12,6 +12,7 @@ class PooledConnection(Protocol):
 
     number: int
     messages: int
+    has_idled: bool
 
     @property
     def is_usable(self) -> bool:

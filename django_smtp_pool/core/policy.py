@@ -38,6 +38,7 @@ class Slot:
     messages: int = 0
     idle_since: float = 0.0
     expires_at: float | None = None
+    holder: int | None = None  # the thread whose batch has it: that thread must not wait for it
 
 
 class Waiter(Protocol):
@@ -132,7 +133,7 @@ def put_back(state: State, slot: Slot, messages: int, now: float) -> None:
     """A connection comes back in good order."""
     if slot in state.out:
         state.out.remove(slot)
-        slot.place, slot.messages, slot.idle_since = Place.IDLE, messages, now
+        slot.place, slot.messages, slot.idle_since, slot.holder = Place.IDLE, messages, now, None
         state.idle.append(slot)
 
 

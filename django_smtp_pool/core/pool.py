@@ -12,15 +12,16 @@ from collections.abc import Callable
 from typing import Generic
 
 from . import policy
+from .checkout import Checkout
 from .clock import Clock
 from .contracts import Caretaker, ConnectionT, PooledConnection
 from .errors import PoolFull, PoolTimeout
 from .events import Closed, DialFailed, Observer, Opened
 from .lease import Lease
 from .options import PoolOptions
-from .policy import Slot, State
+from .policy import Slot, State, Waiter
 from .stats import Stats, gauges, snapshot
-from .waiting import ThreadWaiter, timed_out, turned_away
+from .waiting import timed_out, turned_away
 
 LIFETIME_JITTER = 0.1  # of max_lifetime, downwards: connections opened together do not all end together
 
@@ -81,20 +82,7 @@ class Pool(Generic[ConnectionT]):
         Raises PoolTimeout after `acquire_timeout`, PoolFull where too many wait already, PoolClosed, and what
         opening a connection raises.
         """
-        asked_at = self._clock.monotonic()
-        slot = self._wait_for_slot(asked_at, deadline)
-        try:
-            while slot.connection is not None and not slot.connection.is_usable:
-                slot = self._exchange(slot, asked_at, deadline)
-            granted_at = self._clock.monotonic()
-            reused = slot.connection is not None
-            if not reused:
-                self._dial(slot, deadline)
-            dialled = self._clock.monotonic() - granted_at
-            return Lease(pool=self, slot=slot, reused=reused, waited=granted_at - asked_at, dialled=dialled)
-        except BaseException:
-            self._drop(slot)
-            raise
+        return Checkout[ConnectionT](self, self._clock, deadline).borrow()
 
     def warm_up(self) -> bool:
         """Make sure that a connection can be had, and return whether that took a new one.
@@ -107,68 +95,71 @@ class Pool(Generic[ConnectionT]):
         lease.give_back()
         return not lease.reused
 
-    def _wait_for_slot(self, asked_at: float, deadline: float | None, *, first: bool = False) -> Slot:
-        waiter = ThreadWaiter()
-        came_at = self._clock.monotonic()
-        limit = asked_at + self.options.acquire_timeout
-        try:
-            with self._lock:
-                policy.look_at_clocks(self._state, came_at, self._clock.wall())
-                policy.queue_up(self._state, waiter, came_at, first=first)
-                self._decide()
-                full = self._turn_away_if_full(waiter)
-            self._carry_out()
-            if full is not None:
-                raise full
-            waiter.wait(self._clock, limit if deadline is None else min(limit, deadline))
-            waited = self._clock.monotonic() - came_at
-            self._leave_line(waiter, waited)
-            slot = waiter.leave()
-        except BaseException:
-            self._leave_line(waiter)
-            self._take_back_ungranted(waiter.withdraw())
-            raise
-        if slot is None:
-            raise self._timeout(self._clock.monotonic() - asked_at)
-        return slot
+    def request(self, waiter: Waiter, *, first: bool = False) -> None:
+        """Put somebody in line, `first` for one who was served with a dead connection; he may be served at once.
 
-    def _turn_away_if_full(self, waiter: ThreadWaiter) -> PoolFull | None:
+        Raises PoolFull where `max_waiting` others wait already.
+        """
+        now = self._clock.monotonic()
+        with self._lock:
+            policy.look_at_clocks(self._state, now, self._clock.wall())
+            policy.queue_up(self._state, waiter, now, first=first)
+            self._decide()
+            full = self._turn_away_if_full(waiter)
+        self._carry_out()
+        if full is not None:
+            raise full
+
+    def _turn_away_if_full(self, waiter: Waiter) -> PoolFull | None:
         limit = self.options.max_waiting
         if not limit or len(self._state.waiting) <= limit or waiter not in self._state.waiting:
             return None
         self._state.waiting.remove(waiter)
         return turned_away(self.name, self._state, limit)
 
-    def _leave_line(self, waiter: ThreadWaiter, waited: float = 0.0) -> None:
+    def leave_line(self, waiter: Waiter, waited: float = 0.0) -> None:
+        """Take somebody out of the line; seconds he waited are for the statistics."""
         with self._lock:
             if waiter in self._state.waiting:
                 self._state.waiting.remove(waiter)
             self._counters["wait_ms"] += round(waited * 1000)
 
-    def _exchange(self, dead: Slot, asked_at: float, deadline: float | None) -> Slot:
-        """Give up a connection that its server has closed, and take another in the same turn."""
+    def is_starved_by(self, thread: int) -> bool:
+        """Tell whether every place is held by batches of this thread: then waiting in it would be for ever."""
         with self._lock:
-            self._counters["stale"] += 1
-            policy.give_up(self._state, dead, "stale")
-        return self._wait_for_slot(asked_at, deadline, first=True)
+            out = self._state.out
+            return bool(out) and not self._state.idle and all(slot.holder == thread for slot in out)
 
-    def _dial(self, slot: Slot, deadline: float | None) -> None:
+    def timed_out(self, waited: float) -> PoolTimeout:
+        """Return the error of one who waited so many seconds in vain."""
+        with self._lock:
+            return timed_out(self.name, self._state, waited, self._last_failure)
+
+    def dial(self, slot: Slot, deadline: float | None) -> None:
+        """Open a connection in a slot that was granted without one; blocks."""
         started_at = self._clock.monotonic()
         try:
             connection = self._connect(deadline)
         except BaseException as error:
-            with self._lock:
-                policy.dial_failed(self._state, slot, self._clock.monotonic())
-                self._last_failure = error if isinstance(error, Exception) else None
-                self._decide()
-            self._carry_out()
-            self._observer.notice(DialFailed(server=self.name, error=error))
+            self.failed_to_open(slot, error)
             raise
+        self.opened(slot, connection, self._clock.monotonic() - started_at)
+
+    def failed_to_open(self, slot: Slot, error: BaseException) -> None:
+        """Give up the slot of a dial that has failed."""
+        with self._lock:
+            policy.dial_failed(self._state, slot, self._clock.monotonic())
+            self._last_failure = error if isinstance(error, Exception) else None
+            self._decide()
+        self._carry_out()
+        self._observer.notice(DialFailed(server=self.name, error=error))
+
+    def opened(self, slot: Slot, connection: ConnectionT, took: float) -> None:
+        """Put a connection that is ready into its slot; it stays with who dialled."""
         with self._lock:
             policy.connected(slot, connection, self._expiry())
             self._counters["connections_opened"] += 1
             self._last_failure = None
-        took = self._clock.monotonic() - started_at
         self._observer.notice(Opened(connection=connection.number, server=self.name, seconds=took))
 
     def _expiry(self) -> float | None:
@@ -186,6 +177,7 @@ class Pool(Generic[ConnectionT]):
         with self._lock:
             if slot not in self._state.out:  # lent before a fork
                 return
+            connection.has_idled = True
             if connection.in_step:
                 policy.put_back(self._state, slot, connection.messages, now)
             else:
@@ -201,6 +193,31 @@ class Pool(Generic[ConnectionT]):
             self._counters["stale"] += 1
             policy.give_up(self._state, slot, "stale")
             policy.suspect(self._state, slot)
+            self._decide()
+        self._carry_out()
+
+    def take_back_dead(self, slot: Slot) -> None:
+        """Give up a granted connection that a look at its socket showed to be dead."""
+        with self._lock:
+            self._counters["stale"] += 1
+            policy.give_up(self._state, slot, "stale")
+
+    def drop(self, slot: Slot) -> None:
+        """Give up a slot whose borrower was interrupted before it had a lease; harmless where it has none."""
+        with self._lock:
+            policy.give_up(self._state, slot, "interrupted")
+            self._decide()
+        self._carry_out()
+
+    def take_back_ungranted(self, slot: Slot | None) -> None:
+        """Put back a slot whose waiter had gone when it came."""
+        if slot is None:
+            return
+        with self._lock:
+            if slot.connection is None:
+                policy.give_up(self._state, slot, "not needed")
+            else:
+                policy.put_back(self._state, slot, slot.messages, slot.idle_since)
             self._decide()
         self._carry_out()
 
@@ -246,7 +263,7 @@ class Pool(Generic[ConnectionT]):
     def _do(self, action: policy.Action) -> None:
         if isinstance(action, policy.Grant):
             if not action.waiter.grant(action.slot):
-                self._take_back_ungranted(action.slot)
+                self.take_back_ungranted(action.slot)
         elif isinstance(action, policy.Refuse):
             action.waiter.refuse(action.error)
         elif isinstance(action, policy.Close):
@@ -261,25 +278,6 @@ class Pool(Generic[ConnectionT]):
         except RuntimeError:  # no more threads, or the interpreter is ending; whoever gives back must not suffer
             with self._lock:
                 policy.dial_failed(self._state, slot, self._clock.monotonic())
-
-    def _drop(self, slot: Slot) -> None:
-        """Give up a slot whose borrower was interrupted before it had a lease; harmless where it has none."""
-        with self._lock:
-            policy.give_up(self._state, slot, "interrupted")
-            self._decide()
-        self._carry_out()
-
-    def _take_back_ungranted(self, slot: Slot | None) -> None:
-        """Put back a slot whose waiter had gone when it came."""
-        if slot is None:
-            return
-        with self._lock:
-            if slot.connection is None:
-                policy.give_up(self._state, slot, "not needed")
-            else:
-                policy.put_back(self._state, slot, slot.messages, slot.idle_since)
-            self._decide()
-        self._carry_out()
 
     def _see_off(self, slot: Slot, reason: str) -> None:
         connection: PooledConnection = slot.connection
@@ -296,7 +294,7 @@ class Pool(Generic[ConnectionT]):
     def _dial_spare(self, slot: Slot) -> None:
         """Open a connection that nobody waits for, for `min_connections`."""
         try:
-            self._dial(slot, None)
+            self.dial(slot, None)
         except Exception:  # noqa: BLE001 - reported as DialFailed; the next message will say it to somebody
             return
         self.take_back(slot)
@@ -320,10 +318,6 @@ class Pool(Generic[ConnectionT]):
             # A new pool is in use: whoever made it is about to ask it for a connection.
             unused = self._clock.monotonic() - max(self._state.used_at, self._started_at)
             return not self._state.occupied and not self._state.waiting and unused > policy.IN_USE
-
-    def _timeout(self, waited: float) -> PoolTimeout:
-        with self._lock:
-            return timed_out(self.name, self._state, waited, self._last_failure)
 
     def __repr__(self) -> str:
         return f"<Pool {self.name}: {gauges(self._state)}>"

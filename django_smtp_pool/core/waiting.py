@@ -35,6 +35,11 @@ class ThreadWaiter:
             self._error = error
         self._served.set()
 
+    @property
+    def is_served(self) -> bool:
+        """Whether an answer has come."""
+        return self._served.is_set()
+
     def wait(self, clock: Clock, deadline: float) -> None:
         """Wait until served, or until the deadline (monotonic)."""
         if not self._served.is_set():
