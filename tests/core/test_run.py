@@ -1,0 +1,392 @@
+"""Dialogues over socket pairs: deadlines, long groups, early replies, and what counts as said."""
+
+import contextlib
+import socket
+
+import pytest
+
+from django_smtp_pool.core import drive
+from django_smtp_pool.core.delivery import Session, deliver, fit
+from django_smtp_pool.core.dialogue import noop, quit_politely, say_hello
+from django_smtp_pool.core.envelope import Envelope
+from django_smtp_pool.core.errors import (
+    ConnectionLost,
+    DeliveryUnknown,
+    Outcome,
+    ProtocolError,
+    ReplyTimeout,
+    SenderRefused,
+    Stage,
+)
+from django_smtp_pool.core.offer import Offer
+from django_smtp_pool.core.run import Channel, Run
+from django_smtp_pool.core.steps import Patience, Say, SecureChannel
+from django_smtp_pool.core.transport import Transport
+from tests.clocks import LeapingClock, ManualClock
+from tests.core.fakes import in_thread
+from tests.servers.certificates import certificates
+
+PATIENCE = {Patience.CONNECT: 30.0, Patience.GREETING: 20.0, Patience.COMMAND: 10.0, Patience.VERDICT: 120.0}
+GO_ON = b"250 ok\r\n250 ok\r\n354 go\r\n"
+
+
+@contextlib.contextmanager
+def session(*, buffers=None):
+    """Yield a channel and the server's socket."""
+    ours, theirs = socket.socketpair()
+    for sock in (ours, theirs) if buffers else ():
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffers)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffers)
+    channel = Channel(transport=Transport(ours))
+    try:
+        yield channel, theirs
+    finally:
+        channel.close()
+        theirs.close()
+
+
+def run_of(dialogue, channel, clock, **how):
+    return Run(dialogue, channel, clock=clock, patience=PATIENCE, **how)
+
+
+def delivery(channel, clock, *, content=b"hi\r\n", to=("b@x",), deadline=None):
+    envelope = Envelope(sender="a@x", recipients=to, content=content)
+    offer = Offer(pipelining=True)
+    return run_of(deliver(Session(offer=offer), envelope, fit(offer, envelope)), channel, clock, deadline=deadline)
+
+
+def told_to_go_on(run, server):
+    """Return a run, its group answered, that has begun with the content."""
+    run.start()
+    server.send(GO_ON)
+    run.advance()
+    return AlreadyStarted(run)
+
+
+class AlreadyStarted:
+    """A run that is under way, for drivers."""
+
+    def __init__(self, run):
+        self._run = run
+
+    def start(self):
+        pass
+
+    def __getattr__(self, name):
+        return getattr(self._run, name)
+
+
+def said(sock):
+    """Return what lies in the server's socket."""
+    sock.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        return sock.recv(2**20)
+    return b""
+
+
+# Deadlines
+
+
+@pytest.mark.parametrize("dialogue", [say_hello("c"), noop()], ids=["EHLO", "NOOP"])
+def test_a_server_that_is_silent_is_waited_for_as_long_as_it_may_be(dialogue):
+    clock = LeapingClock()
+    with session() as (channel, _):
+        run = run_of(dialogue, channel, clock)
+        with pytest.raises(ReplyTimeout, match=r"timed out after (10|20)\.0 s waiting for (EHLO|NOOP)"):
+            drive.one(run, clock)
+
+
+def test_a_dripping_reply_has_one_deadline():
+    """No single wait is long, and yet the reply comes too late."""
+    clock = ManualClock()
+    with session() as (channel, server):
+        run = run_of(noop(), channel, clock)
+        run.start()
+        deadline = run.deadline
+        for octet in b"250-drip":
+            server.send(bytes([octet]))
+            clock.advance(1)
+            run.advance()
+            assert run.deadline == deadline
+        assert not run.done
+
+
+def test_each_reply_of_a_group_has_a_deadline_of_its_own():
+    clock = ManualClock()
+    with session() as (channel, server):
+        run = delivery(channel, clock)
+        run.start()
+        clock.advance(9)
+        server.send(b"250 ok\r\n")
+        run.advance()
+        assert run.deadline == clock.monotonic() + 10
+
+
+def test_the_verdict_is_waited_for_longer_and_beyond_the_deadline_of_the_message():
+    clock = ManualClock()
+    with session() as (channel, server):
+        run = delivery(channel, clock, deadline=clock.monotonic() + 5)
+        run.start()
+        assert run.deadline == clock.monotonic() + 5
+        server.send(GO_ON)
+        run.advance()
+        assert said(server).endswith(b"hi\r\n.\r\n")
+        assert run.deadline == clock.monotonic() + 120
+
+
+def test_the_deadline_of_the_message_cuts_the_writing_of_its_content():
+    clock = LeapingClock()
+    with session() as (channel, server):
+        run = delivery(channel, clock, content=b"x" * 2**24, deadline=clock.monotonic() + 5)
+        run = told_to_go_on(run, server)
+        before = clock.monotonic()
+        with pytest.raises(ReplyTimeout) as caught:
+            drive.one(run, clock)
+        assert clock.monotonic() - before == 5
+        assert (caught.value.outcome, caught.value.stage) == (Outcome.NOT_SENT, Stage.CONTENT)
+
+
+def test_a_server_that_takes_nothing_is_given_up():
+    clock = LeapingClock()
+    with session() as (channel, server):
+        run = told_to_go_on(delivery(channel, clock, content=b"x" * 2**24), server)
+        before = clock.monotonic()
+        with pytest.raises(ReplyTimeout):
+            drive.one(run, clock)
+        assert clock.monotonic() - before == 10
+
+
+def test_a_server_that_takes_a_little_at_a_time_is_given_up_at_last():
+    """Not later than the time-out and a second for each kilobyte."""
+    clock = ManualClock()
+    with session() as (channel, server):
+        size = 2**22
+        run = told_to_go_on(delivery(channel, clock, content=b"x" * size), server)
+        begun = clock.monotonic()
+        while clock.monotonic() < run.deadline:
+            clock.advance(9)
+            server.recv(16)
+            run.advance()
+            assert run.deadline <= begun + 10 + (size + 10) / 1000
+        assert not run.done
+
+
+def test_a_deadline_is_missed_only_if_a_fresh_look_finds_nothing():
+    """Time that user code has spent is not the server's."""
+    clock = ManualClock()
+
+    class Late(ManualClock):
+        def wait(self, block, timeout):
+            server.send(b"250 ok\r\n")
+            self.advance(3600)
+            return block(0) and []
+
+    with session() as (channel, server):
+        assert drive.one(run_of(noop(), channel, late := Late()), late).code == 250
+    assert clock.monotonic() == 1000
+
+
+def test_many_look_once_more_as_well():
+    class Late(ManualClock):
+        def wait(self, block, timeout):
+            server.send(b"221 bye\r\n")
+            self.advance(3600)
+            return []
+
+    late = Late()
+    with session() as (channel, server):
+        run = run_of(noop(), channel, late)
+        drive.many([run], late)
+        assert run.result().code == 221
+
+
+def test_many_are_bounded_by_the_deadline_of_each():
+    clock = LeapingClock()
+    with session() as (one, _), session() as (other, server):
+        server.send(b"")
+        runs = [run_of(quit_politely(), each, clock, deadline=clock.monotonic() + 2) for each in (one, other)]
+        before = clock.monotonic()
+        drive.many(runs, clock)
+        assert clock.monotonic() - before == 2
+        assert all(run.done for run in runs)
+
+
+# Writing and reading at the same time
+
+
+@pytest.mark.parametrize("buffers", [1, 2048])
+def test_a_long_group_never_dead_locks(buffers):
+    """The server answers each command at once, and reads no further until its answer has gone."""
+    clock = ManualClock()
+    recipients = tuple(f"recipient-{number}@example.com" for number in range(2000))
+
+    def serve(sock):
+        with sock.makefile("rb", buffering=0) as lines:
+            for line in lines:
+                if line == b".\r\n":
+                    sock.sendall(b"250 queued\r\n")
+                    return
+                if line.startswith((b"MAIL", b"RCPT", b"DATA")):
+                    reply = b"354 go\r\n" if line == b"DATA\r\n" else b"250-" + b"x" * 200 + b"\r\n250 ok\r\n"
+                    sock.sendall(reply)
+
+    with session(buffers=buffers) as (channel, server):
+        serving = in_thread(serve, server)
+        receipt = drive.one(delivery(channel, clock, to=recipients), clock)
+        serving.join()
+    assert receipt.accepted == recipients
+
+
+def test_a_reply_in_the_middle_of_the_content_is_heard_at_once():
+    clock = ManualClock()
+    with session() as (channel, server):
+        run = told_to_go_on(delivery(channel, clock, content=b"x" * 2**24), server)
+        server.send(b"552 5.3.4 too much\r\n")
+        run.advance()
+        assert run.done
+        with pytest.raises(Exception, match=r"too much") as caught:
+            run.result()
+    assert (caught.value.outcome, caught.value.session_survives) == (Outcome.NOT_SENT, False)
+
+
+def test_what_the_server_said_before_it_hung_up_is_heard():
+    clock = ManualClock()
+    with session() as (channel, server):
+        run = delivery(channel, clock, to=tuple(f"{n}@x" for n in range(5)))
+        run.start()
+        server.send(b"421 4.7.0 too many errors\r\n")
+        server.close()
+        run.advance()
+        with pytest.raises(SenderRefused, match=r"421"):
+            run.result()
+
+
+def test_a_421_ends_the_wait_for_the_rest_of_a_group():
+    clock = ManualClock()
+    with session() as (channel, server):
+        run = delivery(channel, clock)
+        run.start()
+        server.send(b"421 bye\r\n")
+        run.advance()
+        assert run.done
+
+
+# Unasked
+
+
+@pytest.mark.parametrize("octets", [b"421 4.4.2 bye\r\n", b"250 ok\r\n", b"25", b"garbage\r\n"])
+def test_what_comes_unasked_is_not_taken_for_the_answer(octets):
+    clock = ManualClock()
+    with session() as (channel, server):
+        server.send(octets)
+        with pytest.raises(ProtocolError) as caught:
+            drive.one(delivery(channel, clock), clock)
+        assert caught.value.outcome is Outcome.NOT_SENT
+        assert said(server) == b""
+
+
+def test_octets_in_clear_behind_starttls_abort():
+    """An attacker's, to be read as the server's words under TLS."""
+    clock = ManualClock()
+
+    def secure():
+        yield Say(pieces=(b"STARTTLS\r\n",), stage=Stage.STARTTLS)
+        yield SecureChannel(server_hostname="localhost")
+
+    with session() as (channel, server):
+        server.send(b"")
+        run = run_of(secure(), channel, clock, tls=certificates().client_context())
+        run.start()
+        server.send(b"220 go\r\n250 AUTH PLAIN\r\n")
+        run.advance()
+        with pytest.raises(ProtocolError, match=r"nobody asked for"):
+            run.result()
+        assert said(server) == b"STARTTLS\r\n"
+
+
+def test_one_reply_too_many_keeps_the_acceptance_and_is_seen():
+    clock = ManualClock()
+    with session() as (channel, server):
+        run = told_to_go_on(delivery(channel, clock), server)
+        server.send(b"250 queued\r\n250 what\r\n")
+        run.advance()
+        assert str(run.result().reply) == "250 queued"
+        assert not channel.in_step
+
+
+# Doubt
+
+
+@pytest.mark.parametrize(
+    "end", [b"", b"250", b"250 ok", b"250-ok\r\n", b"what\r\n", b"250-a\r\n550 b\r\n", b"150 x\r\n"]
+)
+def test_no_complete_reply_to_the_end_of_data_is_unknown(end):
+    clock = ManualClock()
+    with session() as (channel, server):
+        run = told_to_go_on(delivery(channel, clock), server)
+        said(server)
+        server.send(end)
+        server.close()
+        run.advance()
+        with pytest.raises(DeliveryUnknown):
+            run.result()
+
+
+def test_a_time_out_behind_the_dot_is_unknown():
+    clock = LeapingClock()
+    with session() as (channel, server):
+        run = told_to_go_on(delivery(channel, clock), server)
+        said(server)
+        with pytest.raises(DeliveryUnknown):
+            drive.one(run, clock)
+
+
+def test_lost_while_the_content_is_written_is_not_sent():
+    clock = ManualClock()
+    with session() as (channel, server):
+        run = told_to_go_on(delivery(channel, clock, content=b"x" * 2**24), server)
+        server.close()
+        run.advance()
+        with pytest.raises(ConnectionLost) as caught:
+            run.result()
+        assert caught.value.outcome is Outcome.NOT_SENT
+
+
+@pytest.mark.parametrize(("answer", "outcome"), [(GO_ON, Outcome.UNKNOWN), (b"250 ok\r\n", None)])
+def test_an_interrupt_closes_at_once_and_says_what_is_in_doubt(answer, outcome):
+    class Interrupted(ManualClock):
+        def wait(self, block, timeout):
+            block(0)
+            if self.waits:
+                raise KeyboardInterrupt
+            self.waits.append(timeout)
+            server.send(answer)
+
+    with session() as (channel, server):
+        clock = Interrupted()
+        with pytest.raises(KeyboardInterrupt) as caught:
+            drive.one(delivery(channel, clock), clock)
+        heard = said(server)
+        assert getattr(caught.value, "outcome", None) is outcome
+        assert b"QUIT" not in heard
+        assert channel.transport.fileno() == -1
+
+
+# Secrets
+
+
+def test_the_trace_masks_secrets_and_content():
+    clock, lines = ManualClock(), []
+
+    def dialogue():
+        yield Say(pieces=(b"AUTH PLAIN c2VjcmV0\r\n",), stage=Stage.AUTH, masked="AUTH PLAIN ***")
+        yield Say(pieces=(b"dear diary\r\n", b".\r\n"), stage=Stage.CONTENT)
+
+    with session() as (channel, server):
+        run = run_of(dialogue(), channel, clock, trace=lambda said, line: lines.append((said, line)))
+        run.start()
+        server.send(b"235 \x1bwelcome\r\n")
+        run.advance()
+        server.send(b"250 ok\r\n")
+        run.advance()
+    assert lines == [(True, "AUTH PLAIN ***"), (False, "235 \\x1bwelcome"), (True, "<15 octets>"), (False, "250 ok")]
