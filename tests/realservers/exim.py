@@ -128,7 +128,8 @@ class Exim(MailServer):
         return self._log_as_it_is().count(" daemon started:")
 
     def _queue_is_empty(self) -> bool:
-        return not any((self.directory / "spool" / "input").glob("*"))
+        # The header file completes a message; data alone is what a killed reception has left.
+        return not any((self.directory / "spool" / "input").glob("*-H"))
 
 
 def create(directory: Path, *, account: Account, certificates: Certificates) -> Exim:

@@ -42,7 +42,7 @@ endif
 """
 
 _LONG_AGO = 1_000_000_000
-_QUEUES = ("maildrop", "incoming", "active", "deferred")
+_QUEUES = ("incoming", "active", "deferred")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -116,8 +116,9 @@ class Postfix(MailServer):
         return self._log_as_it_is().count(": daemon started ")
 
     def _queue_is_empty(self) -> bool:
-        queues = [self.directory / "queue" / name for name in _QUEUES]
-        return not any(path.is_file() for queue in queues for path in queue.rglob("*"))
+        # A file becomes executable when it is complete; others are what a killed reception has left.
+        files = (path for name in _QUEUES for path in (self.directory / "queue" / name).rglob("*"))
+        return not any(path.is_file() and os.access(path, os.X_OK) for path in files)
 
     def _flush_log(self) -> None:
         # One process writes the log, from one socket, in order: our line comes after all that was said.

@@ -46,7 +46,8 @@ def test_more_connections_than_the_server_allows(server: MailServer) -> None:
     """A refused connection is no refused message: it waits a little and goes over one that works."""
     with server.reconfigured(**limit(server, CONNECTIONS, "2")):
         with ThreadPoolExecutor(8) as threads:
-            list(threads.map(lambda number: send(server, a_message(number), max_connections=5), range(40)))
+            options = {"max_connections": 5, "max_requeues": 50}
+            list(threads.map(lambda number: send(server, a_message(number), **options), range(40)))
         server.wait_for_mails(40)
 
 
