@@ -78,19 +78,19 @@ class PooledBackend(EmailBackend):
     def open(self) -> bool | None:
         """Make sure that a connection can be had, and leave it in the pool.
 
-        Returns True where this took a new connection, False where there was one, None where it failed and
-        `fail_silently` is set. Raises what stands in the way.
+        Returns True where this backend was not open before, False where it was, None where no connection can be
+        had and `fail_silently` is set. Raises what stands in the way.
         """
         if self.connection:
             return False
         try:
-            is_new = self.pool.warm_up()
+            self.pool.warm_up()
         except OSError:
             if not self.fail_silently:
                 raise
             return None
         self.connection: Any = ConnectionProxy(self._sender)
-        return is_new
+        return True  # also over a connection that was open: whoever gets True closes what it has opened
 
     def close(self) -> None:
         """Let go of the proxy; the connections stay in the pool for others."""

@@ -73,6 +73,8 @@ def forget_contexts() -> None:
 _NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG"})
 _TOO_OLD = frozenset({"TLSV1_ALERT_PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL", "WRONG_SSL_VERSION"})
 
+_DETAILS = ("library", "reason", "verify_code", "verify_message")  # what callers ask an SSLError for
+
 
 def explained(error: ssl.SSLError, server_hostname: str) -> ssl.SSLError:
     """Return the same type of error with a text that says what is wrong and what to do."""
@@ -92,6 +94,9 @@ def explained(error: ssl.SSLError, server_hostname: str) -> ssl.SSLError:
         )
     else:
         clear = ssl.SSLError(error.errno, f"the TLS handshake with {server_hostname} failed: {error}")
+    for name in _DETAILS:
+        if hasattr(error, name):
+            setattr(clear, name, getattr(error, name))
     clear.__cause__ = error
     return clear
 

@@ -1,0 +1,528 @@
+"""One behaviour, two backends: what holds for Django's own SMTP backend holds for ours.
+
+Where the two differ on purpose, `test_contract.py` says how.
+"""
+
+import smtplib
+import socket
+
+import pytest
+from django.core.mail.backends.smtp import EmailBackend
+
+from django_smtp_pool.backend import PooledBackend
+from tests.mailing import backend_for, message
+from tests.servers import Fault, FaultServer, faults
+from tests.servers.certificates import certificates
+
+
+@pytest.fixture(params=[EmailBackend, PooledBackend], ids=["django", "pooled"])
+def kind(request):
+    """The class under test."""
+    return request.param
+
+
+@pytest.fixture
+def make(kind):
+    """Return a function that makes a backend for a server.
+
+    `mixin` goes before the class.
+    """
+
+    backends = []
+
+    def make(server, mixin=None, **options):
+        derived = kind if mixin is None else type(mixin.__name__, (mixin, kind), {})
+        # One try: when something is tried again is ours, and tested with the faults.
+        ours = {"max_requeues": 0} if kind is PooledBackend else {}
+        backends.append(backend_for(server, derived, **options, **ours))
+        return backends[-1]
+
+    yield make
+    for backend in backends:
+        backend.close()  # Django's keeps what it failed to open
+
+
+# -- what is sent, and what is returned -----------------------------------------------------------------------
+
+
+def test_keeps_what_it_was_given(make, server):
+    values = {"username": "user", "password": "secret", "timeout": 7, "fail_silently": True}
+    backend = make(server, **values)
+    assert {key: getattr(backend, key) for key in values} == values
+    assert (backend.host, backend.port) == (server.host, server.port)
+    assert (backend.use_tls, backend.use_ssl) == (False, False)
+    assert backend.connection is None
+
+
+def test_returns_how_many_were_sent(make, server):
+    assert make(server).send_messages([message(1), message(2)]) == 2
+    assert len(server.accepted) == 2
+
+
+@pytest.mark.parametrize("nothing", [[], (), None])
+def test_nothing_to_send(make, server, nothing):
+    assert make(server).send_messages(nothing) == 0
+    assert server.connections == 0
+
+
+def test_takes_a_generator(make, server):
+    assert make(server).send_messages(message(number) for number in range(3)) == 3
+
+
+def test_takes_an_empty_generator(make, server):
+    assert make(server).send_messages(iter([])) == 0
+
+
+def test_a_message_without_recipients_is_not_counted(make, server):
+    assert make(server).send_messages([message(1, to=[]), message(2)]) == 1
+    assert make(server).send_messages([message(3, to=[])]) == 0
+    assert len(server.accepted) == 1
+
+
+def test_every_recipient_is_told_to_the_server(make, server):
+    mail = message(to=["Ann <ann@example.com>"], cc=["bob@example.com"], bcc=["eve@example.com"])
+    assert make(server).send_messages([mail]) == 1
+    (taken,) = server.accepted
+    assert taken.sender == "from@example.com"
+    assert taken.recipients == ("ann@example.com", "bob@example.com", "eve@example.com")
+    assert b"eve@example.com" not in taken.content
+
+
+def test_domains_are_told_in_ascii(make, server):
+    make(server).send_messages([message(to=["ann@b\xfccher.example"])])
+    assert server.accepted[0].recipients == ("ann@xn--bcher-kva.example",)
+
+
+def test_the_same_octets():
+    fixed = {"Message-ID": "<1@example.com>", "Date": "Sun, 22 Nov 2026 12:00:00 +0000"}
+    texts = ["Hello\n", ".\n..\n", "Gr\xfc\xdfe\n" * 40, "no line end", "a\r\nb\rc\n"]
+    sent = {}
+    for kind in (EmailBackend, PooledBackend):
+        with FaultServer() as server:
+            mails = [message(body=text, subject="\xdcber uns", headers=fixed) for text in texts]
+            assert backend_for(server, kind).send_messages(mails) == len(texts)
+            sent[kind] = [(each.recipients, each.content) for each in server.accepted]
+    assert sent[EmailBackend] == sent[PooledBackend]
+
+
+def test_logs_in_with_name_and_password(make):
+    with FaultServer(require_auth=True) as server:
+        assert make(server, username="user", password="secret").send_messages([message()]) == 1
+        assert server.accepted[0].user == "user"
+
+
+@pytest.mark.parametrize("half", [{"username": "user"}, {"password": "secret"}, {"username": "", "password": ""}])
+def test_does_not_log_in_with_half_of_it(make, server, half):
+    assert make(server, **half).send_messages([message()]) == 1
+    assert server.commands("AUTH") == []
+
+
+def test_one_of_two_recipients_refused_is_sent(make):
+    with FaultServer(refuse_recipients={"no@example.com": "550 5.1.1 No such user"}) as server:
+        assert make(server).send_messages([message(to=["no@example.com", "yes@example.com"])]) == 1
+        assert server.accepted[0].recipients == ("yes@example.com",)
+
+
+# -- open, close, connection ----------------------------------------------------------------------------------
+
+
+def test_open_and_close(make, server):
+    backend = make(server)
+    assert backend.connection is None
+    assert backend.open() is True
+    assert backend.connection is not None
+    assert backend.open() is False
+    assert backend.close() is None
+    assert backend.connection is None
+    assert backend.close() is None
+    assert backend.open() is True
+    backend.close()
+
+
+def test_a_second_backend_opens_as_well(make, server):
+    first, second = make(server), make(server)
+    assert first.open() is True
+    assert second.open() is True
+    first.close()
+    assert second.send_messages([message()]) == 1
+    second.close()
+
+
+def test_close_without_open(make, server):
+    assert make(server).close() is None
+    assert server.connections == 0
+
+
+def test_open_and_send_many_times_over_one_connection(make, server):
+    backend = make(server)
+    backend.open()
+    for number in range(3):
+        assert backend.send_messages([message(number)]) == 1
+        assert backend.connection is not None
+    backend.close()
+    assert server.connections == 1
+
+
+def test_sending_leaves_no_connection_on_the_backend(make, server):
+    backend = make(server)
+    for number in range(2):
+        backend.send_messages([message(number)])
+        assert backend.connection is None
+
+
+def test_with_statement(make, server):
+    backend = make(server)
+    with backend as entered:
+        assert entered is backend
+        assert backend.connection is not None
+        assert backend.send_messages([message(1), message(2)]) == 2
+    assert backend.connection is None
+    assert server.connections == 1
+
+
+def test_with_statement_closes_after_an_error(make, server):
+    backend = make(server)
+    with pytest.raises(LookupError), backend:
+        raise LookupError
+    assert backend.connection is None
+
+
+def test_with_statement_without_a_server(make, server):
+    server.refuse()
+    backend = make(server)
+    with pytest.raises(ConnectionRefusedError), backend:
+        pass
+    assert backend.connection is None
+
+
+def test_open_without_a_server(make, server):
+    server.refuse()
+    backend = make(server)
+    with pytest.raises(ConnectionRefusedError):
+        backend.open()
+    backend.fail_silently = True
+    assert backend.open() is None
+    assert backend.connection is None
+
+
+def test_open_takes_part_in_nothing_half_ready(make):
+    """CVE-2026-7666: a connection whose STARTTLS failed must not be used."""
+    with FaultServer() as server:
+        backend = make(server, use_tls=True, fail_silently=True)
+        assert backend.open() is None
+        assert backend.connection is None
+        assert backend.send_messages([message()]) == 0
+        assert server.commands("MAIL") == []
+
+
+def test_the_connection_sends(make, server):
+    backend = make(server)
+    backend.open()
+    content = b"Subject: by hand\r\n\r\nHello\r\n"
+    assert backend.connection.sendmail("a@example.com", ["b@example.com"], content) == {}
+    assert backend.connection.sendmail("a@example.com", "c@example.com", content.decode()) == {}
+    assert backend.connection.noop()[0] == 250
+    backend.close()
+    assert [each.recipients for each in server.accepted] == [("b@example.com",), ("c@example.com",)]
+    assert {each.content for each in server.accepted} == {content}
+    assert server.connections == 1
+
+
+def test_the_connection_tells_of_refused_recipients(make):
+    with FaultServer(refuse_recipients={"no@example.com": "550 5.1.1 No such user"}) as server:
+        backend = make(server)
+        backend.open()
+        recipients = ["no@example.com", "yes@example.com"]
+        refused = backend.connection.sendmail("a@example.com", recipients, b"Subject: x\r\n\r\ny\r\n")
+        assert refused == {"no@example.com": (550, b"5.1.1 No such user")}
+        with pytest.raises(smtplib.SMTPRecipientsRefused) as caught:
+            backend.connection.sendmail("a@example.com", recipients[:1], b"Subject: x\r\n\r\ny\r\n")
+        assert caught.value.recipients == refused
+        backend.close()
+
+
+# -- errors ---------------------------------------------------------------------------------------------------
+
+# name: (at, what the server does, the exception's type, its attributes)
+REFUSALS = {
+    "greeting": ("banner", "554 5.3.2 Go away", smtplib.SMTPConnectError, {"smtp_code": 554}),
+    "ehlo": (("ehlo", "helo"), "502 5.5.1 No", smtplib.SMTPHeloError, {"smtp_code": 502, "smtp_error": b"5.5.1 No"}),
+    "sender": (
+        "mail",
+        "550 5.7.1 Not you",
+        smtplib.SMTPSenderRefused,
+        {"smtp_code": 550, "smtp_error": b"5.7.1 Not you", "sender": "from@example.com"},
+    ),
+    "sender for now": ("mail", "451 4.7.1 Later", smtplib.SMTPSenderRefused, {"smtp_code": 451}),
+    "sender, and closes": (
+        "mail",
+        "421 4.3.2 Shutting down",
+        smtplib.SMTPSenderRefused,
+        {"smtp_code": 421, "smtp_error": b"4.3.2 Shutting down"},
+    ),
+    "recipient": (
+        "rcpt",
+        "550-5.1.1 No such\r\n550 5.1.1 user",
+        smtplib.SMTPRecipientsRefused,
+        {"recipients": {"to@example.com": (550, b"5.1.1 No such\n5.1.1 user")}},
+    ),
+    "data": ("data", "554 5.5.1 No", smtplib.SMTPDataError, {"smtp_code": 554, "smtp_error": b"5.5.1 No"}),
+    "content": ("end", "554 5.7.1 Spam", smtplib.SMTPDataError, {"smtp_code": 554, "smtp_error": b"5.7.1 Spam"}),
+    "content for now": ("end", "452 4.3.1 Full", smtplib.SMTPDataError, {"smtp_code": 452}),
+}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_refusals(make, name):
+    at, text, error, attributes = REFUSALS[name]
+    with FaultServer(fault=Fault(at=at, do=faults.reply(text), times=None)) as server:
+        with pytest.raises(error) as caught:
+            make(server).send_messages([message()])
+        assert {key: getattr(caught.value, key) for key in attributes} == attributes
+        assert server.accepted == []
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_refusals_in_silence(make, name):
+    at, text, _, _ = REFUSALS[name]
+    with FaultServer(fault=Fault(at=at, do=faults.reply(text), times=None)) as server:
+        assert make(server, fail_silently=True).send_messages([message()]) == 0
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_silence_is_asked_for_at_the_time_of_sending(make, name):
+    at, text, error, _ = REFUSALS[name]
+    with FaultServer(fault=Fault(at=at, do=faults.reply(text), times=None)) as server:
+        backend = make(server, fail_silently=True)
+        backend.fail_silently = False
+        with pytest.raises(error):
+            backend.send_messages([message()])
+        backend.fail_silently = True
+        assert backend.send_messages([message()]) == 0
+
+
+def test_a_wrong_password(make):
+    with FaultServer(require_auth=True) as server:
+        backend = make(server, username="user", password="wrong")
+        with pytest.raises(smtplib.SMTPAuthenticationError) as caught:
+            backend.send_messages([message()])
+        assert (caught.value.smtp_code, caught.value.smtp_error) == (535, b"5.7.8 Error: authentication failed")
+        backend.fail_silently = True
+        assert backend.send_messages([message()]) == 0
+        assert server.accepted == []
+
+
+@pytest.mark.parametrize(
+    "options", [{"username": "user", "password": "secret"}, {"use_tls": True}], ids=["no AUTH", "no STARTTLS"]
+)
+def test_what_the_server_does_not_offer(make, options):
+    with FaultServer(auth=()) as server:
+        server.advertise = ["8BITMIME"]
+        with pytest.raises(smtplib.SMTPNotSupportedError):
+            make(server, **options).send_messages([message()])
+        assert make(server, **options, fail_silently=True).send_messages([message()]) == 0
+
+
+def test_no_server(make, server):
+    server.refuse()
+    with pytest.raises(ConnectionRefusedError):
+        make(server).send_messages([message()])
+    assert make(server, fail_silently=True).send_messages([message()]) == 0
+
+
+def test_no_such_host(make, server, monkeypatch):
+    real = socket.getaddrinfo
+
+    def look_up(host, *args, **kwargs):
+        if host == "nowhere.example":
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return real(host, *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    backend = make(server, host="nowhere.example")
+    with pytest.raises(socket.gaierror) as caught:
+        backend.send_messages([message()])
+    assert caught.value.errno == socket.EAI_NONAME
+    backend.fail_silently = True
+    assert backend.send_messages([message()]) == 0
+
+
+def test_a_server_that_hangs_up(make):
+    with FaultServer(fault=Fault(at="mail", do=faults.fin, times=None)) as server:
+        with pytest.raises(smtplib.SMTPServerDisconnected):
+            make(server).send_messages([message()])
+        assert make(server, fail_silently=True).send_messages([message()]) == 0
+
+
+def test_a_server_that_does_not_answer(make):
+    with FaultServer(fault=Fault(at="mail", do=faults.hang, times=None)) as server:
+        backend = make(server, timeout=0.05)
+        with pytest.raises(smtplib.SMTPServerDisconnected, match="timed out"):
+            backend.send_messages([message()])
+
+
+def test_a_certificate_that_is_not_trusted(make):
+    with FaultServer(implicit_tls=certificates().server_context()) as server:
+        with pytest.raises(OSError, match="certificate") as caught:
+            make(server, use_ssl=True).send_messages([message()])
+        assert caught.value.verify_code in {19, 20}
+        assert make(server, use_ssl=True, fail_silently=True).send_messages([message()]) == 0
+
+
+BAD_FIELDS = {
+    "subject": {"subject": "one\nBcc: eve@example.com"},
+    "sender": {"from_email": "a@example.com\nBcc: eve@example.com"},
+    "recipient": {"to": ["a@example.com\nBcc: eve@example.com"]},
+    "header's value": {"headers": {"X-Note": "one\r\nBcc: eve@example.com"}},
+}
+
+
+@pytest.mark.parametrize("silent", [False, True])
+@pytest.mark.parametrize("name", BAD_FIELDS)
+def test_header_injection(make, server, name, silent):
+    with pytest.raises(ValueError):  # noqa: PT011 - each Django says it in other words
+        make(server, fail_silently=silent).send_messages([message(**BAD_FIELDS[name])])
+    assert server.accepted == []
+
+
+def test_an_error_leaves_the_backend_usable(make):
+    with FaultServer(fault=Fault(at="end", do=faults.code_5xx)) as server:
+        backend = make(server)
+        with pytest.raises(smtplib.SMTPDataError):
+            backend.send_messages([message(1)])
+        assert backend.connection is None
+        assert backend.send_messages([message(2)]) == 1
+
+
+# -- subclasses -----------------------------------------------------------------------------------------------
+
+
+class Counting:
+    """Overrides `_send`, as tracing packages do."""
+
+    asked = ()
+
+    def _send(self, email_message):
+        self.asked = (*self.asked, email_message.subject)
+        return super()._send(email_message)
+
+
+def test_overriding_send(make, server):
+    backend = make(server, Counting)
+    assert backend.send_messages([message(1), message(2)]) == 2
+    assert backend.asked == ("Message 1", "Message 2")
+    assert backend.connection is None
+    assert backend.send_messages([message(3)]) == 1
+    assert backend.connection is None
+    assert [b"Message 1" in each.content for each in server.accepted] == [True, False, False]
+
+
+def test_overriding_send_stops_at_the_first_failure(make):
+    with FaultServer(fault=Fault(at="mail", do=faults.code_5xx)) as server:
+        backend = make(server, Counting)
+        with pytest.raises(smtplib.SMTPSenderRefused):
+            backend.send_messages([message(1), message(2)])
+        assert backend.asked == ("Message 1",)
+        assert backend.connection is None
+
+
+def test_overriding_send_in_silence(make):
+    with FaultServer(fault=Fault(at="mail", do=faults.code_5xx)) as server:
+        backend = make(server, Counting, fail_silently=True)
+        assert backend.send_messages([message(1), message(2)]) == 1
+        server.refuse()
+        server.close_idle()
+        assert backend.send_messages([message(3)]) == 0
+
+
+class ByHand:
+    """Overrides `_send` and does without Django's."""
+
+    def _send(self, email_message):
+        content = email_message.message().as_bytes()
+        return self.connection.sendmail("me@example.com", ["you@example.com"], content) == {}
+
+
+def test_sending_over_the_connection_itself(make, server):
+    assert make(server, ByHand).send_messages([message(1), message(2)]) == 2
+    assert [each.sender for each in server.accepted] == ["me@example.com"] * 2
+    assert server.connections == 1
+
+
+class Opening:
+    """Overrides `open`, as packages with logins of their own do."""
+
+    opened = 0
+
+    def open(self):
+        new = super().open()
+        if new:
+            self.opened += 1
+            assert self.connection.noop()[0] == 250
+        return new
+
+
+def test_overriding_open(make, server):
+    backend = make(server, Opening)
+    assert backend.send_messages([message(1), message(2)]) == 2
+    assert backend.opened == 1
+    with backend:
+        backend.send_messages([message(3)])
+    assert backend.opened == 2
+    assert len(server.accepted) == 3
+
+
+class OwnConnection:
+    """Brings a connection of its own."""
+
+    def open(self):
+        if self.connection:
+            return False
+        self.connection = smtplib.SMTP(self.host, self.port, local_hostname="own.example")
+        return True
+
+    def close(self):
+        if self.connection:
+            self.connection.quit()
+            self.connection = None
+
+
+def test_a_connection_of_its_own(make, server):
+    assert make(server, OwnConnection).send_messages([message(1), message(2)]) == 2
+    assert server.connections == 1
+    assert server.commands("EHLO") == [(1, "ehlo own.example")]
+
+
+class Trusting:
+    """Overrides `ssl_context`, as Django's documentation of custom CAs suggests."""
+
+    @property
+    def ssl_context(self):
+        return certificates().client_context()
+
+
+@pytest.mark.parametrize("mode", ["use_ssl", "use_tls"])
+def test_overriding_the_ssl_context(make, mode):
+    context = certificates().server_context()
+    with FaultServer(**{"implicit_tls" if mode == "use_ssl" else "starttls": context}) as server:
+        backend = make(server, Trusting, **{mode: True})
+        assert backend.send_messages([message(1)]) == 1
+        assert server.accepted[0].tls
+
+
+class Stamping:
+    """Overrides `send_messages` and the constructor."""
+
+    def __init__(self, *args, stamp="none", **kwargs):
+        super().__init__(*args, **kwargs)
+        self.stamp = stamp
+
+    def send_messages(self, email_messages):
+        for each in email_messages:
+            each.subject = f"{self.stamp}: {each.subject}"
+        return super().send_messages(email_messages)
+
+
+def test_overriding_send_messages_and_the_constructor(make, server):
+    assert make(server, Stamping, stamp="[ours]").send_messages([message(1)]) == 1
+    assert b"[ours]: Message 1" in server.accepted[0].content
