@@ -6,9 +6,10 @@ guarded: an address that the parser chokes on is a ValueError, whatever the pars
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from email.errors import MessageError
+from email.errors import MessageError, ObsoleteHeaderDefect
 from email.headerregistry import Address, AddressHeader
 from itertools import chain
 from types import TracebackType
@@ -21,14 +22,25 @@ PrepareAddress = Callable[..., str]
 
 LONGEST = 1000  # characters of an address with its display name: parsing takes time that grows with the square
 RENDERS_SMTPUTF8 = django.VERSION >= (6, 0)
+_CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f]")
+# Defects of addresses that are in use and mean what they say: `webmaster`, dots in a row or at an end.
+_HARMLESS = {
+    "addr-spec local part with no domain",
+    "local-part is not dot-atom, quoted-string, or obs-local-part",
+    "invalid repeated '.'",
+    "Invalid leading '.' in local part",
+    "Invalid trailing '.' in local part",
+}
 _ADDRESS_HEADERS = frozenset({"from", "sender", "reply-to", "to", "cc", "resent-from", "resent-to"})
 
 
-def check_lengths(message: Any) -> None:
-    """Raise ValueError for an address that is too long to be one, before anything parses it."""
+def check_before_parsing(message: Any) -> None:
+    """Raise ValueError for what is too long to be an address, or has control characters, before it is parsed."""
     for address in _addresses(message):
         if len(address) > LONGEST:
             raise ValueError(f"invalid address, it has {len(address)} characters: {address[:80]!r}...")
+        if _CONTROL.search(address):
+            raise ValueError(f"invalid address, it has control characters: {address!r}")
 
 
 def needs_smtputf8(message: Any) -> bool:
@@ -64,7 +76,7 @@ def _address_headers(message: Any) -> Iterator[str]:
 def _has_strange_local_part(text: str) -> bool:
     with errors_of_the_parser():
         mailboxes = AddressHeader.value_parser(text).all_mailboxes
-        return any(not (mailbox.local_part or "").isascii() for mailbox in mailboxes)
+        return any(not (getattr(mailbox, "local_part", None) or "").isascii() for mailbox in mailboxes)
 
 
 def addr_spec(address: Any, prepare: PrepareAddress | None, *, smtputf8: bool) -> str:
@@ -105,7 +117,9 @@ def _mailbox(address: str) -> tuple[str, str]:
         raise ValueError(f"Invalid address {address!r}") from None
     if rest:
         raise ValueError(f"Invalid address; only {str(mailbox)!r} could be parsed from {address!r}")
-    if not mailbox.local_part:
+    # Django 6.0 refuses every defect. 5.2 refuses none, and would send `b(c)ob@...` to `"b ob"@...`.
+    defects = {str(each) for each in mailbox.all_defects if not isinstance(each, ObsoleteHeaderDefect)}
+    if not mailbox.local_part or defects - _HARMLESS:
         raise ValueError(f"Invalid address {address!r}")
     return mailbox.local_part, mailbox.domain or ""
 
@@ -122,7 +136,7 @@ def errors_of_the_parser() -> Iterator[None]:
         raise ValueError(f"the message cannot be rendered: {error}") from error
     except RecursionError as error:
         raise ValueError("the message cannot be rendered: an address or a part is nested too deeply") from error
-    except (AttributeError, IndexError, TypeError) as error:
+    except (AttributeError, IndexError) as error:
         if not _arose_in_email_package(error.__traceback__):
             raise
         raise ValueError(f"the message cannot be rendered: an address in it is not valid ({error})") from error

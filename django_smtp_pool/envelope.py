@@ -7,7 +7,14 @@ from email.policy import SMTP, SMTPUTF8
 from functools import partial
 from typing import Any
 
-from .addresses import RENDERS_SMTPUTF8, PrepareAddress, addr_spec, check_lengths, errors_of_the_parser, needs_smtputf8
+from .addresses import (
+    RENDERS_SMTPUTF8,
+    PrepareAddress,
+    addr_spec,
+    check_before_parsing,
+    errors_of_the_parser,
+    needs_smtputf8,
+)
 from .core.envelope import Envelope, with_crlf
 from .safety import check_rendered, has_long_line
 from .transfer import seven_bit, short_lined
@@ -22,7 +29,7 @@ def envelope_of(message: Any, prep_address: PrepareAddress | None) -> Envelope:
 
     Raises ValueError for what must not go on the wire: bad addresses, header injection.
     """
-    check_lengths(message)
+    check_before_parsing(message)
     smtputf8 = needs_smtputf8(message)
     with errors_of_the_parser():
         sender = addr_spec(message.from_email, prep_address, smtputf8=smtputf8)

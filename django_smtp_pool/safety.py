@@ -103,13 +103,24 @@ def _check_multipart(message: Message[Any, Any], content: bytes, at: int, field:
     # The blank line before the body, or the end of the part before, gives the first CRLF.
     delimiter = b"\r\n--" + str(message.get_boundary()).encode("ascii")
     for part in _children(message):
-        start = content.find(delimiter + b"\r\n", at - 2)
-        if start < 0:
-            raise ValueError(f"the message lacks a part: its boundary is not to be found: {delimiter[4:].decode()}")
-        at = _check_part(part, content, start + len(delimiter) + 2, field)
-    if content.find(delimiter, at - 2) != content.find(delimiter + b"--", at - 2):
-        raise ValueError(f"a part of the message contains the message's own boundary: {delimiter[4:].decode()}")
+        rest, start = _next_delimiter(content, delimiter, at - 2)
+        if rest != b"":
+            raise ValueError(f"the message lacks a part: its boundary is not where it should be: {delimiter[4:]!r}")
+        at = _check_part(part, content, start, field)
+    if _next_delimiter(content, delimiter, at - 2)[0] != b"--":
+        raise ValueError(f"a part of the message contains the message's own boundary: {delimiter[4:]!r}")
     return at
+
+
+def _next_delimiter(content: bytes, delimiter: bytes, at: int) -> tuple[bytes | None, int]:
+    """Return what follows the next delimiter on its line (nothing, or "--"), and the offset of the next line."""
+    while (found := content.find(delimiter, at)) >= 0:
+        at = found + len(delimiter)
+        line_end = content.find(b"\r\n", at)
+        rest = content[at:line_end].rstrip(b" \t")
+        if rest in {b"", b"--"}:  # else it belongs to a longer boundary that begins with ours
+            return rest, line_end + 2
+    return None, at
 
 
 def _check_part(part: Message[Any, Any], content: bytes, at: int, field: re.Pattern[bytes]) -> int:

@@ -1,0 +1,194 @@
+"""Addresses: what the envelope says is what the header says, and nothing that a user types is an AttributeError."""
+
+import contextlib
+
+import django
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from django_smtp_pool.addresses import errors_of_the_parser
+from django_smtp_pool.core.envelope import check_address
+from django_smtp_pool.envelope import envelope_of
+from tests.mailing import backend_for, message
+from tests.servers import FaultServer
+
+MODERN = django.VERSION >= (6, 0)
+NEEDS_MODERN = pytest.mark.skipif(not MODERN, reason="Django 5.2 knows no SMTPUTF8")
+
+
+@pytest.fixture(scope="module")
+def prepare():
+    """Return the backend's prep_address, None for a Django that has none."""
+    with FaultServer() as server:
+        return getattr(backend_for(server), "prep_address", None)
+
+
+GOOD = {
+    "a@example.com": "a@example.com",
+    "Ann <a@example.com>": "a@example.com",
+    '"Doe, Ann" <a@example.com>': "a@example.com",
+    "Änne <a@example.com>": "a@example.com",
+    "a@bücher.example": "a@xn--bcher-kva.example",
+    "Ann <a@例え.example>": "a@xn--r8jz45g.example",
+    "a@xn--bcher-kva.example": "a@xn--bcher-kva.example",
+    "a@[192.0.2.1]": "a@[192.0.2.1]",
+    '"a b"@example.com': '"a b"@example.com',
+    '"x@evil.example y"@example.com': '"x@evil.example y"@example.com',
+    "webmaster": "webmaster",
+    "a+b@example.com": "a+b@example.com",
+}
+
+
+@pytest.mark.parametrize(("written", "meant"), GOOD.items())
+def test_the_envelope_has_the_bare_address(prepare, written, meant):
+    envelope = envelope_of(message(to=[written], from_email=written), prepare)
+    assert envelope.recipients == (meant,)
+    assert envelope.sender == meant
+
+
+def test_the_server_gets_the_bare_address(server):
+    backend_for(server).send_messages([message(from_email="Ann <a@example.com>", to=["Bob <b@example.com>"])])
+    assert [line for _, line in server.commands("RCPT")] == ["RCPT TO:<b@example.com>"]
+    assert server.commands("MAIL")[0][1].startswith("MAIL FROM:<a@example.com>")
+
+
+BAD = [
+    "@",
+    "a@",
+    "<>",
+    "<a@>",
+    "",
+    "a@[::1",
+    "a@[",
+    '"a@example.com',
+    "a@example.com, b@example.com",
+    "a@example.com b@example.com",
+    "a@example.com\nBcc: b@example.com",
+    "a@example.com\r\nDATA",
+    "a\0b@example.com",
+    "a\x07b@example.com",
+    "a@exa\x7fmple.com",
+    '"a\r\nb"@example.com',
+    "a@example.com>",
+    "<a@example.com> SIZE=1",
+    "(" * 400 + "a@example.com",
+    "(" * 5000,
+    "a" * 400 + "@example.com",
+    "a@" + "b." * 200 + "example.com",
+    "a@" + "ü" * 100 + ".example",
+    "x" * 100_000,
+]
+
+
+@pytest.mark.parametrize("field", ["to", "from_email", "cc", "bcc"])
+@pytest.mark.parametrize("address", BAD, ids=range(len(BAD)))
+def test_a_bad_address_is_a_value_error(prepare, address, field):
+    if field == "from_email" and not address:
+        pytest.skip("then it is DEFAULT_FROM_EMAIL")
+    fields = {field: address if field == "from_email" else ["good@example.com", address]}
+    if address:  # Django itself leaves empty ones out
+        with pytest.raises(ValueError, match=r"."):
+            envelope_of(message(**fields), prepare)
+
+
+@pytest.mark.parametrize("name", ["To", "Reply-To", "Cc", "From", "Sender"])
+@pytest.mark.parametrize("value", ["a@[::1", "(" * 5000, "jörg@[::1", "é" + "(" * 3000])
+def test_a_bad_address_header_is_a_value_error_or_text(prepare, name, value):
+    with contextlib.suppress(ValueError):
+        envelope_of(message(headers={name: value}), prepare)
+
+
+ODD = st.sampled_from([*('a.@<>()[]:;,\\" \t\r\n\0é日'), "=?utf-8?q?=0A?=", "@[::", "\u2028", "\ud800", "xn--"])
+ADDRESSES = st.one_of(
+    st.lists(ODD, max_size=12).map("".join),
+    st.lists(ODD, max_size=6).map(lambda odd: f"{''.join(odd)}@example.com"),
+    st.lists(ODD, max_size=6).map(lambda odd: f"a@{''.join(odd)}"),
+    st.lists(ODD, max_size=6).map(lambda odd: f"{''.join(odd)} <a@example.com>"),
+    st.emails(),
+    st.text(max_size=30),
+)
+
+
+@given(address=ADDRESSES)
+@settings(max_examples=400, deadline=None)
+def test_any_address_is_one_command_or_a_value_error(prepare, address):
+    try:
+        envelope = envelope_of(message(to=["b@example.com", address], from_email=address or "a"), prepare)
+    except ValueError:
+        return
+    for each in (envelope.sender, *envelope.recipients):
+        assert not set(each) & set("\r\n\0")
+        assert each.isascii() or envelope.smtputf8
+        check_address(each, smtputf8=envelope.smtputf8)
+
+
+@given(address=ADDRESSES)
+@settings(max_examples=100, deadline=None)
+def test_any_reply_to_is_a_field_or_a_value_error(prepare, address):
+    try:
+        envelope = envelope_of(message(reply_to=[address]), prepare)
+    except ValueError:
+        return
+    assert envelope.content.lower().count(b"\r\nreply-to:") == 1
+
+
+def test_only_the_parsers_own_errors_are_translated():
+    with pytest.raises(AttributeError), errors_of_the_parser():
+        object().nothing  # noqa: B018
+    with pytest.raises(ValueError, match=r"nested too deeply"), errors_of_the_parser():
+        raise RecursionError
+
+
+def test_an_address_in_a_tuple_is_taken_as_django_takes_it(prepare):
+    made = message(headers={"To": "Ann <a@example.com>"})
+    made.to = [("Ann", "a@bücher.example")]
+    if MODERN:
+        pytest.skip("Django 6.0 takes no tuples")
+    assert envelope_of(made, prepare).recipients == ("a@xn--bcher-kva.example",)
+    made.to = [("Ann", "nobody")]
+    with pytest.raises(ValueError, match=r"Invalid address"):
+        envelope_of(made, prepare)
+
+
+# -- non-ASCII local parts (RFC 6531) ------------------------------------------------------------------
+
+STRANGE = [{"to": ["jörg@example.com"]}, {"from_email": "日本 <jörg@example.com>"}, {"reply_to": ["jörg@example.com"]}]
+STRANGE += [{"bcc": ["jörg@bücher.example"]}, {"headers": {"Cc": "jörg@example.com"}}]
+
+
+@NEEDS_MODERN
+@pytest.mark.parametrize("fields", STRANGE)
+def test_a_non_ascii_local_part_goes_by_smtputf8(server, fields):
+    backend_for(server).send_messages([message(**fields)])
+    taken = server.accepted[0]
+    assert "SMTPUTF8" in taken.parameters
+    if "bcc" in fields:
+        assert taken.recipients == ("to@example.com", "jörg@xn--bcher-kva.example")
+    else:
+        assert "jörg@example.com".encode() in taken.content
+
+
+@NEEDS_MODERN
+def test_smtputf8_only_where_it_is_needed(server):
+    backend_for(server).send_messages([message(to=["Jörg <a@bücher.example>"], subject="Grüße", body="Grüße")])
+    assert "SMTPUTF8" not in server.accepted[0].parameters
+
+
+@NEEDS_MODERN
+def test_a_server_without_smtputf8_is_an_error_before_mail():
+    with FaultServer(extensions=("8BITMIME",)) as server:
+        made = message(to=["jörg@example.com"])
+        with pytest.raises(Exception, match=r"does not offer SMTPUTF8") as caught:
+            backend_for(server).send_messages([made, message(2)])
+        assert caught.value.failures.keys() == {0}
+        assert made.smtp_pool_status.outcome == "not_sent"
+        assert len(server.commands("MAIL")) == len(server.accepted) == 1
+
+
+@pytest.mark.skipif(MODERN, reason="Django 6.0 can")
+@pytest.mark.parametrize("fields", STRANGE)
+def test_django_5_2_names_itself(server, fields):
+    with pytest.raises(ValueError, match=r"SMTPUTF8, which takes Django 6.0 or later; this is Django 5.2"):
+        backend_for(server).send_messages([message(**fields)])
+    assert server.connections == 0
