@@ -47,7 +47,7 @@ class Registry:
             self.after_fork()
         with self._lock:
             sender = self._senders.get(key)
-            if sender is None:
+            if sender is None or sender.pool.is_closed:
                 self._forget_unused()
                 sender = self._senders[key] = self._make(key)
             return sender

@@ -5,6 +5,7 @@ It is started when there is something to look after and ends when there is nothi
 
 from __future__ import annotations
 
+import logging
 import threading
 from typing import Any, Protocol
 
@@ -12,6 +13,8 @@ from . import drive
 from .clock import Clock
 from .contracts import PooledConnection, Tidiable
 from .run import Run
+
+logger = logging.getLogger("django_smtp_pool.pool")
 
 FAREWELL = 2.0  # seconds for the server to answer QUIT
 
@@ -95,13 +98,22 @@ class Housekeeper:
         now = self._clock.monotonic()
         with self._lock:
             ripe = [pool for pool, due in self._due.items() if due <= now]
+            for pool in ripe:
+                del self._due[pool]
         for pool in ripe:
-            due = pool.tidy()
+            due = self._tidy(pool)
             with self._lock:
-                if due is None:
-                    self._due.pop(pool, None)
-                else:
-                    self._due[pool] = due
+                # A connection given back meanwhile has asked for a look of its own, and keeps it.
+                if due is not None:
+                    self._due[pool] = min(due, self._due.get(pool, due))
+
+    def _tidy(self, pool: Tidiable) -> float | None:
+        try:
+            return pool.tidy()
+        except Exception:
+            # Nobody else would hear of it, and the other pools want looking after.
+            logger.warning("Looking after %r failed", pool, exc_info=True)
+            return None
 
     def _sleep(self) -> None:
         with self._lock:

@@ -312,6 +312,12 @@ class Pool(Generic[ConnectionT]):
             return snapshot(self._state, self._counters, self._closed_for)
 
     @property
+    def is_closed(self) -> bool:
+        """Whether the pool gives no connection any more: the next message is for a fresh one."""
+        with self._lock:
+            return self._state.closed
+
+    @property
     def is_forgettable(self) -> bool:
         """Whether the pool has no connection and nobody has used it for ten minutes."""
         with self._lock:

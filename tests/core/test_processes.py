@@ -1,0 +1,276 @@
+"""Forks and ends of processes, in processes of their own, proved at the fault server's log."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PRELUDE = """
+import os, sys, threading
+from django.conf import settings
+settings.configure()
+from django_smtp_pool.registry import PoolKey, registry
+from django_smtp_pool.core.envelope import Envelope
+from django_smtp_pool.core.options import PoolOptions, ServerOptions
+
+def sender():
+    server = ServerOptions(host="127.0.0.1", port=int(sys.argv[1]), local_hostname="client.example", timeout=5)
+    return registry.sender(PoolKey(server=server, pool=PoolOptions()))
+
+def send(text="hello"):
+    content = f"Subject: {text}\\r\\n\\r\\n{text}\\r\\n".encode()
+    delivery = sender().send(Envelope(sender="a@example.com", recipients=("b@example.com",), content=content))
+    assert delivery.error is None, delivery.error
+
+def wait_for(pid):
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0, status
+"""
+
+
+def started(server, script):
+    """Start a process that runs the script against the server; every warning is an error."""
+    command = [sys.executable, "-X", "dev", "-W", "error", "-c", PRELUDE + script, str(server.port)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+
+
+def ran(server, script):
+    with started(server, script) as process:
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
+    return out
+
+
+def subjects(server, connection):
+    return [each.content.split(b"\r\n")[0] for each in server.accepted if each.connection == connection]
+
+
+fork = pytest.mark.skipif(sys.platform == "win32", reason="needs os.fork")
+
+
+@fork
+def test_a_child_leaves_the_parents_connections_alone(server):
+    """No octet of the child's is on them, and the parent goes on with its own."""
+    ran(
+        server,
+        """
+send("parent 1")
+pid = os.fork()
+if pid == 0:
+    assert sender().pool.stats().open == 0
+    send("child")
+    os._exit(0)
+wait_for(pid)
+send("parent 2")
+assert sender().pool.stats().connections_opened == 1
+""",
+    )
+    assert subjects(server, 1) == [b"Subject: parent 1", b"Subject: parent 2"]
+    assert subjects(server, 2) == [b"Subject: child"]
+    assert [line for connection, line in server.commands() if connection == 1][-1] == "QUIT"
+
+
+@fork
+def test_a_child_that_does_nothing_says_nothing(server):
+    ran(
+        server,
+        """
+send("parent 1")
+pid = os.fork()
+if pid == 0:
+    os._exit(0)
+wait_for(pid)
+send("parent 2")
+""",
+    )
+    assert server.connections == 1
+    assert len(subjects(server, 1)) == 2
+    assert len(server.commands("QUIT")) == 1
+
+
+@fork
+def test_a_child_that_ends_by_itself_says_goodbye_for_itself_only(server):
+    ran(
+        server,
+        """
+send("parent")
+pid = os.fork()
+if pid == 0:
+    send("child")
+    sys.exit(0)
+wait_for(pid)
+send("parent again")
+""",
+    )
+    assert sorted(connection for connection, _ in server.commands("QUIT")) == [1, 2]
+    assert subjects(server, 1) == [b"Subject: parent", b"Subject: parent again"]
+
+
+@fork
+def test_the_childs_copies_of_the_sockets_are_closed(server):
+    """So that the server sees the parent's end when it comes."""
+    ran(
+        server,
+        """
+from django_smtp_pool.core import transport
+send()
+descriptors = [sock.fileno() for sock in transport._sockets.values()]
+assert descriptors
+pid = os.fork()
+if pid == 0:
+    for descriptor in descriptors:
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            continue
+        os._exit(1)
+    os._exit(0)
+wait_for(pid)
+""",
+    )
+
+
+@fork
+def test_locks_held_by_other_threads_do_not_dead_lock_the_child(server):
+    ran(
+        server,
+        """
+import warnings
+warnings.filterwarnings("ignore", category=DeprecationWarning)  # this script has a thread when it forks
+send("parent")
+held, done = threading.Event(), threading.Event()
+
+def hold():
+    with registry._lock, sender.pool._lock:
+        held.set()
+        done.wait()
+
+sender_of = sender
+sender = sender()
+thread = threading.Thread(target=hold)
+thread.start()
+held.wait()
+pid = os.fork()
+if pid == 0:
+    sender = sender_of
+    send("child")
+    os._exit(0)
+wait_for(pid)
+done.set()
+thread.join()
+""",
+    )
+    assert subjects(server, 2) == [b"Subject: child"]
+
+
+@fork
+def test_a_fork_with_an_idle_connection_warns_of_no_thread(server):
+    """The housekeeper is stopped before, and there again after the next message."""
+    ran(
+        server,
+        """
+names = lambda: [thread.name for thread in threading.enumerate()]
+send()
+assert "django-smtp-pool-housekeeper" in names()
+pid = os.fork()
+if pid == 0:
+    assert threading.active_count() == 1
+    os._exit(0)
+assert "django-smtp-pool-housekeeper" not in names()
+wait_for(pid)
+send()
+assert "django-smtp-pool-housekeeper" in names()
+""",
+    )
+
+
+@fork
+def test_multiprocessing_by_fork(server):
+    ran(
+        server,
+        """
+import multiprocessing
+send("parent")
+context = multiprocessing.get_context("fork")
+workers = [context.Process(target=send, args=(f"child {n}",)) for n in range(3)]
+for worker in workers:
+    worker.start()
+for worker in workers:
+    worker.join()
+    assert worker.exitcode == 0
+send("parent")
+""",
+    )
+    assert subjects(server, 1) == [b"Subject: parent"] * 2
+    assert server.connections == 4
+
+
+def test_no_thread_is_there_before_the_first_idle_connection(server):
+    ran(
+        server,
+        """
+pool = sender().pool
+assert threading.active_count() == 1
+lease = pool.acquire()
+assert threading.active_count() == 1
+lease.give_back()
+assert threading.active_count() == 2
+""",
+    )
+
+
+def test_the_end_of_the_interpreter_says_quit_on_every_idle_connection(server):
+    ran(server, "leases = [sender().pool.acquire() for _ in range(5)]\nfor lease in leases:\n    lease.give_back()\n")
+    assert sorted(connection for connection, _ in server.commands("QUIT")) == [1, 2, 3, 4, 5]
+
+
+def test_an_unhandled_error_ends_in_quit_too(server):
+    with started(server, "send()\nraise SystemExit(3)\n") as process:
+        process.communicate(timeout=60)
+    assert process.returncode == 3
+    assert len(server.commands("QUIT")) == 1
+
+
+def test_a_server_that_does_not_answer_quit_holds_nobody_up(server):
+    from tests.servers import Fault, faults
+
+    server.fault = Fault(at="quit", do=faults.hang, times=None)
+    ran(
+        server,
+        """
+import atexit, time
+leases = [sender().pool.acquire() for _ in range(5)]
+for lease in leases:
+    lease.give_back()
+started = time.monotonic()
+atexit.unregister(registry.at_exit)
+registry.at_exit()
+assert time.monotonic() - started < 3.5, time.monotonic() - started
+""",
+    )
+
+
+def test_a_busy_connection_does_not_keep_the_process(server):
+    """A daemon thread waits for the reply to its message, which never comes."""
+    server.hold("end")
+    script = "threading.Thread(target=send, daemon=True).start()\nsys.stdin.readline()\n"
+    with started(server, script) as process:
+        assert server.wait_for(lambda: server.held == 1)
+        process.communicate("\n", timeout=20)
+    assert process.returncode == 0
+    server.release()
+
+
+def test_no_signal_handlers_are_installed(server):
+    ran(
+        server,
+        """
+import signal
+before = {number: signal.getsignal(number) for number in signal.valid_signals()}
+send()
+assert {number: signal.getsignal(number) for number in signal.valid_signals()} == before
+""",
+    )
