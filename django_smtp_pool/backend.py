@@ -11,16 +11,16 @@ import django
 from django.core.mail.backends.smtp import EmailBackend
 from django.views.decorators.debug import sensitive_variables
 
-from . import conf, signals
+from . import conf
 from .core import records
 from .core.connection import Connection
-from .core.errors import SETUP_STAGES, Outcome, PartiallyRefused, PoolClosed, PoolFull, PoolTimeout, outcome_of
+from .core.errors import outcome_of
 from .core.pool import Pool
-from .core.sender import Delivery, Sender
-from .envelope import envelope_of
+from .core.sender import Sender
+from .mailing import Mailing
 from .proxy import ConnectionProxy
 from .registry import PoolKey, registry
-from .status import SmtpPoolStatus, record, status_of, status_without_delivery
+from .status import record, status_without_delivery
 
 logger = logging.getLogger("django_smtp_pool.sender")
 
@@ -109,28 +109,19 @@ class PooledBackend(EmailBackend):
             return _drop(email_messages)
         if self._is_customised:
             return int(super().send_messages(email_messages))  # type: ignore[arg-type]
-        accepted, failures = self._send_each(email_messages)
-        self._raise_first(failures)
-        return accepted
+        mailing = self._mailing()
+        mailing.send(email_messages)
+        self._raise_first(mailing.failures)
+        return mailing.accepted
+
+    def _mailing(self) -> Mailing:
+        return Mailing(type(self), self._sender, self.config, getattr(self, "prep_address", None))
 
     @property
     def _is_customised(self) -> bool:
         """Whether a subclass wants to be asked for each message, or brings its own connection."""
         kind = type(self)
         return kind._send is not PooledBackend._send or kind.open is not PooledBackend.open
-
-    def _send_each(self, messages: Iterable[Any]) -> tuple[int, dict[int, Exception]]:
-        accepted = 0
-        failures: dict[int, Exception] = {}
-        for index, message in enumerate(messages):
-            try:
-                accepted += self._deliver(message)
-            except Exception as error:  # noqa: BLE001 - raised when the others have had their turn
-                failures[index] = error
-                accepted += outcome_of(error) is Outcome.ACCEPTED
-                if _concerns_all(error):
-                    break
-        return accepted, failures
 
     def _raise_first(self, failures: dict[int, Exception]) -> None:
         silent = [error for error in failures.values() if self.fail_silently and isinstance(error, OSError)]
@@ -145,49 +136,10 @@ class PooledBackend(EmailBackend):
         """Send one message; a subclass may override it and call this one."""
         if self.connection is not None and not isinstance(self.connection, ConnectionProxy):
             return bool(super()._send(email_message))  # type: ignore[misc]  # a subclass opened a connection of its own
-        try:
-            return self._deliver(email_message)
-        except OSError as error:
-            if not self.fail_silently:
-                raise
-            _report_silenced(error)
-            return False
-
-    # -- one message -----------------------------------------------------------------------------------
-
-    def _deliver(self, message: Any) -> bool:
-        """Send one message, put its status on it, and raise where it failed."""
-        if not message.recipients():
-            return False
-        record(message, None)
-        try:
-            envelope = envelope_of(message, getattr(self, "prep_address", None))
-            delivery = self._sender.send(envelope)
-        except BaseException as error:
-            self._conclude(message, status_without_delivery(message, error))
-            raise
-        self._conclude(message, status_of(envelope, delivery))
-        if delivery.error is not None:
-            raise delivery.error
-        self._report_partial_refusal(delivery)
-        return True
-
-    def _conclude(self, message: Any, status: SmtpPoolStatus) -> None:
-        """Put a message's status on it and send its signal; its connection is back in the pool by now."""
-        record(message, status)
-        if status.error is None or isinstance(status.error, Exception):  # nobody waits for receivers after a Ctrl-C
-            signals.tell(type(self), message, status)
-
-    def _report_partial_refusal(self, delivery: Delivery) -> None:
-        receipt = delivery.receipt
-        if receipt is None or not receipt.refused:
-            return
-        partial = PartiallyRefused(receipt.accepted, receipt.refused)
-        mode = self.config.reporting.on_partial_refusal
-        if mode == "raise":
-            raise partial
-        if mode == "warn":
-            records.write(logger, logging.WARNING, "A message was %s", partial)
+        mailing = self._mailing()
+        mailing.send([email_message])
+        self._raise_first(mailing.failures)
+        return mailing.accepted > 0
 
 
 def _report_silenced(error: Exception) -> None:
@@ -200,13 +152,6 @@ def _drop(messages: Iterable[Any]) -> int:
     for message in messages:
         record(message, status_without_delivery(message, None))
     return 0
-
-
-def _concerns_all(error: Exception) -> bool:
-    """Tell whether the next message would fail the same way: no connection can be had."""
-    if isinstance(error, (PoolTimeout, PoolFull, PoolClosed)):
-        return True
-    return isinstance(error, OSError) and getattr(error, "stage", None) in SETUP_STAGES
 
 
 class _ContextOf:

@@ -17,14 +17,19 @@ import django
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
-from .core.kinds import Doc, check_fields, choice, option
+from .core.kinds import Doc, check_fields, choice, option, whole
 from .core.options import PoolOptions, ServerOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReportingOptions:
-    """How the backend tells of what happened; no part of a pool's identity."""
+class MailerOptions:
+    """How a mailer uses its pool and tells of what happened; no part of the pool's identity."""
 
+    batch_connections: int | None = option(
+        None,
+        whole(minimum=1),
+        "connections that one send_messages() may use at once; 1 = in order. Default: max_connections",
+    )
     on_partial_refusal: str = option(
         "warn",
         choice("warn", "ignore", "raise"),
@@ -35,7 +40,7 @@ class ReportingOptions:
         check_fields(self)
 
 
-Part = type[ServerOptions] | type[PoolOptions] | type[ReportingOptions]
+Part = type[ServerOptions] | type[PoolOptions] | type[MailerOptions]
 
 
 @dataclass(frozen=True)
@@ -114,7 +119,10 @@ OPTIONS = (
     Option("max_waiting", PoolOptions, "EMAIL_POOL_MAX_WAITING"),
     Option("delivery_timeout", PoolOptions, "EMAIL_POOL_DELIVERY_TIMEOUT"),
     Option("max_requeues", PoolOptions, "EMAIL_POOL_MAX_REQUEUES", "maxRequeues"),
-    Option("on_partial_refusal", ReportingOptions, "EMAIL_POOL_ON_PARTIAL_REFUSAL"),
+    Option("batch_connections", MailerOptions, "EMAIL_POOL_BATCH_CONNECTIONS"),
+    Option("rate_limit", PoolOptions, "EMAIL_POOL_RATE_LIMIT", "rateLimit"),
+    Option("rate_delta", PoolOptions, "EMAIL_POOL_RATE_DELTA", "rateDelta"),
+    Option("on_partial_refusal", MailerOptions, "EMAIL_POOL_ON_PARTIAL_REFUSAL"),
     Option("pipelining", ServerOptions, "EMAIL_POOL_PIPELINING"),
     Option("debug", ServerOptions, "EMAIL_POOL_DEBUG", "debug"),
 )
@@ -131,7 +139,7 @@ class Config:
 
     server: ServerOptions
     pool: PoolOptions
-    reporting: ReportingOptions
+    mailer: MailerOptions
 
 
 def configuration(given: Mapping[str, Any], *, alias: str | None) -> Config:
@@ -148,7 +156,7 @@ def configuration(given: Mapping[str, Any], *, alias: str | None) -> Config:
         return Config(
             server=ServerOptions(**_part(values, ServerOptions)),
             pool=PoolOptions(**_part(values, PoolOptions)),
-            reporting=ReportingOptions(**_part(values, ReportingOptions)),
+            mailer=MailerOptions(**_part(values, MailerOptions)),
         )
     except ValueError as error:
         raise complaint(_name_setting(str(error), given, alias), alias) from None

@@ -17,6 +17,7 @@ from .core.housekeeper import Housekeeper
 from .core.logs import LogObserver
 from .core.options import PoolOptions, ServerOptions
 from .core.pool import Pool
+from .core.rate_limit import RateLimit
 from .core.sender import Sender
 from .core.tls import forget_contexts
 from .signals import SignalObserver
@@ -64,7 +65,8 @@ class Registry:
             observer=self._observer,
             caretaker=self._housekeeper,
         )
-        return Sender(pool, clock=self._clock, observer=self._observer)
+        limit = RateLimit(key.pool.rate_limit, key.pool.rate_delta) if key.pool.rate_limit else None
+        return Sender(pool, connector=connector, clock=self._clock, observer=self._observer, rate_limit=limit)
 
     def _forget_unused(self) -> None:
         for key, sender in list(self._senders.items()):
@@ -113,7 +115,7 @@ class Registry:
         self._lock = threading.Lock()
         self._housekeeper.after_fork()
         for sender in list(self._senders.values()):
-            sender.pool.after_fork()
+            sender.after_fork()
 
     def at_exit(self) -> None:
         """Say QUIT on every idle connection, all at once; the process ends within two seconds all the same."""

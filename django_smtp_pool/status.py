@@ -8,8 +8,8 @@ from typing import Any
 
 from .core.envelope import Envelope
 from .core.errors import Outcome, outcome_of
+from .core.job import Delivery
 from .core.replies import Reply
-from .core.sender import Delivery
 from .queue_ids import queue_id_of
 
 

@@ -195,6 +195,7 @@ def test_on_a_reused_connection(mailer, point, sin, fate):
     with FaultServer() as server:
         backend = mailer(server)
         assert send(backend, message(0)) is None
+        assert server.wait_for(lambda: server.idle_now == 1)
         server.fault = Fault(at=point, do=sin)
         mail = message()
         error = send(backend, mail)

@@ -11,7 +11,7 @@ from .errors import PoolTimeout
 from .lease import Lease, Lender
 from .options import PoolOptions
 from .policy import Slot, Waiter
-from .waiting import ThreadWaiter
+from .waiting import ThreadWaiter, starved
 
 
 class Source(Lender, Protocol):
@@ -89,7 +89,7 @@ class Checkout(Generic[ConnectionT]):
         try:
             self._pool.request(waiter, first=first)
             if not waiter.is_served and self._pool.is_starved_by(threading.get_ident()):
-                raise self._starved()
+                raise starved()
             waiter.wait(self._clock, self._limit)
             self._pool.leave_line(waiter, self._clock.monotonic() - came_at)
             slot = waiter.leave()
@@ -105,10 +105,3 @@ class Checkout(Generic[ConnectionT]):
     def _limit(self) -> float:
         limit = self._asked_at + self._pool.options.acquire_timeout
         return limit if self._deadline is None else min(limit, self._deadline)
-
-    def _starved(self) -> PoolTimeout:
-        return PoolTimeout(
-            "every connection of the pool is busy with a batch of this same thread, which cannot go on while the "
-            "thread waits: send mail from signal receivers and attachments after the batch, or set "
-            "batch_connections below max_connections"
-        )

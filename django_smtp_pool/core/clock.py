@@ -8,6 +8,8 @@ from typing import Protocol, TypeVar
 
 T = TypeVar("T")
 
+LONGEST_WAIT = 86400.0  # seconds at a time
+
 
 class Clock(Protocol):
     """What the pool needs to know of time."""
@@ -37,5 +39,5 @@ class SystemClock:
         return time.time()
 
     def wait(self, block: Callable[[float | None], T], timeout: float | None) -> T:
-        """Block for real."""
-        return block(timeout)
+        """Block for real; those who wait for longer than a day look in between (epoll can wait for 24 days)."""
+        return block(timeout if timeout is None else min(timeout, LONGEST_WAIT))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from . import drive
+from .channel import Channel
 from .clock import Clock
 from .delivery import Receipt, Session, deliver, fit
 from .dialogue import Greeter, noop, open_session, quit_politely
@@ -18,7 +19,7 @@ from .events import Line, Observer
 from .offer import Offer
 from .options import ServerOptions
 from .replies import Reply
-from .run import Channel, Run
+from .run import Run
 from .steps import Dialogue, Patience
 from .tls import context_for
 

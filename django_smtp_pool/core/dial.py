@@ -189,7 +189,10 @@ def _is_literal(host: str) -> bool:
 
 
 def _explained(error: OSError, what: str) -> OSError:
-    """Return the same type of error with a text that names the server."""
+    """Return the same type of error with a text that names the server; `is_final` where trying again is in vain."""
     text = f"{what}: {error.strerror or error}"
     number = error.errno if error.errno is not None else 0
-    return socket.gaierror(number, text) if isinstance(error, socket.gaierror) else OSError(number, text)
+    unknown_host = isinstance(error, socket.gaierror) and number != socket.EAI_AGAIN
+    clear = socket.gaierror(number, text) if isinstance(error, socket.gaierror) else OSError(number, text)
+    clear.is_final = unknown_host or isinstance(clear, ConnectionRefusedError)  # type: ignore[attr-defined]
+    return clear

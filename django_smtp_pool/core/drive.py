@@ -5,13 +5,16 @@ Selectors are looked up when they are needed: gevent replaces them.
 
 from __future__ import annotations
 
+import contextlib
 import selectors
+import socket
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from .clock import Clock
 from .errors import Outcome
 from .run import Run
+from .transport import track, untrack
 
 T = TypeVar("T")
 
@@ -27,12 +30,16 @@ def one(run: Run[T], clock: Clock) -> T:
             run.advance()
             if not run.done and clock.monotonic() >= run.deadline:
                 run.expire()
+        return run.result()
+    except Exception:
+        if not run.done:
+            run.abandon()
+        raise
     except BaseException as interrupt:
         run.abandon()
         if run.left_in_doubt:
             interrupt.outcome = Outcome.UNKNOWN  # type: ignore[attr-defined]
         raise
-    return run.result()
 
 
 def many(runs: Iterable[Run[Any]], clock: Clock) -> None:
@@ -41,11 +48,46 @@ def many(runs: Iterable[Run[Any]], clock: Clock) -> None:
     for run in waiting:
         run.start()
     while waiting := [run for run in waiting if not run.done]:
-        with selectors.DefaultSelector() as selector:
-            for run in waiting:
-                selector.register(run, run.wants, run)
-            clock.wait(selector.select, max(0.0, min(run.deadline for run in waiting) - clock.monotonic()))
+        patience = max(0.0, min(run.deadline for run in waiting) - clock.monotonic())
+        wait_for_any(waiting, patience, clock)
         for run in waiting:
             run.advance()
             if not run.done and clock.monotonic() >= run.deadline:
                 run.expire()
+
+
+def wait_for_any(runs: Iterable[Run[Any]], patience: float, clock: Clock, alarm: socket.socket | None = None) -> None:
+    """Wait until one of the dialogues can go on, or the alarm is readable, so many seconds at most."""
+    with selectors.DefaultSelector() as selector:
+        for run in runs:
+            selector.register(run, run.wants)
+        if alarm is not None:
+            selector.register(alarm, selectors.EVENT_READ)
+        clock.wait(selector.select, patience)
+
+
+class Wakeup:
+    """Lets other threads wake one that waits for sockets."""
+
+    def __init__(self) -> None:
+        self._alarm, self._bell = socket.socketpair()
+        for end in (self._alarm, self._bell):
+            end.setblocking(False)
+            track(end)
+
+    def wake(self) -> None:
+        """Wake the waiting thread, or keep it from falling asleep; callable from any thread."""
+        with contextlib.suppress(OSError):  # full: it is ringing already; closed: nobody waits any more
+            self._bell.send(b"!")
+
+    def select(self, runs: Iterable[Run[Any]], patience: float, clock: Clock) -> None:
+        """Wait for the dialogues or for `wake`, so many seconds at most."""
+        wait_for_any(runs, patience, clock, self._alarm)
+        with contextlib.suppress(BlockingIOError):
+            self._alarm.recv(4096)
+
+    def close(self) -> None:
+        """Close both ends."""
+        for end in (self._alarm, self._bell):
+            untrack(end)
+            end.close()

@@ -169,6 +169,10 @@ class PoolOptions:
         "never cuts the wait for the reply to the end of the data",
     )
     max_requeues: int = option(5, whole(), "tries on fresh connections for a message that was certainly not sent")
+    rate_limit: int | None = option(
+        None, whole(minimum=1), "messages in a window of `rate_delta` seconds, wherever that starts; None = no limit"
+    )
+    rate_delta: float = option(1.0, seconds(), "length of the window of `rate_limit`")
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -240,10 +240,9 @@ class Pool(Generic[ConnectionT]):
             self._state.closed = True
             self._decide()
         self._carry_out()
-        limit = self._clock.monotonic() + timeout
         with self._lock:
-            while self._state.out and (left := limit - self._clock.monotonic()) > 0:
-                self._clock.wait(self._drained.wait, left)
+            if self._state.out and timeout > 0:
+                self._clock.wait(lambda left: self._drained.wait_for(lambda: not self._state.out, left), timeout)
 
     # -- deciding and doing ----------------------------------------------------------------------------
 

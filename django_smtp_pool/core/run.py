@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import selectors
 import ssl
-from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from .channel import Channel
 from .clock import Clock
 from .dial import Dial
 from .errors import ConnectionLost, ProtocolError, ReplyTimeout, Stage
-from .replies import MalformedReply, Reply, ReplyParser
+from .replies import MalformedReply, Reply
 from .steps import Connect, Dialogue, Heard, Patience, Say, SecureChannel, Step
 from .tls import explained
 from .transport import Transport
@@ -21,38 +20,6 @@ T = TypeVar("T")
 Trace = Callable[[bool, str], None]  # (whether we said it, the line)
 
 SLOWEST_WRITE = 1000.0  # octets a second; a server slower than that does not get the rest
-
-
-@dataclass(kw_only=True)
-class Channel:
-    """A transport and the replies read from it; it outlives the runs that use it."""
-
-    transport: Transport | None = None
-    parser: ReplyParser = field(default_factory=ReplyParser)
-    inbox: deque[Reply] = field(default_factory=deque)
-
-    @property
-    def in_step(self) -> bool:
-        """Whether every reply read so far was asked for."""
-        return self.parser.is_empty and not self.inbox
-
-    @property
-    def is_quiet(self) -> bool:
-        """Whether the server is still there and has said nothing that nobody asked for."""
-        return self.transport is not None and self.in_step and self.transport.is_quiet()
-
-    def read(self) -> bool:
-        """Move what has arrived into the inbox; return False where nothing had."""
-        if self.transport is None:
-            raise AssertionError("the dialogue connects first")
-        data = self.transport.receive()
-        self.inbox.extend(self.parser.feed(data))
-        return bool(data)
-
-    def close(self) -> None:
-        """Close the socket at once."""
-        if self.transport is not None:
-            self.transport.close()
 
 
 class Run(Generic[T]):
@@ -110,6 +77,11 @@ class Run(Generic[T]):
         return selectors.EVENT_READ | (selectors.EVENT_WRITE if self._transport.wants_write else 0)
 
     @property
+    def is_writing(self) -> bool:
+        """Whether octets are held back that the server waits for."""
+        return self._dial is None and self._channel.transport is not None and self._transport.wants_write
+
+    @property
     def deadline(self) -> float:
         """Return the instant at which the current wait has taken too long."""
         limit = self._step_deadline()
@@ -151,7 +123,7 @@ class Run(Generic[T]):
 
     def abandon(self) -> None:
         """Stop half-way and close the socket at once: no dot, no QUIT, so the server drops the message."""
-        self.left_in_doubt = not self.done and self._waits_for_verdict
+        self.left_in_doubt = self.left_in_doubt or (not self.done and self._waits_for_verdict)
         self.done = True
         if self._dial is not None:
             self._dial.close()
@@ -191,11 +163,14 @@ class Run(Generic[T]):
 
     def _resume(self, go_on: Callable[[], Step]) -> None:
         """Let the dialogue go on to its next step, or to its end."""
+        was_due = self._waits_for_verdict
         try:
             step = go_on()
         except StopIteration as stop:
             self._finish(result=stop.value)
         except BaseException as error:  # noqa: BLE001 - handed to whoever asks for the result
+            # An interrupt may fall between the verdict and its reading.
+            self.left_in_doubt = was_due and not isinstance(error, Exception)
             self._finish(error=error)
         else:
             self._begin(step)

@@ -62,6 +62,15 @@ class ThreadWaiter:
             return None
 
 
+def starved() -> PoolTimeout:
+    """Return the error of one who would wait for his own thread."""
+    return PoolTimeout(
+        "every connection of the pool is busy with a batch of this same thread, which cannot go on while the "
+        "thread waits: send mail from signal receivers and attachments after the batch, or set "
+        "batch_connections below max_connections"
+    )
+
+
 def turned_away(name: str, state: State, limit: int) -> PoolFull:
     """Return the error of one for whom the line is too long."""
     return PoolFull(

@@ -1,0 +1,265 @@
+"""Many messages at once: several connections driven side by side from the calling thread.
+
+No worker threads: locale, database and context variables are the caller's, and nothing has to survive a fork.
+The caller's code (rendering, signal receivers) runs between the steps of the dialogues, never while one of
+them is half-way through a write; a deadline counts as missed only if a fresh look finds nothing to read.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol
+
+from .clock import Clock
+from .connection import Connection, Connector
+from .envelope import Envelope
+from .errors import Outcome
+from .job import Delivery, Job, Try
+from .judgement import Done, Raise, Retry, concerns_all, tells_of_idling
+from .lane import Entry, Lane
+from .lanes import Lanes
+from .pool import Pool
+from .rate_limit import RateLimit
+
+Finish = Callable[[Any, Delivery], None]  # (token, what became of the message)
+
+
+class Means(Protocol):
+    """What a batch needs of the sender."""
+
+    pool: Pool[Connection]
+    clock: Clock
+    connector: Connector
+    rate_limit: RateLimit | None
+
+    def judge(self, job: Job, this: Try) -> Done | Retry | Raise:
+        """Take note of a try and judge what follows."""
+        ...
+
+    def finished(self, job: Job) -> Delivery:
+        """Count a message that has found its outcome."""
+        ...
+
+
+class Batch:
+    """One batch.
+
+    Arguments:
+        envelopes: (token, envelope) pairs; the next is asked for only when its turn is near, so a generator of a
+            million is never held in a list.
+        finish: told of each message when its outcome is known and its connection is back in the pool.
+        connections: how many to use at once at most; 1 keeps the order.
+
+    After each message its connection goes to whoever waits. A failure is about one message; where no connection
+    can be had, the rest is left alone: what was never tried is not told of.
+    """
+
+    def __init__(
+        self, means: Means, envelopes: Iterable[tuple[Any, Envelope]], finish: Finish, connections: int
+    ) -> None:
+        self._means = means
+        self._options = means.pool.options
+        self._clock = means.clock
+        self._source: Iterator[tuple[Any, Envelope]] | None = iter(envelopes)
+        self._finish = finish
+        self._limit = connections
+        self._held_until = float("-inf")  # instant (monotonic) before which the rate limit lets nothing go
+        self._ready: deque[Entry] = deque()  # to be tried as soon as there is a connection
+        self._pausing: list[Entry] = []  # to be tried again a little later
+        self._ended: deque[Entry] = deque()  # their outcome is to be told
+        self._lanes = Lanes(
+            means.pool,
+            means.connector,
+            means.clock,
+            limit=connections,
+            serve=self._serve,
+            bereft=self._bereft,
+        )
+
+    def run(self) -> None:
+        """Deliver everything; return when each message has found its outcome, or none can be sent any more."""
+        try:
+            while True:
+                self._render_ahead()
+                self._look()
+                self._tell()
+                self._ask_for_lanes()
+                if self._is_over:
+                    break
+                self._lanes.wait(self._next_instant())
+        except BaseException as interrupt:
+            self._break_off(interrupt)
+            raise
+        finally:
+            self._lanes.close()
+
+    @property
+    def _is_over(self) -> bool:
+        under_way = any(lane.entry is not None for lane in self._lanes.all)
+        return self._source is None and not (self._ready or self._pausing or self._ended or under_way)
+
+    # -- the caller's code -----------------------------------------------------------------------------
+
+    def _render_ahead(self) -> None:
+        """Ask for the next message, so that it is ready when a connection is."""
+        if self._source is None or not self._wants_message:
+            return
+        try:
+            token, envelope = next(self._source)
+        except StopIteration:
+            self._source = None
+        else:
+            self._ready.append(Entry(token=token, envelope=envelope))
+
+    @property
+    def _wants_message(self) -> bool:
+        if self._source is None or self._lanes.are_writing or len(self._pausing) >= self._limit:
+            return False
+        return not self._ready or (len(self._ready) <= self._lanes.pending and self._lanes.has_room)
+
+    def _tell(self) -> None:
+        while self._ended and not self._lanes.are_writing:
+            entry = self._ended.popleft()
+            self._finish(entry.token, self._means.finished(self._job(entry)))
+
+    # -- connections -----------------------------------------------------------------------------------
+
+    def _ask_for_lanes(self) -> None:
+        self._lanes.take_answers()
+        now = self._clock.monotonic()
+        for entry in [entry for entry in self._pausing if entry.not_before <= now]:
+            self._pausing.remove(entry)
+            self._ready.appendleft(entry)
+        if now < self._held_until:
+            return
+        while self._lanes.pending < len(self._ready) and self._lanes.has_room and self._may_go_on:
+            if not self._lanes.ask():
+                return
+
+    @property
+    def _may_go_on(self) -> bool:
+        # With one connection the order is kept: what is tried again goes before what follows.
+        return self._limit > 1 or not self._pausing
+
+    def _next_instant(self) -> float:
+        now = self._clock.monotonic()
+        if self._wants_message or (self._ended and not self._lanes.are_writing):
+            return now
+        instants = [entry.not_before for entry in self._pausing]
+        if self._ready and self._held_until > now:
+            instants.append(self._held_until)
+        return min(instants, default=now + self._options.delivery_timeout)
+
+    def _serve(self, lane: Lane) -> None:
+        """Give a lane the next message, or give its connection back where there is none to go now."""
+        now = self._clock.monotonic()
+        if not self._ready or not self._may_go_on or self._is_held_back(now):
+            self._lanes.release(lane)
+            return
+        entry = lane.entry = self._ready.popleft()
+        lane.started_at = now
+        job = entry.begin(self._options, now)
+        try:
+            lane.run = lane.taken.connection.delivering(job.envelope, job.deadline)
+            lane.run.start()
+        except Exception as error:  # noqa: BLE001 - refused by ourselves, before anything was said
+            self._message_ended(lane, lane.tried(now, error=error))
+
+    def _is_held_back(self, now: float) -> bool:
+        """Ask the rate limit, with the connection in hand."""
+        limit = self._means.rate_limit
+        pause = limit.take(now) if limit is not None else 0.0
+        if pause:
+            self._held_until = now + pause
+            for entry in (*self._ready, *self._pausing):
+                if entry.job is not None:
+                    entry.job.postpone(pause)
+        return pause > 0
+
+    def _look(self) -> None:
+        for lane in self._lanes.look():
+            run, lane.run = lane.run, None
+            if run is None:
+                raise AssertionError("only a lane with a run is returned")
+            try:
+                result = run.result()
+            except Exception as error:  # noqa: BLE001 - judged
+                self._run_failed(lane, error)
+            else:
+                self._run_succeeded(lane, result)
+
+    def _run_succeeded(self, lane: Lane, result: Any) -> None:
+        if lane.opening is not None:
+            self._lanes.opened(lane)
+        else:
+            self._message_ended(lane, lane.tried(self._clock.monotonic(), receipt=result))
+
+    def _run_failed(self, lane: Lane, error: Exception) -> None:
+        if lane.opening is not None:
+            self._lanes.dial_failed(lane, error)
+        else:
+            self._message_ended(lane, lane.tried(self._clock.monotonic(), error=error))
+
+    # -- outcomes --------------------------------------------------------------------------------------
+
+    def _message_ended(self, lane: Lane, this: Try) -> None:
+        entry, lane.entry, lane.run = lane.entry, None, None
+        if entry is None:
+            raise AssertionError("the lane had a message")
+        self._lanes.release(lane, stale=lane.reused and this.error is not None and tells_of_idling(this.error))
+        self._judge(entry, this)
+
+    def _judge(self, entry: Entry, this: Try) -> None:
+        verdict = self._means.judge(self._job(entry), this)
+        if not isinstance(verdict, Retry):
+            self._ended.append(entry)
+        elif verdict.after:
+            entry.not_before = self._clock.monotonic() + verdict.after
+            self._pausing.append(entry)
+        else:
+            self._ready.appendleft(entry)
+
+    def _bereft(self, error: Exception) -> None:
+        """No connection can be had: that is the next message's failure, and perhaps everybody's."""
+        if not self._ready:
+            return
+        entry = self._ready.popleft()
+        entry.begin(self._options, self._clock.monotonic())
+        self._judge(entry, Try(error=error))
+        if entry in self._ended and concerns_all(error):
+            self._stop(error)
+
+    def _stop(self, error: Exception) -> None:
+        """Ask for no more messages; those that were tried before share the fate of this one."""
+        self._source = None
+        for entry in (*self._ready, *self._pausing):
+            if entry.job is not None:
+                entry.job.give_up(error)
+                self._ended.append(entry)
+        self._ready.clear()
+        self._pausing.clear()
+
+    def _break_off(self, interrupt: BaseException) -> None:
+        """Stop in the middle, and tell what is known of the messages that were under way."""
+        under_way = [(lane.entry, lane.run) for lane in self._lanes.all if lane.entry is not None]
+        self._lanes.close()
+        for entry, run in under_way:
+            doubt = run is not None and run.left_in_doubt
+            self._cut_short(entry, interrupt, Outcome.UNKNOWN if doubt else Outcome.NOT_SENT)
+        for entry in (*self._ready, *self._pausing):
+            if entry.job is not None:
+                self._cut_short(entry, interrupt, Outcome.NOT_SENT)
+        for entry in self._ended:
+            self._finish(entry.token, self._means.finished(self._job(entry)))
+
+    def _cut_short(self, entry: Entry, interrupt: BaseException, outcome: Outcome) -> None:
+        job = self._job(entry)
+        job.give_up(interrupt, outcome)
+        self._finish(entry.token, self._means.finished(job))
+
+    @staticmethod
+    def _job(entry: Entry) -> Job:
+        if entry.job is None:
+            raise AssertionError("it was tried")
+        return entry.job

@@ -1,0 +1,220 @@
+"""The connections of a batch: standing in line, dialling and giving back, without ever blocking the thread."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from . import drive
+from .clock import Clock
+from .connection import Connection, Connector
+from .errors import PoolFull
+from .lane import Lane, LaneWaiter
+from .pool import Pool
+from .run import Run
+from .waiting import starved
+
+FIRST_BREAK = 1.0  # seconds without a further lane, after one failed while others work; doubles
+LONGEST_BREAK = 30.0
+
+
+class Lanes:
+    """The lanes of one batch.
+
+    Arguments:
+        limit: how many there may be at once.
+        serve: called with a lane whose connection is ready for a message.
+        bereft: called with an error where no connection can be had and no lane is left.
+    """
+
+    def __init__(
+        self,
+        pool: Pool[Connection],
+        connector: Connector,
+        clock: Clock,
+        *,
+        limit: int,
+        serve: Callable[[Lane], None],
+        bereft: Callable[[Exception], None],
+    ) -> None:
+        self._pool = pool
+        self._connector = connector
+        self._clock = clock
+        self._limit = limit
+        self._serve = serve
+        self._bereft = bereft
+        self._answers: deque[LaneWaiter] = deque()
+        self._wakeup = drive.Wakeup()
+        self._next_break = FIRST_BREAK
+        self._narrow_until = float("-inf")  # instant (monotonic) until which fewer lanes will do
+        self._narrow_to = limit
+        self.all: list[Lane] = []
+
+    @property
+    def pending(self) -> int:
+        """How many lanes will take a message and have none yet."""
+        return sum(lane.entry is None for lane in self.all)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether there may be one more."""
+        is_narrow = self._clock.monotonic() < self._narrow_until
+        return len(self.all) < (self._narrow_to if is_narrow else self._limit)
+
+    @property
+    def are_writing(self) -> bool:
+        """Whether a server waits for octets that we hold back as long as other code runs."""
+        return any(lane.run is not None and lane.run.is_writing for lane in self.all)
+
+    # -- standing in line ------------------------------------------------------------------------------
+
+    def ask(self, *, first: bool = False) -> bool:
+        """Stand in line for one more connection; return whether there is a point in asking for another."""
+        lane = Lane(asked_at=self._clock.monotonic(), waiter=LaneWaiter(self._answers, self._wakeup.wake))
+        self.all.append(lane)
+        try:
+            self._pool.request(lane.waiter, first=first)
+        except PoolFull as error:
+            self.all.remove(lane)
+            self._no_connection(error)
+            return False
+        self.take_answers()
+        if lane in self.all and lane.slot is None and self._is_starved:
+            self._forgo(lane)
+            self._no_connection(starved())
+            return False
+        return True
+
+    @property
+    def _is_starved(self) -> bool:
+        """Whether an outer batch of this thread holds every connection: it cannot go on while we wait."""
+        own = any(lane.slot is not None for lane in self.all)
+        return not own and self._pool.is_starved_by(threading.get_ident())
+
+    def take_answers(self) -> None:
+        """Make use of the slots that were granted meanwhile, and hear of refusals."""
+        while self._answers:
+            waiter = self._answers.popleft()
+            lane = next((lane for lane in self.all if lane.waiter is waiter), None)
+            if lane is None:
+                continue
+            lane.waited = self._clock.monotonic() - lane.asked_at
+            self._pool.leave_line(waiter, lane.waited)
+            if waiter.error is not None:
+                self.all.remove(lane)
+                self._no_connection(waiter.error)
+            else:
+                self._occupy(lane)
+
+    def _occupy(self, lane: Lane) -> None:
+        slot = lane.slot = lane.waiter.slot
+        if slot is None:
+            raise AssertionError("an answer is a slot or an error")
+        slot.holder = threading.get_ident()
+        if slot.connection is None:
+            self._dial(lane)
+        elif slot.connection.is_usable:
+            lane.reused = True
+            self._serve(lane)
+        else:
+            self.all.remove(lane)
+            self._pool.take_back_dead(slot)
+            self.ask(first=True)
+
+    def _forgo(self, lane: Lane) -> None:
+        """Leave the line, and put back what came all the same."""
+        self.all.remove(lane)
+        self._pool.leave_line(lane.waiter, self._clock.monotonic() - lane.asked_at)
+        self._pool.take_back_ungranted(lane.waiter.leave())
+
+    def _no_connection(self, error: Exception) -> None:
+        """Do with the lanes that work, for a while; where none does, that is the batch's trouble."""
+        if self.all:
+            self._narrow_to = len(self.all)
+            self._narrow_until = self._clock.monotonic() + self._next_break
+            self._next_break = min(LONGEST_BREAK, 2 * self._next_break)
+        else:
+            self._bereft(error)
+
+    # -- dialling --------------------------------------------------------------------------------------
+
+    def _dial(self, lane: Lane) -> None:
+        lane.opening = self._connector.begin()
+        lane.started_at = self._clock.monotonic()
+        try:
+            lane.run = lane.opening.opening(lane.started_at + self._pool.options.delivery_timeout)
+            lane.run.start()
+        except Exception as error:  # noqa: BLE001 - a certificate file that cannot be read, say
+            self.dial_failed(lane, error)
+
+    def opened(self, lane: Lane) -> None:
+        """Put a connection that is ready into the pool's books, and let it serve."""
+        connection, lane.opening = lane.opening, None
+        if connection is None:
+            raise AssertionError("it was being opened")
+        lane.connected = self._clock.monotonic() - lane.started_at
+        self._next_break = FIRST_BREAK
+        self._pool.opened(lane.taken, connection, lane.connected)
+        self._serve(lane)
+
+    def dial_failed(self, lane: Lane, error: Exception) -> None:
+        """Give up a connection that could not be opened."""
+        self.all.remove(lane)
+        self._pool.failed_to_open(lane.taken, error)
+        self._no_connection(error)
+
+    # -- moving on -------------------------------------------------------------------------------------
+
+    def look(self) -> list[Lane]:
+        """Let every dialogue go on as far as it can, and return the lanes whose dialogue has ended.
+
+        What is overdue after that has really timed out.
+        """
+        for lane in list(self.all):
+            if lane.run is not None:
+                _advance(lane.run, self._clock)
+            elif lane.slot is None and self._clock.monotonic() >= self._patience_of(lane):
+                self._forgo(lane)
+                self._no_connection(self._pool.timed_out(self._clock.monotonic() - lane.asked_at))
+        return [lane for lane in self.all if lane.run is not None and lane.run.done]
+
+    def wait(self, until: float) -> None:
+        """Wait for a socket, for an answer from the pool, or for an instant (monotonic)."""
+        runs = [lane.run for lane in self.all if lane.run is not None]
+        instants = [until, *(run.deadline for run in runs if not run.done)]
+        instants += [self._patience_of(lane) for lane in self.all if lane.slot is None]
+        # A dialogue may have ended where it began: a refused connection on this machine is known at once.
+        at_once = bool(self._answers) or any(run.done for run in runs)
+        patience = 0.0 if at_once else max(0.0, min(instants) - self._clock.monotonic())
+        self._wakeup.select([run for run in runs if not run.done], patience, self._clock)
+
+    def _patience_of(self, lane: Lane) -> float:
+        return lane.asked_at + self._pool.options.acquire_timeout
+
+    def release(self, lane: Lane, *, stale: bool = False) -> None:
+        """Give the connection back: whoever waits gets it, perhaps a single message of another thread."""
+        self.all.remove(lane)
+        if stale:
+            self._pool.take_back_stale(lane.taken)
+        else:
+            self._pool.take_back(lane.taken)
+
+    def close(self) -> None:
+        """Leave every line, and break off what is under way: no dot and no QUIT, so no half message is accepted."""
+        for lane in list(self.all):
+            if lane.slot is None:
+                self._forgo(lane)
+                continue
+            self.all.remove(lane)
+            if lane.run is not None:
+                lane.run.abandon()
+            self._pool.drop(lane.slot)
+        self._wakeup.close()
+
+
+def _advance(run: Run[Any], clock: Clock) -> None:
+    run.advance()
+    if not run.done and clock.monotonic() >= run.deadline:
+        run.expire()
