@@ -89,7 +89,7 @@ def test_smtputf8_lets_letters_in_and_nothing_else():
         check_address("é@x> SIZE=1", smtputf8=True)
 
 
-@given(st.text(max_size=20))
+@given(st.text(st.sampled_from('ab.@<>"\\ \t\r\n\0\x7f\u00e9\u2028'), max_size=20))
 def test_no_address_breaks_out_of_its_command(address):
     try:
         check_address(address, smtputf8=True)
@@ -97,7 +97,13 @@ def test_no_address_breaks_out_of_its_command(address):
         return
     line = f"RCPT TO:<{address}>"
     assert not re.search(r"[\r\n\0]", line)
-    assert re.fullmatch(r'RCPT TO:<(?:[^<>" ]|"(?:[^"\\]|\\.)*"|")*>', line)
+    assert end_of_path(line) in {None, len(line) - 1}
+
+
+def end_of_path(line):
+    """Return where a server sees the end of the path, None where an open quote hides it (a syntax error)."""
+    outside = re.sub(r'"(?:[^"\\]|\\.)*"', lambda quoted: "q" * len(quoted[0]), line)
+    return outside.index(">") if ">" in outside else None
 
 
 @pytest.mark.parametrize("recipients", [(), ("",), ("a@x", "b@x\r\nRSET")])

@@ -6,6 +6,7 @@ import socket
 import pytest
 
 from django_smtp_pool.core import drive
+from django_smtp_pool.core.clock import SystemClock
 from django_smtp_pool.core.delivery import Session, deliver, fit
 from django_smtp_pool.core.dialogue import noop, quit_politely, say_hello
 from django_smtp_pool.core.envelope import Envelope
@@ -218,7 +219,7 @@ def test_many_are_bounded_by_the_deadline_of_each():
 def test_a_long_group_never_dead_locks(buffers):
     """The server answers each command at once, and reads no further until its answer has gone."""
     clock = ManualClock()
-    recipients = tuple(f"recipient-{number}@example.com" for number in range(2000))
+    recipients = tuple(f"recipient-{number}@example.com" for number in range(1000))
 
     def serve(sock):
         with sock.makefile("rb", buffering=0) as lines:
@@ -390,3 +391,14 @@ def test_the_trace_masks_secrets_and_content():
         server.send(b"250 ok\r\n")
         run.advance()
     assert lines == [(True, "AUTH PLAIN ***"), (False, "235 \\x1bwelcome"), (True, "<15 octets>"), (False, "250 ok")]
+
+
+# Real time
+
+
+def test_a_time_out_of_years_is_no_error():
+    with session() as (channel, server):
+        answering = in_thread(lambda: (server.recv(100), server.send(b"250 ok\r\n")))
+        years = dict.fromkeys(Patience, 10.0**9)
+        assert drive.one(Run(noop(), channel, clock=SystemClock(), patience=years), SystemClock()).code == 250
+        answering.join()
