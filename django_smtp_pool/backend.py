@@ -8,13 +8,14 @@ from functools import cached_property
 from typing import Any
 
 import django
+from django.core.exceptions import ImproperlyConfigured
 from django.core.mail.backends.smtp import EmailBackend
 from django.views.decorators.debug import sensitive_variables
 
 from . import conf
 from .core import records
 from .core.connection import Connection
-from .core.errors import outcome_of
+from .core.errors import Outcome, outcome_of
 from .core.pool import Pool
 from .core.sender import Sender
 from .mailing import Mailing
@@ -37,6 +38,17 @@ class PooledBackend(EmailBackend):
     @sensitive_variables()
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         _warn_of_direct_construction(kwargs)
+        try:
+            self._set_up(*args, **kwargs)
+        except (ImproperlyConfigured, ValueError) as error:
+            problem = error.with_traceback(None)
+        else:
+            return
+        # The debug page prints the variables of every frame: none that held the password is left.
+        del args, kwargs
+        raise problem
+
+    def _set_up(self, *args: Any, **kwargs: Any) -> None:
         alias = kwargs.setdefault("alias", None)
         ignored = kwargs.get("_ignore_unknown_kwargs") or ()
         conf.refuse_unknown((key for key in kwargs if key not in ignored), alias=alias)
@@ -89,7 +101,7 @@ class PooledBackend(EmailBackend):
             if not self.fail_silently:
                 raise
             return None
-        self.connection: Any = ConnectionProxy(self._sender)
+        self.connection: Any = ConnectionProxy(lambda: self._sender)
         return True  # also over a connection that was open: whoever gets True closes what it has opened
 
     def close(self) -> None:
@@ -143,8 +155,9 @@ class PooledBackend(EmailBackend):
 
 
 def _report_silenced(error: Exception) -> None:
-    """Log what `fail_silently` keeps from the caller: nobody else hears of it."""
-    records.write(logger, logging.WARNING, "A message was not delivered (%s): %s", outcome_of(error).value, error)
+    """Log what `fail_silently` keeps from the caller: nobody else hears of it. Doubt has been logged already."""
+    if outcome_of(error) is not Outcome.UNKNOWN:
+        records.write(logger, logging.WARNING, "A message was not delivered (%s): %s", outcome_of(error).value, error)
 
 
 def _drop(messages: Iterable[Any]) -> int:

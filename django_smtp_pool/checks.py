@@ -17,6 +17,7 @@ from django.utils.module_loading import import_string
 
 from . import conf
 from .backend import PooledBackend
+from .core.tls import found
 
 
 def check_mailers(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:  # noqa: ARG001
@@ -50,6 +51,13 @@ def _is_ours(path: str) -> bool:
     return isinstance(backend, type) and issubclass(backend, PooledBackend)
 
 
+def _check_context(source: Any, place: str) -> Iterator[CheckMessage]:
+    try:
+        found(source)
+    except (ImportError, AttributeError) as error:
+        yield Error(f"{place}: tls_options['context'] names {source!r}: {error}", id="smtp_pool.E001")
+
+
 def _check(alias: str | None, options: Mapping[str, Any]) -> Iterator[CheckMessage]:
     place = f"MAILERS[{alias!r}]" if alias is not None else "EMAIL_BACKEND"
     try:
@@ -60,6 +68,7 @@ def _check(alias: str | None, options: Mapping[str, Any]) -> Iterator[CheckMessa
         yield Error(f"{place}: {text}", id="smtp_pool.E001")
         return
     server = config.server
+    yield from _check_context(server.tls_options.context, place)
     in_clear = server.has_login and not (server.may_encrypt or server.may_reveal_secret)
     if in_clear and server.auth_method != "CRAM-MD5":
         yield Error(
