@@ -44,6 +44,8 @@ POOL = {
     "max_waiting": ([1], [-1, None]),
     "delivery_timeout": ([1], [0, -1, None]),
     "max_requeues": ([0, 1], [-1, None]),
+    "rate_limit": ([1], [0, -1, "x"]),
+    "rate_delta": ([2], [0, -1, None]),
 }
 TLS = {
     "ca_file": (["ca.pem"], ["", 1]),
@@ -51,7 +53,10 @@ TLS = {
     "minimum_version": (["TLSv1.3"], ["TLSv1.0", "SSLv3", None, 1.2]),
     "ciphers": (["HIGH"], ["", 1]),
     "server_hostname": (["mail.example"], ["", 1, "a\nb"]),
-    "context": ([ssl.create_default_context(), ssl.create_default_context, "project.tls.context"], ["", "context", 1, {}]),
+    "context": (
+        [ssl.create_default_context(), ssl.create_default_context, "project.tls.context"],
+        ["", "context", 1, {}],
+    ),
 }
 CLASSES = [(ServerOptions, SERVER), (PoolOptions, POOL), (TLSOptions, TLS)]
 GOOD = [(kind, key, value) for kind, table in CLASSES for key, (good, _) in table.items() for value in good]
