@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from .core.envelope import Envelope
@@ -11,9 +11,13 @@ from .transfer import seven_bit
 
 
 class ConnectionProxy:
-    """Looks like an open smtplib connection and pins none."""
+    """Looks like an open smtplib connection and pins none.
 
-    def __init__(self, sender: Sender) -> None:
+    Arguments:
+        sender: gives the sender over the pool of the moment: it outlives `close_all()`.
+    """
+
+    def __init__(self, sender: Callable[[], Sender]) -> None:
         self._sender = sender
 
     def sendmail(
@@ -41,7 +45,7 @@ class ConnectionProxy:
             smtputf8="SMTPUTF8" in options,
             seven_bit=partial(seven_bit, content),
         )
-        delivery = self._sender.send(envelope)
+        delivery = self._sender().send(envelope)
         if delivery.error is not None:
             raise delivery.error
         refused = delivery.receipt.refused if delivery.receipt else {}
@@ -49,7 +53,7 @@ class ConnectionProxy:
 
     def noop(self) -> tuple[int, bytes]:
         """Say NOOP on a connection of the pool and return (code, text)."""
-        lease = self._sender.pool.acquire()
+        lease = self._sender().pool.acquire()
         try:
             reply = lease.connection.noop()
         finally:

@@ -87,9 +87,9 @@ class Pool(Generic[ConnectionT]):
     def warm_up(self) -> bool:
         """Make sure that a connection can be had, and return whether that took a new one.
 
-        Raises what `acquire` raises. One that is busy or idle is proof enough, and nothing is waited for.
+        Raises what `acquire` raises. A busy one is proof enough, and is not waited for; an idle one is looked at.
         """
-        if self.stats().open:
+        if self.stats().busy:
             return False
         lease = self.acquire()
         lease.give_back()
