@@ -124,6 +124,7 @@ OPTIONS = (
     Option("rate_delta", PoolOptions, "EMAIL_POOL_RATE_DELTA", "rateDelta"),
     Option("on_partial_refusal", MailerOptions, "EMAIL_POOL_ON_PARTIAL_REFUSAL"),
     Option("pipelining", ServerOptions, "EMAIL_POOL_PIPELINING"),
+    Option("chunking", ServerOptions, "EMAIL_POOL_CHUNKING"),
     Option("debug", ServerOptions, "EMAIL_POOL_DEBUG", "debug"),
 )
 

@@ -202,6 +202,70 @@ def test_on_a_reused_connection(mailer, point, sin, fate):
         check(server, mail, error, fate, before=1)
 
 
+# By BDAT, in one shot: from its last octet on, only a refusal of MAIL, of every RCPT or of the chunk is certain.
+IN_ONE_SHOT = {
+    **{
+        point: {
+            **dict.fromkeys([*LOST, *GARBLED], UNKNOWN),
+            faults.code_421: RETRIED,
+            **dict.fromkeys([faults.code_4xx, faults.code_5xx], REFUSED),
+            **dict.fromkeys(HARMLESS, ACCEPTED),
+        }
+        for point in ("mail", "rcpt", "end")
+    },
+    "after": TABLE["after"],
+}
+CHUNKED = {point: TABLE[point] for point in ("mail", "rcpt", "end", "after")}
+
+
+@pytest.mark.parametrize(("point", "sin", "fate"), rows(CHUNKED))
+@pytest.mark.parametrize("pipelining", [True, False], ids=["pipelining", "one-by-one"])
+def test_by_chunks_on_a_fresh_connection(mailer, point, sin, fate, pipelining):
+    with FaultServer(chunking=True, pipelining=pipelining) as server:
+        try_row(mailer, server, point, sin, fate)
+        assert server.commands("DATA") == []
+
+
+@pytest.mark.parametrize(("point", "sin", "fate"), rows(IN_ONE_SHOT))
+def test_in_one_shot(mailer, point, sin, fate):
+    with FaultServer(chunking=True) as server:
+        backend = mailer(server)
+        assert send(backend, message(0)) is None
+        assert server.wait_for(lambda: server.idle_now == 1)
+        server.fault = Fault(at=point, do=sin)
+        mail = message()
+        error = send(backend, mail)
+        check(server, mail, error, fate, before=1)
+
+
+def test_in_one_shot_a_421_to_one_of_two_recipients_leaves_doubt(mailer):
+    with FaultServer(chunking=True) as server:
+        backend = mailer(server)
+        assert send(backend, message(0)) is None
+        server.fault = Fault(at="rcpt", do=faults.code_421, skip=1)
+        assert isinstance(send(backend, message(to=["one@example.com", "two@example.com"])), DeliveryUnknown)
+        assert len(server.accepted) == 1
+
+
+@pytest.mark.parametrize("code", [500, 502])
+def test_a_server_that_does_not_know_the_bdat_it_offers_gets_the_message_by_data(mailer, code):
+    with FaultServer(chunking=True, fault=Fault(at="bdat", do=faults.reply(f"{code} what?"), times=None)) as server:
+        backend = mailer(server)
+        assert send(backend, message(1)) is None
+        assert send(backend, message(2)) is None
+        assert (len(server.accepted), server.connections) == (2, 2)
+        assert len(server.commands("BDAT")) == 1
+        assert len(server.commands("DATA")) == 2
+
+
+def test_a_connection_that_refused_a_chunk_is_not_used_again(mailer):
+    with FaultServer(chunking=True, fault=Fault(at="end", do=faults.code_5xx)) as server:
+        backend = mailer(server)
+        assert isinstance(send(backend, message(1)), smtplib.SMTPDataError)
+        assert send(backend, message(2)) is None
+        assert server.connections == 2
+
+
 @pytest.mark.parametrize("how", ["fin", "rst", "421", "silent", "notify"])
 @pytest.mark.parametrize("encrypted", [False, True], ids=["clear", "tls"])
 def test_a_connection_closed_while_idle_is_invisible(mailer, certificates, how, encrypted):

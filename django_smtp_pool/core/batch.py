@@ -7,6 +7,7 @@ them is half-way through a write; a deadline counts as missed only if a fresh lo
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
@@ -64,6 +65,7 @@ class Batch:
         self._source: Iterator[tuple[Any, Envelope]] | None = iter(envelopes)
         self._finish = finish
         self._limit = connections
+        self._source_error: Exception | None = None  # of the caller's iterable: it has no more messages
         self._held_until = float("-inf")  # instant (monotonic) before which the rate limit lets nothing go
         self._ready: deque[Entry] = deque()  # to be tried as soon as there is a connection
         self._pausing: list[Entry] = []  # to be tried again a little later
@@ -93,6 +95,8 @@ class Batch:
             raise
         finally:
             self._lanes.close()
+        if self._source_error is not None:
+            raise self._source_error
 
     @property
     def _is_over(self) -> bool:
@@ -105,12 +109,16 @@ class Batch:
         """Ask for the next message, so that it is ready when a connection is."""
         if self._source is None or not self._wants_message:
             return
+        began_at = self._clock.monotonic()
         try:
             token, envelope = next(self._source)
         except StopIteration:
             self._source = None
+        except Exception as error:  # noqa: BLE001 - raised when the messages under way have found their outcome
+            self._source, self._source_error = None, error
         else:
             self._ready.append(Entry(token=token, envelope=envelope))
+        self._allow_for(began_at)
 
     @property
     def _wants_message(self) -> bool:
@@ -119,9 +127,27 @@ class Batch:
         return not self._ready or (len(self._ready) <= self._lanes.pending and self._lanes.has_room)
 
     def _tell(self) -> None:
+        began_at = self._clock.monotonic()
         while self._ended and not self._lanes.are_writing:
-            entry = self._ended.popleft()
-            self._finish(entry.token, self._means.finished(self._job(entry)))
+            self._tell_of(self._ended.popleft())
+        self._allow_for(began_at)
+
+    def _tell_of(self, entry: Entry) -> None:
+        job = self._job(entry)
+        try:
+            self._means.finished(job)
+        finally:  # an interrupt in a log handler must not hide what became of the message
+            self._finish(entry.token, job.delivery)
+
+    def _allow_for(self, began_at: float) -> None:
+        """Do not hold the time that the caller's code took against the messages under way, nor their servers."""
+        seconds = self._clock.monotonic() - began_at
+        if seconds <= 0:
+            return
+        self._lanes.allow(seconds)
+        for entry in (*self._ready, *self._pausing):
+            if entry.job is not None:
+                entry.job.postpone(seconds)
 
     # -- connections -----------------------------------------------------------------------------------
 
@@ -171,44 +197,32 @@ class Batch:
         limit = self._means.rate_limit
         pause = limit.take(now) if limit is not None else 0.0
         if pause:
+            longer = now + pause - max(now, self._held_until)
             self._held_until = now + pause
             for entry in (*self._ready, *self._pausing):
                 if entry.job is not None:
-                    entry.job.postpone(pause)
+                    entry.job.postpone(longer)
         return pause > 0
 
     def _look(self) -> None:
         for lane in self._lanes.look():
-            run, lane.run = lane.run, None
-            if run is None:
-                raise AssertionError("only a lane with a run is returned")
-            try:
-                result = run.result()
-            except Exception as error:  # noqa: BLE001 - judged
-                self._run_failed(lane, error)
+            this = lane.ended(self._clock.monotonic())
+            if lane.opening is None:
+                self._message_ended(lane, this)
+            elif this.error is None:
+                self._lanes.opened(lane)
             else:
-                self._run_succeeded(lane, result)
-
-    def _run_succeeded(self, lane: Lane, result: Any) -> None:
-        if lane.opening is not None:
-            self._lanes.opened(lane)
-        else:
-            self._message_ended(lane, lane.tried(self._clock.monotonic(), receipt=result))
-
-    def _run_failed(self, lane: Lane, error: Exception) -> None:
-        if lane.opening is not None:
-            self._lanes.dial_failed(lane, error)
-        else:
-            self._message_ended(lane, lane.tried(self._clock.monotonic(), error=error))
+                self._lanes.dial_failed(lane, this.error)
 
     # -- outcomes --------------------------------------------------------------------------------------
 
     def _message_ended(self, lane: Lane, this: Try) -> None:
-        entry, lane.entry, lane.run = lane.entry, None, None
-        if entry is None:
+        if lane.entry is None:
             raise AssertionError("the lane had a message")
+        # In this order: wherever an interrupt comes, what became of the message is known.
+        self._judge(lane.entry, this)
+        lane.entry = lane.run = None
         self._lanes.release(lane, stale=lane.reused and this.error is not None and tells_of_idling(this.error))
-        self._judge(entry, this)
 
     def _judge(self, entry: Entry, this: Try) -> None:
         verdict = self._means.judge(self._job(entry), this)
@@ -242,21 +256,26 @@ class Batch:
 
     def _break_off(self, interrupt: BaseException) -> None:
         """Stop in the middle, and tell what is known of the messages that were under way."""
-        under_way = [(lane.entry, lane.run) for lane in self._lanes.all if lane.entry is not None]
+        known = (*self._ended, *self._ready, *self._pausing)
+        under_way = [lane for lane in self._lanes.all if lane.entry is not None and lane.entry not in known]
+        for lane in under_way:
+            if lane.run is not None and lane.run.done and lane.entry is not None:
+                with contextlib.suppress(BaseException):  # one that has ended, and nobody has looked yet
+                    self._judge(lane.entry, lane.ended(self._clock.monotonic()))
         self._lanes.close()
-        for entry, run in under_way:
-            doubt = run is not None and run.left_in_doubt
-            self._cut_short(entry, interrupt, Outcome.UNKNOWN if doubt else Outcome.NOT_SENT)
+        for entry, run in [(lane.entry, lane.run) for lane in under_way]:
+            if entry is not None and entry not in (*self._ended, *self._ready, *self._pausing):
+                doubt = run is not None and run.left_in_doubt
+                self._cut_short(entry, interrupt, Outcome.UNKNOWN if doubt else Outcome.NOT_SENT)
         for entry in (*self._ready, *self._pausing):
             if entry.job is not None:
                 self._cut_short(entry, interrupt, Outcome.NOT_SENT)
-        for entry in self._ended:
-            self._finish(entry.token, self._means.finished(self._job(entry)))
+        while self._ended:
+            self._tell_of(self._ended.popleft())
 
     def _cut_short(self, entry: Entry, interrupt: BaseException, outcome: Outcome) -> None:
-        job = self._job(entry)
-        job.give_up(interrupt, outcome)
-        self._finish(entry.token, self._means.finished(job))
+        self._job(entry).give_up(interrupt, outcome)
+        self._tell_of(entry)
 
     @staticmethod
     def _job(entry: Entry) -> Job:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import itertools
 import ssl
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from . import drive
 from .channel import Channel
 from .clock import Clock
-from .delivery import Receipt, Session, deliver, fit
+from .delivery import UNKNOWN_COMMAND, Receipt, deliver, fit
 from .dialogue import Greeter, noop, open_session, quit_politely
 from .envelope import Envelope
-from .errors import Failure
+from .errors import DataRefused, Failure
 from .events import Line, Observer
 from .offer import Offer
 from .options import ServerOptions
@@ -22,10 +22,26 @@ from .replies import Reply
 from .run import Run
 from .steps import Dialogue, Patience
 from .tls import context_for
+from .transaction import Session
 
 T = TypeVar("T")
 
 _numbers = itertools.count(1)
+
+ONE_SHOT_SIZE = 65536  # octets of content
+ONE_SHOT_AGE = 2.0  # seconds since the server's last good reply on this connection
+
+
+@dataclass(kw_only=True)
+class Experience:
+    """What the connections of one pool have found out about their server, for each other.
+
+    Arguments:
+        takes_chunks: whether it has accepted a message by BDAT; None while nobody has tried, False for one that
+            offers CHUNKING and does not know BDAT.
+    """
+
+    takes_chunks: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +56,7 @@ class Connector:
     clock: Clock
     observer: Observer
     local_hostname: Callable[[], str]
+    experience: Experience = field(default_factory=Experience)
 
     def connect(self, deadline: float | None = None) -> Connection:
         """Open a connection: TCP, greeting, TLS, login; blocks until it is ready.
@@ -68,6 +85,8 @@ class Connection:
         self._clock = connector.clock
         self._observer = connector.observer
         self._local_hostname = connector.local_hostname
+        self._experience = connector.experience
+        self._answered_at = float("-inf")  # instant (monotonic) of the last good reply
         self._channel = Channel()
         self._needs_reset = False
         self._is_broken = False
@@ -97,6 +116,7 @@ class Connection:
         except BaseException:
             self.close()
             raise
+        self._answered_at = self._clock.monotonic()
 
     def delivering(self, envelope: Envelope, deadline: float | None) -> Run[Receipt]:
         """Return the run that delivers one message.
@@ -104,14 +124,48 @@ class Connection:
         Raises what `delivery.fit` raises, before anything is said.
         """
         content = fit(self.offer, envelope)
-        session = Session(
+        session = self._session(len(content))
+        self.messages += 1
+        return self._run(self._learn(session, self._keep_step(deliver(session, envelope, content))), deadline)
+
+    def _session(self, size: int) -> Session:
+        pipelining = self.server.pipelining and self.offer.pipelining
+        chunking = self.server.chunking and self.offer.chunking and self._experience.takes_chunks is not False
+        return Session(
             offer=self.offer,
             reused=self.messages > 0 or self.has_idled,
             needs_reset=self._needs_reset,
-            pipelining=self.server.pipelining,
+            pipelining=pipelining,
+            chunking=chunking,
+            one_shot=chunking and pipelining and self._may_go_in_one_shot(size),
         )
-        self.messages += 1
-        return self._run(self._keep_step(deliver(session, envelope, content)), deadline)
+
+    def _may_go_in_one_shot(self, size: int) -> bool:
+        """Tell whether content may go with its commands: only where next to nothing can come in between.
+
+        The window of doubt opens with the last octet of the group, so a connection that died unnoticed would cost
+        certainty: it has just been looked at, and has answered a moment ago.
+        """
+        return (
+            size <= ONE_SHOT_SIZE
+            and self._experience.takes_chunks is True
+            and not self._needs_reset
+            and self._clock.monotonic() - self._answered_at < ONE_SHOT_AGE
+            and not self.offer.is_last_message(self.messages + 1)
+        )
+
+    def _learn(self, session: Session, dialogue: Dialogue[Receipt]) -> Dialogue[Receipt]:
+        """Wrap a delivery so that the next ones know what it showed."""
+        try:
+            receipt = yield from dialogue
+        except DataRefused as error:
+            if session.chunking and error.reply is not None and error.reply.code in UNKNOWN_COMMAND:
+                self._experience.takes_chunks = False
+            raise
+        self._answered_at = self._clock.monotonic()
+        if session.chunking:
+            self._experience.takes_chunks = True
+        return receipt
 
     def deliver(self, envelope: Envelope, deadline: float | None = None) -> Receipt:
         """Deliver one message; blocks. See `delivery.deliver` for what is raised."""

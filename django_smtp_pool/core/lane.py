@@ -104,6 +104,16 @@ class Lane:
             raise AssertionError("the lane still stands in line")
         return self.slot
 
+    def ended(self, now: float) -> Try:
+        """Return the try whose run has ended, be it of a dial or of a message."""
+        if self.run is None:
+            raise AssertionError("only a lane with a run comes to an end")
+        try:
+            receipt = self.run.result()
+        except Exception as error:  # noqa: BLE001 - judged
+            return self.tried(now, error=error)
+        return self.tried(now, receipt=receipt)
+
     def tried(self, now: float, **how: Any) -> Try:
         """Return the try that has just ended here."""
         return Try(reused=self.reused, waited=self.waited, connected=self.connected, sent=now - self.started_at, **how)

@@ -136,6 +136,9 @@ class Lanes:
             self._narrow_until = self._clock.monotonic() + self._next_break
             self._next_break = min(LONGEST_BREAK, 2 * self._next_break)
         else:
+            # Nobody works: one at a time finds out whether that passes, for a moment only.
+            self._narrow_to, self._next_break = 1, FIRST_BREAK
+            self._narrow_until = self._clock.monotonic() + FIRST_BREAK
             self._bereft(error)
 
     # -- dialling --------------------------------------------------------------------------------------
@@ -154,6 +157,7 @@ class Lanes:
         connection, lane.opening = lane.opening, None
         if connection is None:
             raise AssertionError("it was being opened")
+        lane.run = None
         lane.connected = self._clock.monotonic() - lane.started_at
         self._next_break = FIRST_BREAK
         self._pool.opened(lane.taken, connection, lane.connected)
@@ -172,6 +176,7 @@ class Lanes:
 
         What is overdue after that has really timed out.
         """
+        self.take_answers()
         for lane in list(self.all):
             if lane.run is not None:
                 _advance(lane.run, self._clock)
@@ -179,6 +184,14 @@ class Lanes:
                 self._forgo(lane)
                 self._no_connection(self._pool.timed_out(self._clock.monotonic() - lane.asked_at))
         return [lane for lane in self.all if lane.run is not None and lane.run.done]
+
+    def allow(self, seconds: float) -> None:
+        """Let the deadlines of what is under way be so much later: the caller's own code had the thread."""
+        for lane in self.all:
+            if lane.entry is not None and lane.entry.job is not None:
+                lane.entry.job.postpone(seconds)
+            if lane.run is not None:
+                lane.run.postpone(seconds)
 
     def wait(self, until: float) -> None:
         """Wait for a socket, for an answer from the pool, or for an instant (monotonic)."""

@@ -14,6 +14,7 @@ class Offer:
     Arguments:
         size: largest message in octets (RFC 1870); 0 = SIZE offered without a limit, None = not offered.
         auth: SASL mechanisms, upper case.
+        mail_max: messages in one session (RFC 9422), None = not said.
         others: every keyword with its parameters, upper case, for display.
     """
 
@@ -24,6 +25,7 @@ class Offer:
     smtputf8: bool = False
     size: int | None = None
     auth: frozenset[str] = frozenset()
+    mail_max: int | None = None
     keywords: tuple[str, ...] = ()
 
     @classmethod
@@ -39,8 +41,20 @@ class Offer:
             smtputf8="SMTPUTF8" in offered,
             size=_size(offered.get("SIZE")),
             auth=_mechanisms(words),
+            mail_max=_limit(offered.get("LIMITS"), "MAILMAX"),
             keywords=tuple(" ".join(word) for word in words if word),
         )
+
+    def is_last_message(self, number: int) -> bool:
+        """Tell whether the server will not take a message after this one of the session, counted from 1."""
+        return self.mail_max is not None and number >= self.mail_max
+
+
+def _limit(parameters: list[str] | None, name: str) -> int | None:
+    """Return a limit such as MAILMAX=100 (RFC 9422 §4); those that make no sense are ignored."""
+    values = [word.partition("=")[2] for word in parameters or () if word.partition("=")[0] == name]
+    digits = [value for value in values if value.isascii() and value.isdigit() and len(value) <= 9]
+    return int(digits[0]) or None if digits else None
 
 
 def _size(parameters: list[str] | None) -> int | None:

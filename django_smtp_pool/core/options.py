@@ -106,6 +106,7 @@ class ServerOptions:
         False, flag, "send a reusable secret without TLS to a host that is not this machine"
     )
     pipelining: bool = option(True, flag, "send several commands at once where the server offers PIPELINING")
+    chunking: bool = option(True, flag, "send the content by BDAT where the server offers CHUNKING")
     debug: bool = option(
         False, flag, "write the dialogue to the logger `django_smtp_pool.wire`, secrets and bodies masked"
     )

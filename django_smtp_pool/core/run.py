@@ -121,6 +121,17 @@ class Run(Generic[T]):
         error = ReplyTimeout(f"timed out after {waited:.1f} s {doing}")
         self._throw(TimeoutError(f"timed out after {waited:.1f} s {doing}") if self._dial else error)
 
+    def postpone(self, seconds: float) -> None:
+        """Move the deadline: for so long nobody looked.
+
+        One exchange needs no more than a fresh look; connecting and TLS take several turns, so they get the time back.
+        """
+        if self._last_call is not None:
+            self._last_call += seconds
+        if isinstance(self._step, (Connect, SecureChannel)):
+            self._since += seconds
+            self._progress_at += seconds
+
     def abandon(self) -> None:
         """Stop half-way and close the socket at once: no dot, no QUIT, so the server drops the message."""
         self.left_in_doubt = self.left_in_doubt or (not self.done and self._waits_for_verdict)

@@ -13,8 +13,8 @@ from collections import deque
 from collections.abc import Iterable
 
 _READ = 65536
-_SLICE = 65536  # octets encrypted, or handed to the kernel, at a time: a large message needs no second copy
-_JOIN = 65536  # pieces below this travel in one write
+_SLICE = 131072  # octets encrypted, or handed to the kernel, at a time: a large message needs no second copy
+_JOIN = 131072  # pieces below this travel in one write
 _BURST = 4 * _SLICE  # octets handed over between two looks at what the peer has to say
 
 # Every socket of this process, so that a forked child can close its copies. Changed by single dict

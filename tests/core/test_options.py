@@ -32,6 +32,7 @@ SERVER = {
     "oauth2_token": ([], [1, "a\0b"]),  # it needs a username too
     "allow_insecure_auth": ([True], ["no", None]),
     "pipelining": ([False, 0], ["no", None]),
+    "chunking": ([False, 0], ["no", None]),
     "debug": ([True], ["no", None]),
 }
 POOL = {
