@@ -128,23 +128,27 @@ def _mailbox(address: str) -> tuple[str, str]:
 def errors_of_the_parser() -> Iterator[None]:
     """Turn what Python's e-mail package raises when it chokes on a header into the ValueError that it means.
 
-    An AttributeError or IndexError from anywhere else is a mistake in somebody's code, and passes.
+    Its parser of addresses has been seen to raise AttributeError, IndexError, TypeError and UnboundLocalError.
+    Any of these from anywhere else is a mistake in somebody's code, and passes.
     """
     try:
         yield
+    except ValueError:
+        raise
     except MessageError as error:
         raise ValueError(f"the message cannot be rendered: {error}") from error
     except RecursionError as error:
         raise ValueError("the message cannot be rendered: an address or a part is nested too deeply") from error
-    except (AttributeError, IndexError) as error:
-        if not _arose_in_email_package(error.__traceback__):
+    except Exception as error:
+        if not _arose_in_parser(error.__traceback__):
             raise
         raise ValueError(f"the message cannot be rendered: an address in it is not valid ({error})") from error
 
 
-def _arose_in_email_package(traceback: TracebackType | None) -> bool:
-    module = ""
+def _arose_in_parser(traceback: TracebackType | None) -> bool:
+    frame = None
     while traceback is not None:
-        module = traceback.tb_frame.f_globals.get("__name__", "")
-        traceback = traceback.tb_next
-    return module in {"email._header_value_parser", "email.headerregistry"}
+        frame, traceback = traceback.tb_frame, traceback.tb_next
+    if frame is None or frame.f_code.co_name == "get_unstructured":  # somebody's header is no text at all
+        return False
+    return frame.f_globals.get("__name__") in {"email._header_value_parser", "email.headerregistry"}

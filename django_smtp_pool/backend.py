@@ -136,10 +136,12 @@ class PooledBackend(EmailBackend):
         return kind._send is not PooledBackend._send or kind.open is not PooledBackend.open
 
     def _raise_first(self, failures: dict[int, Exception]) -> None:
-        silent = [error for error in failures.values() if self.fail_silently and isinstance(error, OSError)]
-        loud = [error for error in failures.values() if error not in silent]
-        for error in silent:
-            _report_silenced(error)
+        loud = []
+        for error in failures.values():
+            if self.fail_silently and isinstance(error, OSError):
+                _report_silenced(error)
+            else:
+                loud.append(error)
         if loud:
             loud[0].failures = failures  # type: ignore[attr-defined]
             raise loud[0]
@@ -157,7 +159,8 @@ class PooledBackend(EmailBackend):
 def _report_silenced(error: Exception) -> None:
     """Log what `fail_silently` keeps from the caller: nobody else hears of it. Doubt has been logged already."""
     if outcome_of(error) is not Outcome.UNKNOWN:
-        records.write(logger, logging.WARNING, "A message was not delivered (%s): %s", outcome_of(error).value, error)
+        outcome = outcome_of(error).value.replace("_", " ")
+        records.write(logger, logging.WARNING, "A message was %s, and fail_silently hides it: %s", outcome, error)
 
 
 def _drop(messages: Iterable[Any]) -> int:
@@ -193,4 +196,6 @@ def _warn_of_direct_construction(kwargs: dict[str, Any]) -> None:
     deprecation.warn_about_external_use(
         "Directly creating PooledBackend instances is deprecated. Use mail.mailers instead.",
         getattr(deprecation, "RemovedInDjango2028Warning", DeprecationWarning),
+        # Whoever called the constructor is meant: not the constructor itself, nor what decorates it.
+        skip_name_prefixes=(f"{__name__}.", sensitive_variables.__module__),
     )

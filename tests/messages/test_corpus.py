@@ -107,7 +107,7 @@ def test_collected_messages(both, name):
 
 @pytest.mark.parametrize("block", range(8))
 def test_messages_of_chance(both, block):
-    for name, make in list(generated(320).items())[block::8]:
+    for name, make in list(generated(240).items())[block::8]:
         stock, ours = both(make)
         assert_alike(stock, ours)
         assert ours.got or ours.error, name
