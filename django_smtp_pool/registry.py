@@ -44,7 +44,7 @@ class Registry:
 
     def sender(self, key: PoolKey) -> Sender:
         """Return the sender over the pool for these options, made now if there is none."""
-        if os.getpid() != self._pid:  # forked by somebody who does not run Python's fork hooks
+        if self._is_foreign:
             self.after_fork()
         with self._lock:
             sender = self._senders.get(key)
@@ -52,6 +52,13 @@ class Registry:
                 self._forget_unused()
                 sender = self._senders[key] = self._make(key)
             return sender
+
+    @property
+    def _is_foreign(self) -> bool:
+        """Whether all this belongs to another world, and the hooks for forks did not say so in time."""
+        # Forked by somebody who does not run Python's hooks; or gevent has replaced the locks since, as it does under
+        # `gunicorn --preload`: whoever waited for one of the old kind would stop every greenlet of the process.
+        return os.getpid() != self._pid or not isinstance(self._lock, type(threading.Lock()))
 
     def _make(self, key: PoolKey) -> Sender:
         connector = Connector(
