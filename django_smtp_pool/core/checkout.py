@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Generic, Protocol
 
 from .clock import Clock
@@ -11,7 +10,7 @@ from .errors import PoolTimeout
 from .lease import Lease, Lender
 from .options import PoolOptions
 from .policy import Slot, Waiter
-from .waiting import ThreadWaiter, starved
+from .waiting import ThreadWaiter
 
 
 class Source(Lender, Protocol):
@@ -25,10 +24,6 @@ class Source(Lender, Protocol):
 
     def leave_line(self, waiter: Waiter, waited: float = 0.0) -> None:
         """Take somebody out of the line."""
-        ...
-
-    def is_starved_by(self, thread: int) -> bool:
-        """Tell whether waiting in this thread would be for ever."""
         ...
 
     def timed_out(self, waited: float) -> PoolTimeout:
@@ -88,8 +83,6 @@ class Checkout(Generic[ConnectionT]):
         came_at = self._clock.monotonic()
         try:
             self._pool.request(waiter, first=first)
-            if not waiter.is_served and self._pool.is_starved_by(threading.get_ident()):
-                raise starved()
             waiter.wait(self._clock, self._limit)
             self._pool.leave_line(waiter, self._clock.monotonic() - came_at)
             slot = waiter.leave()

@@ -45,8 +45,10 @@ class LaneWaiter:
         self._answers = answers
         self._wake = wake
         self._gone = False  # guarded by: _lock
+        self.blocks: int | None = None
+        self.holder: int | None = threading.get_ident()
         self.slot: Slot | None = None
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
 
     def grant(self, slot: Slot) -> bool:
         """Take the slot, unless the batch has lost interest."""
@@ -57,7 +59,7 @@ class LaneWaiter:
             self._answer()
         return True
 
-    def refuse(self, error: Exception) -> None:
+    def refuse(self, error: BaseException) -> None:
         """Hear that there will be no connection."""
         with self._lock:
             self.error = error

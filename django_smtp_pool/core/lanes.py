@@ -12,9 +12,9 @@ from .clock import Clock
 from .connection import Connection, Connector
 from .errors import PoolFull
 from .lane import Lane, LaneWaiter
+from .policy import starved
 from .pool import Pool
 from .run import Run
-from .waiting import starved
 
 FIRST_BREAK = 1.0  # seconds without a further lane, after one failed while others work; doubles
 LONGEST_BREAK = 30.0
@@ -112,7 +112,6 @@ class Lanes:
         slot = lane.slot = lane.waiter.slot
         if slot is None:
             raise AssertionError("an answer is a slot or an error")
-        slot.holder = threading.get_ident()
         if slot.connection is None:
             self._dial(lane)
         elif slot.connection.is_usable:
@@ -206,13 +205,13 @@ class Lanes:
     def _patience_of(self, lane: Lane) -> float:
         return lane.asked_at + self._pool.options.acquire_timeout
 
-    def release(self, lane: Lane, *, stale: bool = False) -> None:
+    def release(self, lane: Lane, error: BaseException | None = None, *, stale: bool = False) -> None:
         """Give the connection back: whoever waits gets it, perhaps a single message of another thread."""
         self.all.remove(lane)
         if stale:
             self._pool.take_back_stale(lane.taken)
         else:
-            self._pool.take_back(lane.taken)
+            self._pool.take_back(lane.taken, error)
 
     def close(self) -> None:
         """Leave every line, and break off what is under way: no dot and no QUIT, so no half message is accepted."""

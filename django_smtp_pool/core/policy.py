@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol
 
-from .errors import PoolClosed
+from .errors import PoolClosed, PoolTimeout
+from .lessons import Incident, Lessons
 from .options import PoolOptions
 
 IN_USE = 600.0  # seconds since the last message during which `min_connections` are kept open
@@ -37,18 +38,25 @@ class Slot:
     connection: Any = None
     messages: int = 0
     idle_since: float = 0.0
+    busy_since: float = 0.0
     expires_at: float | None = None
-    holder: int | None = None  # the thread whose batch has it: that thread must not wait for it
+    holder: int | None = None  # the thread whose batch has it, which must not wait for it
 
 
 class Waiter(Protocol):
-    """Somebody who wants a connection. Both methods may be called from any thread."""
+    """Somebody who wants a connection. Both methods may be called from any thread.
+
+    `blocks` is the thread that stands still until the answer comes, `holder` the one whose batch the slot is for.
+    """
+
+    blocks: int | None
+    holder: int | None
 
     def grant(self, slot: Slot) -> bool:
         """Take the slot; False from one who is gone, so that the next is asked and no connection is lost."""
         ...
 
-    def refuse(self, error: Exception) -> None:
+    def refuse(self, error: BaseException) -> None:
         """Hear that there will be no connection."""
         ...
 
@@ -66,7 +74,7 @@ class Refuse:
     """Tell a waiter that there will be no connection."""
 
     waiter: Waiter
-    error: Exception
+    error: BaseException
 
 
 @dataclass(frozen=True)
@@ -101,11 +109,23 @@ class State:
     used_at: float = float("-inf")
     dial_failed_at: float = float("-inf")
     clock_offset: float | None = None
+    lessons: Lessons = field(default_factory=Lessons)
 
     @property
     def occupied(self) -> int:
         """Places taken: connecting, busy and idle together; never above the ceiling by our doing."""
         return len(self.idle) + len(self.out)
+
+    @property
+    def ceiling_in_force(self) -> int:
+        """The ceiling, or what the server was found to allow."""
+        learnt = self.lessons.ceiling
+        return self.ceiling if learnt is None else min(self.ceiling, learnt)
+
+    @property
+    def alive(self) -> int:
+        """Connections that work."""
+        return len(self.idle) + self.count(Place.BUSY)
 
     def count(self, place: Place) -> int:
         """Return how many slots are in a place."""
@@ -124,9 +144,10 @@ def queue_up(state: State, waiter: Waiter, now: float, *, first: bool = False) -
         state.waiting.append(waiter)
 
 
-def connected(slot: Slot, connection: Any, expires_at: float | None) -> None:
+def connected(state: State, slot: Slot, connection: Any, expires_at: float | None) -> None:
     """A dial has succeeded; the slot stays with who dialled."""
     slot.connection, slot.place, slot.expires_at = connection, Place.BUSY, expires_at
+    state.lessons.logged_in()
 
 
 def put_back(state: State, slot: Slot, messages: int, now: float) -> None:
@@ -149,6 +170,30 @@ def dial_failed(state: State, slot: Slot, now: float) -> None:
     """A dial has failed: spares wait a while, or a server that is down would be dialled as fast as it refuses."""
     state.dial_failed_at = now
     give_up(state, slot, "failed to open")
+
+
+def learn(state: State, slot: Slot, error: BaseException | None, now: float) -> None:
+    """Something has failed on a connection, or on the way to one; or it has gone well."""
+    if error is None:
+        state.lessons.sent(now)
+        return
+    carried = getattr(slot.connection, "messages", 1) - 1
+    incident = Incident(
+        error=error,
+        stage=getattr(error, "stage", None),
+        reply=getattr(error, "reply", None),
+        alive=state.alive - (slot.place is Place.BUSY),
+        carried=max(0, carried),
+        idled=max(0.0, slot.busy_since - slot.idle_since) if slot.idle_since else 0.0,
+    )
+    state.lessons.learn(incident, now)
+
+
+def died_idle(state: State, slot: Slot, now: float) -> None:
+    """A connection was found dead when it was to be used again."""
+    if slot.idle_since:
+        state.lessons.died_idle(now - slot.idle_since, now)
+    give_up(state, slot, "stale")
 
 
 def suspect(state: State, slot: Slot) -> None:
@@ -181,14 +226,21 @@ def _retire(state: State, slot: Slot, reason: str) -> None:
 
 def decide(state: State, now: float) -> list[Action]:
     """Settle who owns what now, and return what there is to do, in order."""
+    state.lessons.pass_time(now, state.ceiling)
     _retire_worn_out(state, now)
     actions: list[Action] = []
     if state.closed:
         retire_idle(state, "pool closed")
         actions += [Refuse(waiter, PoolClosed("the pool was closed")) for waiter in state.waiting]
         state.waiting.clear()
-    while state.waiting and (slot := _place_for_waiter(state)) is not None:
-        actions.append(Grant(state.waiting.popleft(), slot))
+    while state.waiting and now >= state.lessons.paused_until:
+        action = _serve_first(state, now)
+        if action is None:
+            break
+        actions.append(action)
+    if (starved_one := _starved_by_batches(state)) is not None:
+        state.waiting.remove(starved_one)
+        actions.append(Refuse(starved_one, starved()))
     if _is_short_of_spares(state, now):
         actions.append(Dial(_new_slot(state)))
     actions[:0] = state.closing
@@ -196,13 +248,41 @@ def decide(state: State, now: float) -> list[Action]:
     return actions
 
 
-def _place_for_waiter(state: State) -> Slot | None:
+def _serve_first(state: State, now: float) -> Grant | Refuse | None:
+    """Serve the first in line; None where he has to wait."""
     if state.idle:
         slot = state.idle.pop()
-        slot.place = Place.BUSY
+        slot.place, slot.busy_since = Place.BUSY, now
         state.out.add(slot)
-        return slot
-    return _new_slot(state) if state.occupied < state.ceiling else None
+        return _grant(state, slot)
+    if not state.alive and (error := state.lessons.refusal(now)) is not None:
+        return Refuse(state.waiting.popleft(), error)
+    if state.occupied < state.ceiling_in_force:
+        return _grant(state, _new_slot(state))
+    return None
+
+
+def _grant(state: State, slot: Slot) -> Grant:
+    waiter = state.waiting.popleft()
+    slot.holder = waiter.holder
+    return Grant(waiter, slot)
+
+
+def _starved_by_batches(state: State) -> Waiter | None:
+    """Return one who must give up: every place is held by batches whose threads stand in line themselves."""
+    blocked = {waiter.blocks for waiter in state.waiting} - {None}
+    if not blocked or not state.out or not all(slot.holder in blocked for slot in state.out):
+        return None
+    return next(waiter for waiter in state.waiting if any(waiter.blocks == slot.holder for slot in state.out))
+
+
+def starved() -> PoolTimeout:
+    """Return the error of one who would wait for his own thread."""
+    return PoolTimeout(
+        "every connection of the pool is busy with a batch of this same thread, which cannot go on while the "
+        "thread waits: send mail from signal receivers and attachments after the batch, or set "
+        "batch_connections below max_connections"
+    )
 
 
 def _new_slot(state: State) -> Slot:
@@ -212,7 +292,7 @@ def _new_slot(state: State) -> Slot:
 
 
 def _is_short_of_spares(state: State, now: float) -> bool:
-    wanted = min(state.options.min_connections, state.ceiling)
+    wanted = min(state.options.min_connections, state.ceiling_in_force)
     if state.closed or state.occupied >= wanted or now - state.used_at >= IN_USE:
         return False
     # One dial at a time, and none at once after a failure.
@@ -224,30 +304,38 @@ def _retire_worn_out(state: State, now: float) -> None:
         reason = _worn_out(state, slot, now)
         if reason is not None:
             _retire(state, slot, reason)
-    while state.idle and state.occupied > state.ceiling:
+    while state.idle and state.occupied > state.ceiling_in_force:
         _retire(state, state.idle[0], "ceiling lowered")
 
 
 def _worn_out(state: State, slot: Slot, now: float) -> str | None:
-    options = state.options
-    if options.max_messages and slot.messages >= options.max_messages:
+    options, lessons = state.options, state.lessons
+    limits = (options.max_messages, lessons.max_messages, getattr(slot.connection, "message_limit", None))
+    if any(limit and slot.messages >= limit for limit in limits):
         return "max_messages"
     if slot.expires_at is not None and now >= slot.expires_at:
         return "max_lifetime"
     spare = state.occupied <= options.min_connections and now - state.used_at < IN_USE
-    if options.idle_timeout and not spare and now >= slot.idle_since + options.idle_timeout:
+    if not spare and now >= slot.idle_since + _idle_timeout(state):
         return "idle_timeout"
     return None
 
 
+def _idle_timeout(state: State) -> float:
+    learnt = state.lessons.idle_timeout
+    return min(state.options.idle_timeout or float("inf"), learnt if learnt is not None else float("inf"))
+
+
 def next_look(state: State, now: float) -> float | None:
-    """Return the instant at which an idle connection becomes worn out, None where none ever does."""
-    instants = []
+    """Return the instant at which there is something to decide although nothing happens, None for never."""
+    lessons = state.lessons
+    instants = [lessons.paused_until, lessons.raise_at] if state.waiting else []
+    instants = [instant for instant in instants if now < instant < float("inf")]
     for slot in state.idle:
         if slot.expires_at is not None:
             instants.append(slot.expires_at)
-        if state.options.idle_timeout:
-            due = slot.idle_since + state.options.idle_timeout
+        if _idle_timeout(state) < float("inf"):
+            due = slot.idle_since + _idle_timeout(state)
             # One that is overdue is kept for `min_connections`: until the pool falls out of use.
             instants.append(due if due > now else state.used_at + IN_USE)
     return min(instants, default=None)

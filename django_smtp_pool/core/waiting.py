@@ -14,10 +14,12 @@ class ThreadWaiter:
     """A thread that waits for a slot."""
 
     def __init__(self) -> None:
+        self.blocks: int | None = threading.get_ident()
+        self.holder: int | None = None
         self._lock = threading.Lock()
         self._served = threading.Event()
         self._slot: Slot | None = None  # guarded by: _lock
-        self._error: Exception | None = None  # guarded by: _lock
+        self._error: BaseException | None = None  # guarded by: _lock
         self._gone = False  # guarded by: _lock
 
     def grant(self, slot: Slot) -> bool:
@@ -29,16 +31,11 @@ class ThreadWaiter:
         self._served.set()
         return True
 
-    def refuse(self, error: Exception) -> None:
+    def refuse(self, error: BaseException) -> None:
         """Wake the thread with an error."""
         with self._lock:
             self._error = error
         self._served.set()
-
-    @property
-    def is_served(self) -> bool:
-        """Whether an answer has come."""
-        return self._served.is_set()
 
     def wait(self, clock: Clock, deadline: float) -> None:
         """Wait until served, or until the deadline (monotonic)."""
@@ -58,17 +55,8 @@ class ThreadWaiter:
         """Go because of an interrupt, and return the slot that came all the same."""
         try:
             return self.leave()
-        except PoolClosed:
+        except (PoolClosed, PoolTimeout):
             return None
-
-
-def starved() -> PoolTimeout:
-    """Return the error of one who would wait for his own thread."""
-    return PoolTimeout(
-        "every connection of the pool is busy with a batch of this same thread, which cannot go on while the "
-        "thread waits: send mail from signal receivers and attachments after the batch, or set "
-        "batch_connections below max_connections"
-    )
 
 
 def turned_away(name: str, state: State, limit: int) -> PoolFull:

@@ -15,6 +15,8 @@ from django_smtp_pool.core.policy import Close, Dial, Grant, Place, Refuse, Stat
 class Waiter:
     """Somebody in line."""
 
+    blocks = holder = None
+
     def __init__(self, number):
         self.number = number
         self.gone = False
