@@ -53,11 +53,10 @@ class PooledBackend(EmailBackend):
         ignored = kwargs.get("_ignore_unknown_kwargs") or ()
         conf.refuse_unknown((key for key in kwargs if key not in ignored), alias=alias)
         own = {key: kwargs.pop(key) for key in list(kwargs) if key in conf.BY_KEY and key not in conf.STOCK_KEYS}
-        if len(args) < 2 and kwargs.get("port") is None:
-            kwargs["port"] = conf.default_port(
-                use_ssl=kwargs.get("use_ssl"), use_tls=kwargs.get("use_tls"), alias=alias
-            )
+        port = args[1] if len(args) > 1 else kwargs.get("port")
         super().__init__(*args, **kwargs)
+        if not port and alias is None:
+            self.port = conf.port_of_settings(self.port, use_ssl=self.use_ssl)
         self.alias = alias  # Django 5.2 and 6.0 have no such attribute
         self._own = own
         self.config  # noqa: B018 - bad options are told here, not at the first message

@@ -152,6 +152,8 @@ def configuration(given: Mapping[str, Any], *, alias: str | None) -> Config:
 
     Raises ImproperlyConfigured (under MAILERS its subclass InvalidMailer) for a value that is no good.
     """
+    if alias is not None and given.get("host") is None:
+        raise complaint("OPTIONS must define 'host'.", alias)  # in Django's words
     values = dict(_with_settings(given, alias))
     try:
         return Config(
@@ -214,16 +216,12 @@ def complaint(text: str, alias: str | None) -> ImproperlyConfigured:
     return ImproperlyConfigured(text)
 
 
-def default_port(*, use_ssl: Any, use_tls: Any, alias: str | None) -> int | None:
-    """Return the port where the user named none, None to leave it to Django's backend.
+def port_of_settings(port: int, *, use_ssl: bool) -> int:
+    """Return the port where no argument names one, given what Django reads in the settings.
 
     EMAIL_PORT's default is 25, also with EMAIL_USE_SSL, where no server listens.
     """
-    if alias is not None:
-        return None
-    ssl = getattr(settings, "EMAIL_USE_SSL", False) if use_ssl is None else use_ssl
-    tls = getattr(settings, "EMAIL_USE_TLS", False) if use_tls is None else use_tls
-    return 465 if ssl and not tls and not _is_set("EMAIL_PORT") else None
+    return 465 if use_ssl and not _is_set("EMAIL_PORT") else port
 
 
 def _is_set(setting: str) -> bool:
