@@ -222,7 +222,8 @@ class Batch:
         # In this order: wherever an interrupt comes, what became of the message is known.
         self._judge(lane.entry, this)
         lane.entry = lane.run = None
-        self._lanes.release(lane, stale=lane.reused and this.error is not None and tells_of_idling(this.error))
+        stale = lane.reused and this.error is not None and tells_of_idling(this.error)
+        self._lanes.release(lane, this.error, stale=stale)
 
     def _judge(self, entry: Entry, this: Try) -> None:
         verdict = self._means.judge(self._job(entry), this)
@@ -234,7 +235,7 @@ class Batch:
         else:
             self._ready.appendleft(entry)
 
-    def _bereft(self, error: Exception) -> None:
+    def _bereft(self, error: BaseException) -> None:
         """No connection can be had: that is the next message's failure, and perhaps everybody's."""
         if not self._ready:
             return
@@ -244,7 +245,7 @@ class Batch:
         if entry in self._ended and concerns_all(error):
             self._stop(error)
 
-    def _stop(self, error: Exception) -> None:
+    def _stop(self, error: BaseException) -> None:
         """Ask for no more messages; those that were tried before share the fate of this one."""
         self._source = None
         for entry in (*self._ready, *self._pausing):

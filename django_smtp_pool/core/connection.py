@@ -100,6 +100,11 @@ class Connection:
         return not self._is_broken and self._channel.is_quiet
 
     @property
+    def message_limit(self) -> int | None:
+        """How many messages the server has said it takes on one connection (RFC 9422)."""
+        return self.offer.mail_max
+
+    @property
     def in_step(self) -> bool:
         """Whether the last exchange ended cleanly; says nothing of what the server did since."""
         return not self._is_broken and self._channel.in_step

@@ -45,6 +45,15 @@ class DialFailed:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Learnt:
+    """The pool has found out about a limit of its server."""
+
+    server: str
+    what: str
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Attempted:
     """One attempt to deliver a message ended without an acceptance, and another one follows."""
 
@@ -75,7 +84,7 @@ class Line:
     text: str
 
 
-Event = Opened | Closed | DialFailed | Attempted | Finished | Line
+Event = Opened | Closed | DialFailed | Learnt | Attempted | Finished | Line
 
 
 class Observer:

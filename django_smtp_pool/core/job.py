@@ -49,7 +49,7 @@ class Try:
     """
 
     receipt: Receipt | None = None
-    error: Exception | None = None
+    error: BaseException | None = None
     reused: bool = False
     waited: float = 0.0
     connected: float = 0.0

@@ -37,7 +37,7 @@ class Lanes:
         *,
         limit: int,
         serve: Callable[[Lane], None],
-        bereft: Callable[[Exception], None],
+        bereft: Callable[[BaseException], None],
     ) -> None:
         self._pool = pool
         self._connector = connector
@@ -128,7 +128,7 @@ class Lanes:
         self._pool.leave_line(lane.waiter, self._clock.monotonic() - lane.asked_at)
         self._pool.take_back_ungranted(lane.waiter.leave())
 
-    def _no_connection(self, error: Exception) -> None:
+    def _no_connection(self, error: BaseException) -> None:
         """Do with the lanes that work, for a while; where none does, that is the batch's trouble."""
         if self.all:
             self._narrow_to = len(self.all)
@@ -162,7 +162,7 @@ class Lanes:
         self._pool.opened(lane.taken, connection, lane.connected)
         self._serve(lane)
 
-    def dial_failed(self, lane: Lane, error: Exception) -> None:
+    def dial_failed(self, lane: Lane, error: BaseException) -> None:
         """Give up a connection that could not be opened."""
         self.all.remove(lane)
         self._pool.failed_to_open(lane.taken, error)

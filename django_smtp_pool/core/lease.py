@@ -12,7 +12,7 @@ from .policy import Slot
 class Lender(Protocol):
     """What a lease needs of the pool it comes from."""
 
-    def take_back(self, slot: Slot) -> None:
+    def take_back(self, slot: Slot, error: BaseException | None = None) -> None:
         """End a lease."""
         ...
 
@@ -43,9 +43,9 @@ class Lease(Generic[ConnectionT]):
         connection: ConnectionT = self.slot.connection
         return connection
 
-    def give_back(self) -> None:
-        """Return the connection; one that is out of step is closed."""
-        self.pool.take_back(self.slot)
+    def give_back(self, error: BaseException | None = None) -> None:
+        """Return the connection, and tell how its message failed; one that is out of step is closed."""
+        self.pool.take_back(self.slot, error)
 
     def give_back_stale(self) -> None:
         """Close the connection, which the server gave up while it was idle, and those idle for as long."""

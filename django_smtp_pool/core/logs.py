@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from .errors import Outcome
-from .events import Attempted, Closed, DialFailed, Event, Finished, Line, Observer, Opened
+from .events import Attempted, Closed, DialFailed, Event, Finished, Learnt, Line, Observer, Opened
 from .records import write
 
 _pool = logging.getLogger("django_smtp_pool.pool")
@@ -37,6 +37,8 @@ class LogObserver(Observer):
             )
         elif isinstance(event, DialFailed):
             write(_pool, logging.INFO, "No connection to %s: %s", event.server, event.error)
+        elif isinstance(event, Learnt):
+            write(_pool, logging.WARNING, "%s: %s: %s", event.server, event.what, event.why)
         elif isinstance(event, Attempted):
             write(_sender, logging.INFO, "Not sent yet, trying again in %.2f s: %s", event.retry_after, event.error)
         else:

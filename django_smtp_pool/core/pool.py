@@ -16,7 +16,7 @@ from .checkout import Checkout
 from .clock import Clock
 from .contracts import Caretaker, ConnectionT, PooledConnection
 from .errors import PoolFull, PoolTimeout
-from .events import Closed, DialFailed, Observer, Opened
+from .events import Closed, DialFailed, Learnt, Observer, Opened
 from .lease import Lease
 from .options import PoolOptions
 from .policy import Slot, State, Waiter
@@ -66,6 +66,7 @@ class Pool(Generic[ConnectionT]):
         self._last_failure: BaseException | None = None  # guarded by: _lock
         # Decided and not done yet. A queue of its own, so that what an interrupted thread left is done by the next.
         self._todo: deque[policy.Action] = deque()
+        self._news: deque[tuple[str, str]] = deque()
 
     def after_fork(self) -> None:
         """Start over in a forked child; the parent's sockets are closed by `transport.close_inherited`."""
@@ -148,16 +149,20 @@ class Pool(Generic[ConnectionT]):
     def failed_to_open(self, slot: Slot, error: BaseException) -> None:
         """Give up the slot of a dial that has failed."""
         with self._lock:
-            policy.dial_failed(self._state, slot, self._clock.monotonic())
+            now = self._clock.monotonic()
+            policy.learn(self._state, slot, error, now)
+            policy.dial_failed(self._state, slot, now)
             self._last_failure = error if isinstance(error, Exception) else None
             self._decide()
+            due = policy.next_look(self._state, now)
         self._carry_out()
+        self._caretaker.watch(self, due)
         self._observer.notice(DialFailed(server=self.name, error=error))
 
     def opened(self, slot: Slot, connection: ConnectionT, took: float) -> None:
         """Put a connection that is ready into its slot; it stays with who dialled."""
         with self._lock:
-            policy.connected(slot, connection, self._expiry())
+            policy.connected(self._state, slot, connection, self._expiry())
             self._counters["connections_opened"] += 1
             self._last_failure = None
         self._observer.notice(Opened(connection=connection.number, server=self.name, seconds=took))
@@ -170,14 +175,15 @@ class Pool(Generic[ConnectionT]):
 
     # -- giving back -----------------------------------------------------------------------------------
 
-    def take_back(self, slot: Slot) -> None:
-        """End a lease."""
+    def take_back(self, slot: Slot, error: BaseException | None = None) -> None:
+        """End a lease; how its message failed, if it did, may teach something."""
         connection: PooledConnection = slot.connection
         now = self._clock.monotonic()
         with self._lock:
             if slot not in self._state.out:  # lent before a fork
                 return
             connection.has_idled = True
+            policy.learn(self._state, slot, error, now)
             if connection.in_step:
                 policy.put_back(self._state, slot, connection.messages, now)
             else:
@@ -191,7 +197,7 @@ class Pool(Generic[ConnectionT]):
         """End the lease of a connection that its server closed while it was idle."""
         with self._lock:
             self._counters["stale"] += 1
-            policy.give_up(self._state, slot, "stale")
+            policy.died_idle(self._state, slot, self._clock.monotonic())
             policy.suspect(self._state, slot)
             self._decide()
         self._carry_out()
@@ -200,7 +206,7 @@ class Pool(Generic[ConnectionT]):
         """Give up a granted connection that a look at its socket showed to be dead."""
         with self._lock:
             self._counters["stale"] += 1
-            policy.give_up(self._state, slot, "stale")
+            policy.died_idle(self._state, slot, self._clock.monotonic())
 
     def drop(self, slot: Slot) -> None:
         """Give up a slot whose borrower was interrupted before it had a lease; harmless where it has none."""
@@ -248,10 +254,15 @@ class Pool(Generic[ConnectionT]):
 
     def _decide(self) -> None:
         self._todo.extend(policy.decide(self._state, self._clock.monotonic()))
+        self._news.extend(self._state.lessons.news)
+        self._state.lessons.news.clear()
         if not self._state.out:
             self._drained.notify_all()
 
     def _carry_out(self) -> None:
+        while self._news:
+            what, why = self._news.popleft()
+            self._observer.notice(Learnt(server=self.name, what=what, why=why))
         while self._todo:
             try:
                 action = self._todo.popleft()

@@ -145,4 +145,4 @@ def _give_back(lease: Lease[Connection], error: Exception | None) -> None:
     if lease.reused and error is not None and tells_of_idling(error):
         lease.give_back_stale()
     else:
-        lease.give_back()
+        lease.give_back(error)

@@ -40,6 +40,7 @@ class Stats:
     stale: int
     requeues: int
     wait_ms: int
+    learnt: Mapping[str, str]  # what was found out about the server's limits, and why
 
 
 def snapshot(state: State, counters: Counter[str], closed_for: Counter[str]) -> Stats:
@@ -51,7 +52,8 @@ def snapshot(state: State, counters: Counter[str], closed_for: Counter[str]) -> 
         busy=busy,
         connecting=state.count(Place.DIALLING),
         waiting=len(state.waiting),
-        max_connections=state.ceiling,
+        max_connections=state.ceiling_in_force,
+        learnt=MappingProxyType(dict(state.lessons.why)),
         connections_closed=MappingProxyType(dict(closed_for)),
         **{name: counters[name] for name in COUNTERS},
     )
@@ -60,4 +62,4 @@ def snapshot(state: State, counters: Counter[str], closed_for: Counter[str]) -> 
 def gauges(state: State) -> str:
     """Return the places of the pool in words, for messages."""
     places = ", ".join(f"{state.count(place)} {place.value}" for place in Place)
-    return f"{places}, at most {state.ceiling} connections"
+    return f"{places}, at most {state.ceiling_in_force} connections"

@@ -75,7 +75,7 @@ class PoolMachine(RuleBasedStateMachine):
         slot = data.draw(st.sampled_from(self.dialling()))
         self.count += 1
         self.connections.add(self.count)
-        policy.connected(slot, self.count, None if lifetime is None else self.now + lifetime)
+        policy.connected(self.state, slot, self.count, None if lifetime is None else self.now + lifetime)
         if self.held[slot] == "spare":
             self.give_back(slot, 0)
 
@@ -271,7 +271,7 @@ def settled(state, now=1000.0):
 def idle_slot(state, *, since, number):
     slot = policy.Slot()
     state.out.add(slot)
-    policy.connected(slot, number, None)
+    policy.connected(state, slot, number, None)
     policy.put_back(state, slot, 1, since)
     return slot
 
@@ -313,7 +313,7 @@ def test_spares_are_dialled_one_at_a_time_while_the_pool_is_in_use():
     (dial,) = settled(state)
     assert isinstance(dial, Dial)
     assert settled(state) == []
-    policy.connected(dial.slot, 1, None)
+    policy.connected(state, dial.slot, 1, None)
     assert [type(action) for action in settled(state)] == [Dial]
 
 
