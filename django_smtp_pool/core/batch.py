@@ -159,9 +159,16 @@ class Batch:
             self._ready.appendleft(entry)
         if now < self._held_until:
             return
-        while self._lanes.pending < len(self._ready) and self._lanes.has_room and self._may_go_on:
+        while self._is_short_of_lanes and self._may_go_on:
             if not self._lanes.ask():
                 return
+
+    @property
+    def _is_short_of_lanes(self) -> bool:
+        if not (self._ready and self._lanes.has_room):
+            return False
+        # A lane that is still being dialled must not keep a message from a connection that is ready.
+        return self._lanes.pending < len(self._ready) or self._means.pool.idle > 0
 
     @property
     def _may_go_on(self) -> bool:

@@ -130,8 +130,9 @@ class Lanes:
 
     def _no_connection(self, error: BaseException) -> None:
         """Do with the lanes that work, for a while; where none does, that is the batch's trouble."""
-        if self.all:
-            self._narrow_to = len(self.all)
+        working = len(self.all) + self._pool.idle  # a lane may just have given its connection back
+        if working:
+            self._narrow_to = working
             self._narrow_until = self._clock.monotonic() + self._next_break
             self._next_break = min(LONGEST_BREAK, 2 * self._next_break)
         else:

@@ -322,6 +322,12 @@ class Pool(Generic[ConnectionT]):
             return snapshot(self._state, self._counters, self._closed_for)
 
     @property
+    def idle(self) -> int:
+        """How many connections nobody uses at the moment."""
+        with self._lock:
+            return len(self._state.idle)
+
+    @property
     def is_closed(self) -> bool:
         """Whether the pool gives no connection any more: the next message is for a fresh one."""
         with self._lock:

@@ -1,0 +1,1 @@
+"""Batches: many messages over several connections, driven from the calling thread."""
