@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Iterable
 from functools import cached_property
@@ -24,6 +25,9 @@ from .registry import PoolKey, registry
 from .status import record, status_without_delivery
 
 logger = logging.getLogger("django_smtp_pool.sender")
+
+# What Django's backend also takes by position.
+_ARGUMENTS = tuple(inspect.signature(EmailBackend).parameters)[:-1]
 
 
 class PooledBackend(EmailBackend):
@@ -52,11 +56,14 @@ class PooledBackend(EmailBackend):
         alias = kwargs.setdefault("alias", None)
         ignored = kwargs.get("_ignore_unknown_kwargs") or ()
         conf.refuse_unknown((key for key in kwargs if key not in ignored), alias=alias)
+        kwargs.update(zip(_ARGUMENTS, args, strict=False))
         own = {key: kwargs.pop(key) for key in list(kwargs) if key in conf.BY_KEY and key not in conf.STOCK_KEYS}
-        port = args[1] if len(args) > 1 else kwargs.get("port")
-        super().__init__(*args, **kwargs)
-        if not port and alias is None:
-            self.port = conf.port_of_settings(self.port, use_ssl=self.use_ssl)
+        if alias is not None:
+            kwargs.update(conf.place({**own, **kwargs}, alias=alias))  # Django wants to be told a host
+        super().__init__(*args[len(_ARGUMENTS) :], **kwargs)
+        if alias is None:
+            found = {key: getattr(self, key) for key in conf.STOCK_PLACE_KEYS}
+            vars(self).update(conf.place_by_settings({**own, **kwargs}, found))
         self.alias = alias  # Django 5.2 and 6.0 have no such attribute
         self._own = own
         self.config  # noqa: B018 - bad options are told here, not at the first message

@@ -2,7 +2,8 @@
 
 One table, `OPTIONS`, names them all; what each takes, its default and its meaning stand beside its field in
 `core.options`. This is the only module that reads settings. Everywhere the order is: keyword argument or
-OPTIONS, then setting, then default; None means "not given", 0 and False mean themselves.
+OPTIONS, then setting, then the preset of `service`, then default; None means "not given", 0 and False mean
+themselves.
 """
 
 from __future__ import annotations
@@ -19,12 +20,18 @@ from django.core.exceptions import ImproperlyConfigured
 
 from .core.kinds import Doc, check_fields, choice, option, whole
 from .core.options import PoolOptions, ServerOptions
+from .services import Service, find
 
 
 @dataclass(frozen=True, kw_only=True)
 class MailerOptions:
     """How a mailer uses its pool and tells of what happened; no part of the pool's identity."""
 
+    service: str | None = option(
+        None,
+        lambda value: find(value).name,
+        "well-known provider, by name, alias or domain; what is set beside it wins over what it brings",
+    )
     batch_connections: int | None = option(
         None,
         whole(minimum=1),
@@ -91,6 +98,7 @@ STOCK_KEYS = (
 )
 
 OPTIONS = (
+    Option("service", MailerOptions, "EMAIL_SERVICE", "service"),
     Option("host", ServerOptions, "EMAIL_HOST", "host"),
     Option("port", ServerOptions, "EMAIL_PORT", "port"),
     Option("username", ServerOptions, "EMAIL_HOST_USER", "user"),
@@ -130,6 +138,10 @@ OPTIONS = (
 
 BY_KEY = {option.key: option for option in OPTIONS}
 
+STOCK_PLACE_KEYS = ("host", "port", "use_tls", "use_ssl")  # where a server is, and how it is reached
+PLACE_KEYS = (*STOCK_PLACE_KEYS, "opportunistic_tls")
+TOKEN_KEYS = ("oauth2_token",)  # each means: no password
+
 # What Django's own machinery passes beside options.
 PASSED_ON = frozenset({"alias", "fail_silently", "_ignore_unknown_kwargs"})
 
@@ -154,7 +166,7 @@ def configuration(given: Mapping[str, Any], *, alias: str | None) -> Config:
     """
     if alias is not None and given.get("host") is None:
         raise complaint("OPTIONS must define 'host'.", alias)  # in Django's words
-    values = dict(_with_settings(given, alias))
+    values = _with_preset(dict(_with_settings(given, alias)))
     try:
         return Config(
             server=ServerOptions(**_part(values, ServerOptions)),
@@ -167,11 +179,66 @@ def configuration(given: Mapping[str, Any], *, alias: str | None) -> Config:
 
 def _with_settings(given: Mapping[str, Any], alias: str | None) -> Iterable[tuple[str, Any]]:
     for one in OPTIONS:
-        value = given.get(one.key)
-        if value is None and not one.is_stock and not (one.is_identity and uses_mailers(alias)):
-            value = getattr(settings, one.setting, None)
+        value = _given(one, given, alias)
         if value is not None and value != "":
             yield one.key, value
+
+
+def _given(one: Option, given: Mapping[str, Any], alias: str | None) -> Any:
+    """Return an argument, else the setting, else None; of Django's own options Django reads the settings."""
+    value = given.get(one.key)
+    if value is None and not one.is_stock and not (one.is_identity and uses_mailers(alias)):
+        value = getattr(settings, one.setting, None)
+    return value
+
+
+def _with_preset(values: dict[str, Any]) -> dict[str, Any]:
+    """Put the provider's limits, and the login it wants, below what the user says."""
+    try:
+        preset = dict(find(values["service"]).options) if "service" in values else {}
+    except ValueError:  # told with the other values that are no good
+        return values
+    if "rate_limit" in values:
+        preset.pop("rate_delta", None)  # the two belong together
+    if not values.keys().isdisjoint(TOKEN_KEYS):
+        preset.pop("auth_method", None)  # it is one for passwords
+    return {**preset, **values}
+
+
+def place(given: Mapping[str, Any], *, alias: str | None) -> dict[str, Any]:
+    """Return where the server is by `service`, and what the user says of it himself; {} where he names none.
+
+    Raises ImproperlyConfigured for an unknown service.
+    """
+    service = _service(given, alias)
+    return service.place(**{key: _given(BY_KEY[key], given, alias) for key in PLACE_KEYS}) if service else {}
+
+
+def place_by_settings(given: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return where the server is in a project without MAILERS.
+
+    Arguments:
+        given: the arguments.
+        found: what Django's backend made of arguments and settings. What neither says is left to `service`, and
+            the port to the mode of TLS: EMAIL_PORT is 25 by default, also with EMAIL_USE_SSL, where no server listens.
+    """
+    own = {key: found[key] for key in found if _is_said(key, given.get(key))}
+    port = 465 if found["use_ssl"] and "port" not in own else found["port"]
+    return place({**given, **dict.fromkeys(found), **own}, alias=None) or {"port": port}
+
+
+def _is_said(key: str, value: Any) -> bool:
+    # Django takes an empty host and the port 0 for none.
+    given = bool(value) if key in {"host", "port"} else value is not None
+    return given or _is_set(BY_KEY[key].setting)
+
+
+def _service(given: Mapping[str, Any], alias: str | None) -> Service | None:
+    name = _given(BY_KEY["service"], given, alias)
+    try:
+        return find(name) if name not in {None, ""} else None
+    except ValueError as error:
+        raise complaint(_name_setting(f"service {error}", given, alias), alias) from None
 
 
 def _part(values: Mapping[str, Any], part: Part) -> dict[str, Any]:
@@ -216,14 +283,6 @@ def complaint(text: str, alias: str | None) -> ImproperlyConfigured:
     return ImproperlyConfigured(text)
 
 
-def port_of_settings(port: int, *, use_ssl: bool) -> int:
-    """Return the port where no argument names one, given what Django reads in the settings.
-
-    EMAIL_PORT's default is 25, also with EMAIL_USE_SSL, where no server listens.
-    """
-    return 465 if use_ssl and not _is_set("EMAIL_PORT") else port
-
-
 def _is_set(setting: str) -> bool:
     """Tell whether the user's settings name a setting; asking does not read it, so it warns of nothing."""
     return bool(settings.is_overridden(setting))  # type: ignore[misc]  # django-stubs does not know it
@@ -238,6 +297,8 @@ def stock_values(options: Mapping[str, Any], *, alias: str | None) -> dict[str, 
             for key in STOCK_KEYS:
                 if values[key] is None:
                     values[key] = getattr(settings, BY_KEY[key].setting)
-    elif values["port"] is None:
+        return values | place_by_settings(options, {key: values[key] for key in STOCK_PLACE_KEYS})
+    values |= place(options, alias=alias)
+    if values["port"] is None:
         values["port"] = 465 if values["use_ssl"] else 587 if values["use_tls"] else 25
     return values

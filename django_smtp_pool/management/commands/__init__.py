@@ -1,0 +1,1 @@
+"""`manage.py smtp_pool`."""
