@@ -96,7 +96,8 @@ class Registry:
         """Close every pool: refuse who waits, let deliveries under way finish, say QUIT.
 
         Arguments:
-            timeout: seconds for all pools together.
+            timeout: seconds for all pools together, before the farewells, which take five at most; with 0 nothing
+                is waited for, and QUIT is said in the background.
         """
         with self._lock:
             pools = [sender.pool for sender in self._senders.values()]
@@ -104,6 +105,10 @@ class Registry:
         limit = self._clock.monotonic() + timeout
         for pool in pools:
             pool.close(max(0.0, limit - self._clock.monotonic()))
+        if timeout > 0:
+            # Whoever grants time may end the process next, and not by way of the exit handlers (Celery does not).
+            self._housekeeper.finish()
+            self._housekeeper.resume()
 
     # -- the process -----------------------------------------------------------------------------------
 

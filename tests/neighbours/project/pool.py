@@ -1,0 +1,3 @@
+"""What the tests and the projects must agree on."""
+
+MAX_CONNECTIONS = 2  # a process

@@ -1,0 +1,40 @@
+"""Celery tasks that each send one message."""
+
+import os
+
+import django
+from celery import Celery
+from celery.signals import worker_process_shutdown
+from django.core.mail import send_mail
+
+from django_smtp_pool import close_all
+
+django.setup()
+
+app = Celery("neighbours", broker=os.environ["BROKER"])
+app.conf.update(
+    task_ignore_result=True,
+    worker_hijack_root_logger=False,
+    broker_connection_retry_on_startup=False,
+    worker_cancel_long_running_tasks_on_connection_loss=True,
+)
+
+if not os.environ.get("NO_FAREWELL"):
+    # Celery's processes end by os._exit(), which runs none of Python's exit handlers.
+    @worker_process_shutdown.connect
+    def say_quit(**kwargs):
+        """Say QUIT on the connections of a process that ends."""
+        close_all(timeout=2)
+
+
+@app.task
+def send(number):
+    """Send a message."""
+    return send_mail(f"Message {number}", "Hello\n", None, ["to@example.com"])
+
+
+def queue(count):
+    """Ask for messages 0 to `count` - 1."""
+    with app.connection_for_write() as connection:
+        for number in range(count):
+            send.apply_async((number,), connection=connection)
