@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from email.errors import MessageError, ObsoleteHeaderDefect
 from email.headerregistry import Address, AddressHeader
+from functools import lru_cache
 from itertools import chain
 from types import TracebackType
 from typing import Any
@@ -108,6 +109,7 @@ def _parsed(address: Any) -> str:
     return Address(username=local_part, domain=punycode(domain)).addr_spec
 
 
+@lru_cache(maxsize=16)  # the sender of a mailing is parsed once
 def _mailbox(address: str) -> tuple[str, str]:
     from email.headerregistry import parser  # type: ignore[attr-defined]  # where Django finds it
 

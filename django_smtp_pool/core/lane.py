@@ -68,7 +68,8 @@ class LaneWaiter:
     def _answer(self) -> None:
         if not self._gone:
             self._answers.append(self)
-            self._wake()
+            if threading.get_ident() != self.holder:  # who answers himself is awake
+                self._wake()
 
     def leave(self) -> Slot | None:
         """Go, and return the slot that came all the same."""
@@ -84,6 +85,7 @@ class Lane:
     Arguments:
         asked_at, started_at: instants (monotonic): in line, and since the dial or the message began.
         opening: the connection while it is being dialled.
+        refused: an earlier one, whose access token the server refused, and how.
         entry: the message while it is being delivered.
         waited, connected: seconds spent on what came before the message.
     """
@@ -93,6 +95,7 @@ class Lane:
     slot: Slot | None = None
     run: Run[Any] | None = None
     opening: Connection | None = None
+    refused: tuple[Connection, Exception] | None = None
     entry: Entry | None = None
     reused: bool = False
     started_at: float = 0.0
@@ -105,6 +108,12 @@ class Lane:
         if self.slot is None:
             raise AssertionError("the lane still stands in line")
         return self.slot
+
+    @property
+    def is_to_be_dialled(self) -> bool:
+        """Whether there is a place for a connection, and nobody is opening one."""
+        vacant = self.slot is not None and self.slot.connection is None
+        return vacant and self.opening is None and self.entry is None
 
     def ended(self, now: float) -> Try:
         """Return the try whose run has ended, be it of a dial or of a message."""
