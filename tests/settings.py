@@ -2,7 +2,7 @@
 
 import django
 
-SECRET_KEY = "of the tests, and of no use elsewhere"  # noqa: S105
+SECRET_KEY = "of the tests, and of no use elsewhere"
 INSTALLED_APPS = ["django_smtp_pool"]
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
 USE_TZ = True
