@@ -14,7 +14,6 @@ from django.core.mail.backends.locmem import EmailBackend as LocmemBackend
 from django_smtp_pool import conf, get_pool
 from django_smtp_pool.backend import PooledBackend
 from django_smtp_pool.checks import check_mailers
-from django_smtp_pool.core.options import TLSOptions
 from tests.backend.project import HAS_MAILERS, POOLED
 from tests.servers import FaultServer
 from tests.servers.certificates import certificates
@@ -453,40 +452,3 @@ print(settings.configured)
 """
     done = run(None, "-W", "error", "-c", code, more="\nraise AssertionError('the settings were read')\n")
     assert (done.stdout, done.stderr) == ("False\n", "")
-
-
-# -- documentation --------------------------------------------------------------------------------------------
-
-
-def entry(option):
-    """Return what the documentation is to say of an option."""
-    default = {} if isinstance(option.default, TLSOptions) else option.default
-    if isinstance(default, float) and default.is_integer():
-        default = int(default)
-    was = f"; nodemailer: ``{option.nodemailer}``" if option.nodemailer else ""
-    text = option.doc.help.replace("`", "``")
-    return (
-        f"``{option.key}``\n    Setting ``{option.setting}``; default ``{default!r}``{was}.\n\n"
-        f"    {text[0].upper()}{text[1:]}.\n"
-    )
-
-
-@pytest.mark.parametrize("option", conf.OPTIONS, ids=lambda option: option.key)
-def test_every_option_is_documented(option):
-    assert entry(option) in (ROOT / "docs" / "options.rst").read_text(encoding="utf-8")
-
-
-def test_nothing_else_is_documented():
-    text = (ROOT / "docs" / "options.rst").read_text(encoding="utf-8")
-    assert re.findall(r"(?m)^``(\w+)``$", text) == sorted(conf.BY_KEY, key=lambda key: not conf.BY_KEY[key].is_identity)
-
-
-def test_the_readme_names_options_that_exist():
-    text = (ROOT / "README.rst").read_text(encoding="utf-8")
-    table = text[text.index("\nOptions\n") : text.index("\nWhat differs")]
-    rows = re.findall(r"(?m)^``(\w+)``[, `\w.]*?  +``(EMAIL_\w+)``[ .]*  +(\S+)", table)
-    assert len(rows) > 8
-    for key, setting, default in rows:
-        assert conf.BY_KEY[key].setting == setting
-        if default not in ("Django's", "{}"):
-            assert str(conf.BY_KEY[key].default) in (default.strip('"'), f"{default}.0")
