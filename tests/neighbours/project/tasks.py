@@ -2,6 +2,7 @@
 
 import os
 
+import billiard.pool
 import django
 from celery import Celery
 from celery.signals import worker_process_shutdown
@@ -18,6 +19,10 @@ app.conf.update(
     broker_connection_retry_on_startup=False,
     worker_cancel_long_running_tasks_on_connection_loss=True,
 )
+
+# A process that ends waits for Celery to take note of its last task, 30 seconds at most: at a warm shutdown
+# Celery sometimes does not.
+billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = 10  # tenths of a second
 
 if not os.environ.get("NO_FAREWELL"):
     # Celery's processes end by os._exit(), which runs none of Python's exit handlers.
