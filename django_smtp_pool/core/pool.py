@@ -247,8 +247,13 @@ class Pool(Generic[ConnectionT]):
             self._decide()
         self._carry_out()
         with self._lock:
-            if self._state.out and timeout > 0:
-                self._clock.wait(lambda left: self._drained.wait_for(lambda: not self._state.out, left), timeout)
+            if self._others_are_out() and timeout > 0:
+                self._clock.wait(lambda left: self._drained.wait_for(lambda: not self._others_are_out(), left), timeout)
+
+    def _others_are_out(self) -> bool:
+        # A batch of this very thread (this is one of its receivers, say) goes on only when we return.
+        own = threading.get_ident()
+        return any(slot.holder != own for slot in self._state.out)
 
     # -- deciding and doing ----------------------------------------------------------------------------
 
@@ -256,7 +261,7 @@ class Pool(Generic[ConnectionT]):
         self._todo.extend(policy.decide(self._state, self._clock.monotonic()))
         self._news.extend(self._state.lessons.news)
         self._state.lessons.news.clear()
-        if not self._state.out:
+        if self._state.closed:
             self._drained.notify_all()
 
     def _carry_out(self) -> None:

@@ -27,7 +27,8 @@ def order_of(server):
 
 def outcomes(batch):
     """Return what the backend tells of each message, None where it says nothing."""
-    return [mail.smtp_pool_status and mail.smtp_pool_status.outcome for mail in batch]
+    statuses = [getattr(mail, "smtp_pool_status", None) for mail in batch]
+    return [status and status.outcome for status in statuses]
 
 
 def misreported(server, batch):
