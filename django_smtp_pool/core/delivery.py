@@ -70,6 +70,7 @@ def deliver(session: Session, envelope: Envelope, content: bytes) -> Dialogue[Re
         raise _all_refused(fates, session_survives=survives)
     try:
         if session.one_shot:
+            _check_subject(envelope, fates, transaction.chunk_reply)
             return _verdict_on_chunk(envelope, fates, Heard(replies=(transaction.chunk_reply,)))
         if session.chunking:
             return (yield from _send_chunk(envelope, content, fates))
@@ -145,6 +146,15 @@ def _say_content(envelope: Envelope, pieces: tuple[bytes, ...], fates: Fates) ->
         if lost.all_said:
             raise in_doubt(envelope, fates.accepted, str(lost)) from lost
         raise
+
+
+def _check_subject(envelope: Envelope, fates: Fates, reply: Reply) -> None:
+    """Raise where what should be the verdict speaks of addresses (RFC 3463 §3.2): then it answers an earlier command.
+
+    With everything in one write only the order tells which reply belongs to what, and the server sent one too many.
+    """
+    if reply.is_positive and reply.enhanced is not None and reply.enhanced[1] == 1:
+        raise in_doubt(envelope, fates.accepted, f"the replies are out of step, the last one is {reply}")
 
 
 def _verdict_on_chunk(envelope: Envelope, fates: Fates, heard: Heard) -> Receipt:
