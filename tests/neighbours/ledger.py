@@ -24,6 +24,10 @@ class Ledger(FaultServer):
         """Wait until that many messages were accepted, from a process that should be alive."""
         self._wait(lambda: len(self.accepted) >= count, process)
 
+    def wait_for_numbers(self, count, process):
+        """Wait until that many different messages were accepted."""
+        self._wait(lambda: len(set(self.numbers())) >= count, process)
+
     def wait_for_held(self, process):
         """Wait until a session stands at the gate."""
         self._wait(lambda: self.held, process)

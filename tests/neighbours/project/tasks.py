@@ -9,6 +9,7 @@ from celery.signals import worker_process_shutdown
 from django.core.mail import send_mail
 
 from django_smtp_pool import close_all
+from tests.neighbours.project.settings import VAR
 
 django.setup()
 
@@ -34,7 +35,9 @@ if not os.environ.get("NO_FAREWELL"):
 
 @app.task
 def send(number):
-    """Send a message."""
+    """Note that Celery runs this, and send a message."""
+    with (VAR / "runs").open("a") as runs:
+        runs.write(f"{number}\n")
     return send_mail(f"Message {number}", "Hello\n", None, ["to@example.com"])
 
 
