@@ -25,13 +25,10 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(name="ledger")
-def fixture_ledger(record_property):
-    """Return the mail server that keeps the truth; the report has its figures."""
+def fixture_ledger():
+    """Return the mail server that keeps the truth."""
     with Ledger() as running:
         yield running
-        record_property("messages", len(running.accepted))
-        record_property("connections", running.connections)
-        record_property("quits", running.quits())
 
 
 class Project:
