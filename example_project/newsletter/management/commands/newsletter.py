@@ -48,7 +48,7 @@ class Command(BaseCommand):
         own = parser.add_argument_group("the command's own server")
         own.add_argument("--mbox", type=Path, default=settings.VAR_DIR / "newsletter.mbox", help="written anew")
         own.add_argument("--refuse", action="append", default=[], metavar="ADDRESS", help="recipient to refuse")
-        own.add_argument("--delay", type=float, default=0, metavar="MS", help="milliseconds before each reply")
+        own.add_argument("--delay", type=float, default=5, metavar="MS", help="milliseconds before each reply")
         own.add_argument("--no-comparison", action="store_true", help="send once; leave the other ways out")
         real = parser.add_argument_group("a real server")
         real.add_argument("--host", help="send there instead: real mail to real people")
@@ -77,6 +77,7 @@ class Command(BaseCommand):
             mbox = fresh_file(options["mbox"])
             report, row = self.mail(recipients, options["way"], mbox=mbox, **own_server)
             self.stdout.write(f"The mail is in {options['mbox']}.")
+            self.stdout.write(f"The server took {options['delay']:g} ms for each reply, as one in the same town does.")
         else:
             report, row = self.mail(recipients, options["way"], server=server)
         rows = [row]
