@@ -1,28 +1,37 @@
 """System checks: what would fail at the first mail is told by `manage.py check`. They connect nowhere.
 
 smtp_pool.E001  the options of a mailer are not valid
-smtp_pool.E002  a password would travel in clear
+smtp_pool.E002  a password or an access token would travel in clear
+smtp_pool.E003  the generator of access tokens cannot be found
+smtp_pool.W001  a password is set and never used, since there are access tokens
+smtp_pool.W002  a setting says who we are, and under MAILERS nobody reads it
+smtp_pool.W003  more connections than the provider allows
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from django.apps import AppConfig
 from django.conf import settings
-from django.core.checks import CheckMessage, Error
+from django.core.checks import CheckMessage, Error, Warning  # noqa: A004 - Django's name
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from . import conf
 from .backend import PooledBackend
+from .core.options import ServerOptions
 from .core.tls import found
+from .services import find
 
 
 def check_mailers(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:  # noqa: ARG001
     """Check the options of every mailer that uses this backend or a subclass of it."""
-    return [problem for alias, options in _mailers() for problem in _check(alias, options)]
+    mailers = list(_mailers())
+    problems = [problem for alias, options in mailers for problem in _check(alias, options)]
+    return problems + list(_check_settings() if mailers else ())
 
 
 def _mailers() -> Iterator[tuple[str | None, Mapping[str, Any]]]:
@@ -69,10 +78,63 @@ def _check(alias: str | None, options: Mapping[str, Any]) -> Iterator[CheckMessa
         return
     server = config.server
     yield from _check_context(server.tls_options.context, place)
+    yield from _check_secret(server, place)
+    yield from _check_generator(server.oauth2_generator, place)
+    yield from _check_limit(config, place)
+
+
+def _check_secret(server: ServerOptions, place: str) -> Iterator[CheckMessage]:
+    secret = "access token" if server.uses_token else "password"
     in_clear = server.has_login and not (server.may_encrypt or server.may_reveal_secret)
     if in_clear and server.auth_method != "CRAM-MD5":
         yield Error(
-            f"{place}: the password would travel to {server.host} in clear.",
+            f"{place}: the {secret} would travel to {server.host} in clear.",
             hint="Set use_tls (STARTTLS) or use_ssl; or allow_insecure_auth, if you really want that.",
             id="smtp_pool.E002",
+        )
+    if server.uses_token and server.password:
+        yield Warning(
+            f"{place}: the password is never used: we log in by access token.",
+            hint="Remove the password.",
+            id="smtp_pool.W001",
+        )
+
+
+def _check_generator(source: Any, place: str) -> Iterator[CheckMessage]:
+    if not isinstance(source, str):
+        return
+    try:
+        generator = found(source)
+    except Exception as error:  # noqa: BLE001 - importing it runs the project's code
+        yield Error(f"{place}: oauth2_generator names {source!r}: {error}", id="smtp_pool.E003")
+    else:
+        if not callable(generator):
+            yield Error(f"{place}: oauth2_generator names {source!r}, which is not callable.", id="smtp_pool.E003")
+
+
+def _check_limit(config: conf.Config, place: str) -> Iterator[CheckMessage]:
+    service = find(config.mailer.service) if config.mailer.service else None
+    allowed = service.options.get("max_connections") if service else None
+    processes = _processes()
+    if service is not None and allowed is not None and config.pool.max_connections * processes > allowed:
+        yield Warning(
+            f"{place}: {service.name} allows {allowed} connections at once, and max_connections is "
+            f"{config.pool.max_connections} in each of {processes} processes.",
+            hint="Lower max_connections, or the number of processes that send mail.",
+            id="smtp_pool.W003",
+        )
+
+
+def _processes() -> int:
+    """Return how many workers gunicorn and its like are told to start, as far as the environment says."""
+    told = os.environ.get("WEB_CONCURRENCY", "")
+    return max(1, int(told)) if told.isascii() and told.isdecimal() else 1
+
+
+def _check_settings() -> Iterator[CheckMessage]:
+    for setting in conf.ignored_settings():
+        yield Warning(
+            f"{setting} is ignored: MAILERS is defined.",
+            hint="Move it into OPTIONS of the mailer that it is meant for.",
+            id="smtp_pool.W002",
         )

@@ -18,8 +18,10 @@ import django
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
+from .core.grants import completed
 from .core.kinds import Doc, check_fields, choice, option, whole
-from .core.options import PoolOptions, ServerOptions
+from .core.options import TOKEN_KEYS, PoolOptions, ServerOptions
+from .oauth2 import missing_extra
 from .services import Service, find
 
 
@@ -117,6 +119,8 @@ OPTIONS = (
     Option("data_timeout", ServerOptions, "EMAIL_DATA_TIMEOUT"),
     Option("auth_method", ServerOptions, "EMAIL_AUTH_METHOD", "authMethod"),
     Option("oauth2_token", ServerOptions, "EMAIL_OAUTH2_TOKEN", "accessToken"),
+    Option("oauth2_generator", ServerOptions, "EMAIL_OAUTH2_GENERATOR", "xoauth2"),
+    Option("oauth2", ServerOptions, "EMAIL_OAUTH2"),
     Option("allow_insecure_auth", ServerOptions, "EMAIL_ALLOW_INSECURE_AUTH"),
     Option("max_connections", PoolOptions, "EMAIL_POOL_MAX_CONNECTIONS", "maxConnections"),
     Option("max_messages", PoolOptions, "EMAIL_POOL_MAX_MESSAGES", "maxMessages"),
@@ -140,7 +144,6 @@ BY_KEY = {option.key: option for option in OPTIONS}
 
 STOCK_PLACE_KEYS = ("host", "port", "use_tls", "use_ssl")  # where a server is, and how it is reached
 PLACE_KEYS = (*STOCK_PLACE_KEYS, "opportunistic_tls")
-TOKEN_KEYS = ("oauth2_token",)  # each means: no password
 
 # What Django's own machinery passes beside options.
 PASSED_ON = frozenset({"alias", "fail_silently", "_ignore_unknown_kwargs"})
@@ -168,8 +171,11 @@ def configuration(given: Mapping[str, Any], *, alias: str | None) -> Config:
         raise complaint("OPTIONS must define 'host'.", alias)  # in Django's words
     values = _with_preset(dict(_with_settings(given, alias)))
     try:
+        server = ServerOptions(**_part(values, ServerOptions))
+        if server.oauth2 is not None and (missing := missing_extra()):
+            raise ValueError(missing)
         return Config(
-            server=ServerOptions(**_part(values, ServerOptions)),
+            server=server,
             pool=PoolOptions(**_part(values, PoolOptions)),
             mailer=MailerOptions(**_part(values, MailerOptions)),
         )
@@ -193,11 +199,15 @@ def _given(one: Option, given: Mapping[str, Any], alias: str | None) -> Any:
 
 
 def _with_preset(values: dict[str, Any]) -> dict[str, Any]:
-    """Put the provider's limits, and the login it wants, below what the user says."""
+    """Put the provider's limits, and how it wants us to log in, below what the user says."""
     try:
-        preset = dict(find(values["service"]).options) if "service" in values else {}
+        service = find(values["service"]) if "service" in values else None
     except ValueError:  # told with the other values that are no good
         return values
+    preset = dict(service.options) if service else {}
+    if "oauth2" in values:
+        facts = service.oauth2 if service else {}
+        values["oauth2"] = completed(values["oauth2"], preset=facts, username=values.get("username"))
     if "rate_limit" in values:
         preset.pop("rate_delta", None)  # the two belong together
     if not values.keys().isdisjoint(TOKEN_KEYS):
@@ -256,6 +266,14 @@ def _name_setting(text: str, given: Mapping[str, Any], alias: str | None) -> str
 def uses_mailers(alias: str | None) -> bool:
     """Tell whether identity comes from MAILERS alone."""
     return alias is not None or (django.VERSION >= (6, 1) and hasattr(settings, "MAILERS"))
+
+
+def ignored_settings() -> list[str]:
+    """Return the settings that say who we are, and that nobody reads: each mailer says that for itself."""
+    if not uses_mailers(None):
+        return []
+    # About Django's own it raises an error itself.
+    return [one.setting for one in OPTIONS if one.is_identity and not one.is_stock and _is_set(one.setting)]
 
 
 def refuse_unknown(keys: Iterable[str], *, alias: str | None) -> None:

@@ -15,13 +15,18 @@ from .core.pool import Pool
 
 def pool_of(using: str | None) -> Pool[Connection]:
     """Return the pool of a mailer; see `django_smtp_pool.get_pool`."""
+    return backend_of(using).pool
+
+
+def backend_of(using: str | None) -> PooledBackend:
+    """Return a backend object of a mailer; raises ImproperlyConfigured where it is another backend's."""
     backend = _backend(using)
     if not isinstance(backend, PooledBackend):
         kind = f"{type(backend).__module__}.{type(backend).__qualname__}"
         raise ImproperlyConfigured(
             f"the mailer {using or 'default'!r} has no pool: it uses {kind}, not django_smtp_pool.backend.PooledBackend"
         )
-    return backend.pool
+    return backend
 
 
 def _backend(using: str | None) -> Any:

@@ -6,12 +6,15 @@ import atexit
 import os
 import threading
 from dataclasses import dataclass
+from typing import Any
 
 from django.core.mail.utils import DNS_NAME
 
+from .conf import Config
 from .core import transport
 from .core.clock import Clock, SystemClock
 from .core.connection import Connection, Connector, place_of
+from .core.envelope import Envelope
 from .core.events import Observer, Observers
 from .core.housekeeper import Housekeeper
 from .core.logs import LogObserver
@@ -20,7 +23,10 @@ from .core.pool import Pool
 from .core.rate_limit import RateLimit
 from .core.sender import Sender
 from .core.tls import forget_contexts
-from .signals import SignalObserver
+from .oauth2 import generator_for
+from .signals import SignalObserver, tell_of_token
+from .token_cache import TokenCache, Tokens
+from .verification import Recorder, Verification, watched
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +47,8 @@ class Registry:
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._senders: dict[PoolKey, Sender] = {}  # guarded by: _lock
+        # They outlive the pools: one may keep the only copy of a refresh token that the provider has replaced.
+        self._token_caches: dict[Any, TokenCache] = {}  # guarded by: _lock
 
     def sender(self, key: PoolKey) -> Sender:
         """Return the sender over the pool for these options, made now if there is none."""
@@ -60,10 +68,24 @@ class Registry:
         # `gunicorn --preload`: whoever waited for one of the old kind would stop every greenlet of the process.
         return os.getpid() != self._pid or not isinstance(self._lock, type(threading.Lock()))
 
-    def _make(self, key: PoolKey) -> Sender:
-        connector = Connector(
-            server=key.server, clock=self._clock, observer=self._observer, local_hostname=lambda: _ehlo_name(key.server)
+    def verification(self, config: Config, envelope: Envelope | None = None) -> Verification:
+        """Return a try of a mailer, on a connection of its own."""
+        recorder = Recorder()
+        with self._lock:
+            connector = self._connector(watched(config.server), recorder)
+        return Verification(config, connector, recorder, self._clock, envelope)
+
+    def _connector(self, server: ServerOptions, observer: Observer) -> Connector:
+        return Connector(
+            server=server,
+            clock=self._clock,
+            observer=observer,
+            local_hostname=lambda: _ehlo_name(server),
+            tokens=self._tokens(server),
         )
+
+    def _make(self, key: PoolKey) -> Sender:
+        connector = self._connector(key.server, self._observer)
         pool: Pool[Connection] = Pool(
             key.pool,
             name=place_of(key.server),
@@ -74,6 +96,21 @@ class Registry:
         )
         limit = RateLimit(key.pool.rate_limit, key.pool.rate_delta) if key.pool.rate_limit else None
         return Sender(pool, connector=connector, clock=self._clock, observer=self._observer, rate_limit=limit)
+
+    def _tokens(self, server: ServerOptions) -> Tokens | None:
+        source = server.token_source
+        if source is None:
+            return None
+        cache = self._token_caches.get(source)
+        if cache is None:
+            generate = generator_for(source, self._clock.wall)
+            cache = self._token_caches[source] = TokenCache(generate, clock=self._clock, announce=tell_of_token)
+        return Tokens(cache, server.username)
+
+    def forget_tokens(self) -> None:
+        """Make new access tokens from now on."""
+        with self._lock:
+            self._token_caches.clear()
 
     def _forget_unused(self) -> None:
         for key, sender in list(self._senders.items()):
@@ -126,6 +163,8 @@ class Registry:
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._housekeeper.after_fork()
+        for cache in list(self._token_caches.values()):
+            cache.after_fork()
         for sender in list(self._senders.values()):
             sender.after_fork()
 
@@ -154,6 +193,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def reset() -> None:
-    """Close everything and forget the TLS contexts: for tests, and after settings have changed."""
+    """Close everything, forget tokens and TLS contexts: for tests, and after settings have changed."""
     registry.close_all(timeout=0)
+    registry.forget_tokens()
     forget_contexts()

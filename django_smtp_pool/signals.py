@@ -6,6 +6,10 @@ A message that a receiver sends itself is sent, and sends no signal that it woul
 
 `connection_opened` and `connection_closed`: sender is `Pool`; `server`, `connection` (its number), and for
 the latter `reason` and `messages`.
+
+`token_refreshed`: sender is `AccessToken`; `user` (None where only `username` names it), `expires_at` (seconds
+since the epoch, or None) and `refresh_token`: a `Secret` to `reveal()` and keep where the provider has replaced it,
+else None.
 """
 
 from __future__ import annotations
@@ -18,13 +22,16 @@ from django.dispatch import Signal
 
 from .core import records
 from .core.events import Closed, Event, Observer, Opened
+from .core.kinds import Secret
 from .core.pool import Pool
+from .oauth2 import AccessToken
 from .status import SmtpPoolStatus
 
 message_sent = Signal()
 message_failed = Signal()
 connection_opened = Signal()
 connection_closed = Signal()
+token_refreshed = Signal()
 
 logger = logging.getLogger("django_smtp_pool.sender")
 
@@ -37,6 +44,12 @@ def tell(sender: type, message: Any, status: SmtpPoolStatus) -> None:
         _send(message_sent, sender=sender, message=message, status=status)
     else:
         _send(message_failed, sender=sender, message=message, status=status, error=status.error)
+
+
+def tell_of_token(token: AccessToken) -> None:
+    """Send the signal of a new access token; raises nothing."""
+    rotated = Secret(token.refresh_token) if token.refresh_token else None
+    _send(token_refreshed, sender=AccessToken, user=token.user, expires_at=token.expires_at, refresh_token=rotated)
 
 
 def _send(signal: Signal, **arguments: Any) -> None:

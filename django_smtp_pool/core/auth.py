@@ -134,7 +134,7 @@ def choose(server: ServerOptions, offered: Collection[str], *, encrypted: bool) 
     if not offered:
         raise _not_offered(f"{server.host} offers no login (AUTH), and username and {_kind_of_secret(server)} are set")
     # A token is never sent as a password, nor a password as a token: somebody else would learn it.
-    ours = TOKEN_MECHANISMS if server.oauth2_token else PASSWORD_MECHANISMS
+    ours = TOKEN_MECHANISMS if server.uses_token else PASSWORD_MECHANISMS
     wanted = [server.auth_method] if server.auth_method else [kind.name for kind in ours]
     common = [kind for kind in ours if kind.name in wanted and kind.name in offered]
     if not common:
@@ -152,7 +152,7 @@ def choose(server: ServerOptions, offered: Collection[str], *, encrypted: bool) 
 
 
 def _kind_of_secret(server: ServerOptions) -> str:
-    return "token" if server.oauth2_token else "password"
+    return "token" if server.uses_token else "password"
 
 
 def _not_offered(message: str) -> NotOffered:

@@ -11,10 +11,11 @@ from typing import Any, TypeVar
 from . import drive
 from .channel import Channel
 from .clock import Clock
+from .credentials import Credentials, TokenSource
 from .delivery import UNKNOWN_COMMAND, Receipt, deliver, fit
 from .dialogue import Greeter, noop, open_session, quit_politely
 from .envelope import Envelope
-from .errors import DataRefused, Failure
+from .errors import AuthRefused, DataRefused, Failure
 from .events import Line, Observer
 from .offer import Offer
 from .options import ServerOptions
@@ -50,6 +51,7 @@ class Connector:
 
     Arguments:
         local_hostname: gives the name for EHLO; asked once per connection, since looking it up may be slow.
+        tokens: gives access tokens, where that is how we log in.
     """
 
     server: ServerOptions
@@ -57,6 +59,7 @@ class Connector:
     observer: Observer
     local_hostname: Callable[[], str]
     experience: Experience = field(default_factory=Experience)
+    tokens: TokenSource | None = None
 
     def connect(self, deadline: float | None = None) -> Connection:
         """Open a connection: TCP, greeting, TLS, login; blocks until it is ready.
@@ -64,20 +67,53 @@ class Connector:
         Raises OSError where the server cannot be reached or its certificate is not accepted, and the errors
         of `core.errors` where it refuses us.
         """
-        connection = self.begin()
-        drive.one(connection.opening(deadline), self.clock)
+        connection = self.begin(deadline)
+        try:
+            drive.one(connection.opening(deadline), self.clock)
+        except AuthRefused as error:
+            if not self.may_begin_again(error):
+                raise
+            connection = self.begin_again(connection, error, deadline)
+            drive.one(connection.opening(deadline), self.clock)
         return connection
 
-    def begin(self) -> Connection:
-        """Return a connection that is not open yet: run its `opening`."""
-        return Connection(self)
+    @property
+    def place(self) -> str:
+        """The server, as logs and errors name it."""
+        return place_of(self.server)
+
+    def begin(self, deadline: float | None = None) -> Connection:
+        """Return a connection that is not open yet: run its `opening`.
+
+        Raises TokenUnavailable where an access token is needed and cannot be had: nothing is dialled then.
+        """
+        return Connection(self, self.tokens.current(deadline) if self.tokens is not None else None)
+
+    def may_begin_again(self, error: BaseException) -> bool:
+        """Tell whether a newer token may open what the server has refused: by 535, or by saying what is wrong."""
+        if self.tokens is None or not isinstance(error, AuthRefused):
+            return False
+        return error.smtp_code == 535 or bool(error.explanation)
+
+    def begin_again(self, failed: Connection, error: BaseException, deadline: float | None = None) -> Connection:
+        """Return another connection, with another token than one that was refused.
+
+        Raises the refusal where there is no better token, and TokenUnavailable.
+        """
+        if self.tokens is None or failed.credentials is None:
+            raise error
+        better = self.tokens.renewed(failed.credentials, deadline)
+        if better is None:
+            raise error
+        return Connection(self, better)
 
 
 class Connection:
     """A session, its age and its use. Only its lease-holder touches it."""
 
-    def __init__(self, connector: Connector) -> None:
+    def __init__(self, connector: Connector, credentials: Credentials | None = None) -> None:
         self.number = next(_numbers)
+        self.credentials = credentials
         self.server = connector.server
         self.offer = Offer()
         self.messages = 0
@@ -100,6 +136,11 @@ class Connection:
         return not self._is_broken and self._channel.is_quiet
 
     @property
+    def tls(self) -> ssl.SSLObject | None:
+        """The TLS session, where there is or was one."""
+        return self._channel.transport.tls if self._channel.transport is not None else None
+
+    @property
     def message_limit(self) -> int | None:
         """How many messages the server has said it takes on one connection (RFC 9422)."""
         return self.offer.mail_max
@@ -115,7 +156,7 @@ class Connection:
         return self._run(self._open(), deadline, tls=context_for(self.server) if self.server.may_encrypt else None)
 
     def _open(self) -> Dialogue[None]:
-        greeter = Greeter(server=self.server, local_hostname=self._local_hostname)
+        greeter = Greeter(server=self.server, local_hostname=self._local_hostname, credentials=self.credentials)
         try:
             self.offer = yield from open_session(greeter)
         except BaseException:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from . import auth
+from .credentials import Credentials
 from .errors import (
     AuthRefused,
     ConnectionLost,
@@ -25,7 +26,6 @@ from .errors import (
     StartTLSRefused,
     refusal,
 )
-from .kinds import Secret
 from .offer import Offer
 from .options import ServerOptions
 from .replies import Reply
@@ -60,6 +60,7 @@ class Greeter:
 
     server: ServerOptions
     local_hostname: Callable[[], str]
+    credentials: Credentials | None = None  # of the moment, in place of those in the options
 
 
 def open_session(greeter: Greeter) -> Dialogue[Offer]:
@@ -78,7 +79,7 @@ def open_session(greeter: Greeter) -> Dialogue[Offer]:
         # RFC 3207 §4.2: what was said before TLS is forgotten.
         offer = yield from say_hello(name)
     if server.has_login:
-        yield from log_in(server, offer, encrypted=encrypted)
+        yield from log_in(server, offer, encrypted=encrypted, credentials=greeter.credentials)
     return offer
 
 
@@ -134,7 +135,9 @@ def _not_offered(message: str, *, stage: Stage) -> NotOffered:
     return error
 
 
-def log_in(server: ServerOptions, offer: Offer, *, encrypted: bool) -> Dialogue[None]:
+def log_in(
+    server: ServerOptions, offer: Offer, *, encrypted: bool, credentials: Credentials | None = None
+) -> Dialogue[None]:
     """Log in by the best mechanism; go on to the next where the server cannot do one that it offers.
 
     Servers that keep only hashes may offer CRAM-MD5 and refuse every answer, as smtplib's users know; so a
@@ -142,8 +145,9 @@ def log_in(server: ServerOptions, offer: Offer, *, encrypted: bool) -> Dialogue[
     is not sent a second time: that would count twice towards a lock.
     """
     failure: Failure | None = None
+    who = credentials or _fixed(server)
     for kind in auth.choose(server, offer.auth, encrypted=encrypted):
-        mechanism = kind(username=server.username or "", secret=_secret(server))
+        mechanism = kind(username=who.username, secret=who.secret)
         reply = yield from _authenticate(mechanism)
         if reply.is_positive:
             return
@@ -162,14 +166,16 @@ def _login_refused(reply: Reply, explanation: str) -> AuthRefused:
         shown = Reply(code=reply.code, lines=(explanation.encode(),)).text
         error.smtp_error = reply.message + f" (the server's explanation: {shown})".encode()
         error.args = (reply.code, error.smtp_error)
+        error.explanation = explanation
     return error
 
 
-def _secret(server: ServerOptions) -> Secret:
-    secret = server.oauth2_token or server.password
+def _fixed(server: ServerOptions) -> Credentials:
+    # Where tokens are made there is no falling back to a password.
+    secret = (server.oauth2_token or server.password) if server.token_source is None else None
     if secret is None:
         raise AssertionError("has_login was checked")
-    return secret
+    return Credentials(username=server.username or "", secret=secret)
 
 
 def _authenticate(mechanism: auth.Mechanism) -> Dialogue[Reply]:

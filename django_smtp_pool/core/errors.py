@@ -108,7 +108,16 @@ class NotOffered(Failure, smtplib.SMTPNotSupportedError):
 
 
 class AuthRefused(Failure, smtplib.SMTPAuthenticationError):
-    """The server refused the login."""
+    """The server refused the login; `explanation` is what it said of a token before that, if anything."""
+
+    explanation: str = ""
+
+
+class TokenUnavailable(Failure):
+    """No OAuth2 access token could be had, so nobody could log in; the cause tells why."""
+
+    stage = Stage.AUTH
+    is_final = True
 
 
 class SenderRefused(Failure, smtplib.SMTPSenderRefused):

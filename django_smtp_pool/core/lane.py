@@ -95,7 +95,7 @@ class Lane:
     slot: Slot | None = None
     run: Run[Any] | None = None
     opening: Connection | None = None
-    refused: tuple[Connection, Exception] | None = None
+    refused: tuple[Connection, BaseException] | None = None
     entry: Entry | None = None
     reused: bool = False
     started_at: float = 0.0

@@ -144,13 +144,25 @@ class Lanes:
     # -- dialling --------------------------------------------------------------------------------------
 
     def _dial(self, lane: Lane) -> None:
-        lane.opening = self._connector.begin()
+        """Open a connection; where that may mean to make an access token, only while no server waits for octets."""
+        if self._connector.tokens is not None and self.are_writing:
+            return  # `look` comes back to it
         lane.started_at = self._clock.monotonic()
+        deadline = lane.started_at + self._pool.options.delivery_timeout
         try:
-            lane.run = lane.opening.opening(lane.started_at + self._pool.options.delivery_timeout)
+            lane.opening = self._begin(lane, deadline)
+            lane.run = lane.opening.opening(deadline)
             lane.run.start()
         except Exception as error:  # noqa: BLE001 - a certificate file that cannot be read, say
             self.dial_failed(lane, error)
+
+    def _begin(self, lane: Lane, deadline: float) -> Connection:
+        try:
+            if lane.refused is not None:
+                return self._connector.begin_again(*lane.refused, deadline)
+            return self._connector.begin(deadline)
+        finally:
+            self.allow(self._clock.monotonic() - lane.started_at)
 
     def opened(self, lane: Lane) -> None:
         """Put a connection that is ready into the pool's books, and let it serve."""
@@ -164,7 +176,12 @@ class Lanes:
         self._serve(lane)
 
     def dial_failed(self, lane: Lane, error: BaseException) -> None:
-        """Give up a connection that could not be opened."""
+        """Give up a connection that could not be opened, unless a newer access token may do it: once."""
+        if lane.opening is not None and lane.refused is None and self._connector.may_begin_again(error):
+            lane.refused = lane.opening, error
+            lane.opening = lane.run = None
+            self._dial(lane)
+            return
         self.all.remove(lane)
         self._pool.failed_to_open(lane.taken, error)
         self._no_connection(error)
@@ -183,6 +200,8 @@ class Lanes:
             elif lane.slot is None and self._clock.monotonic() >= self._patience_of(lane):
                 self._forgo(lane)
                 self._no_connection(self._pool.timed_out(self._clock.monotonic() - lane.asked_at))
+        for lane in [lane for lane in self.all if lane.is_to_be_dialled]:
+            self._dial(lane)
         return [lane for lane in self.all if lane.run is not None and lane.run.done]
 
     def allow(self, seconds: float) -> None:

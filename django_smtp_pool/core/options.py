@@ -10,6 +10,9 @@ import ipaddress
 from dataclasses import dataclass
 from typing import Any
 
+from .grants import OAuth2Options, Same
+from .grants import generator as token_generator
+from .grants import oauth2 as oauth2_options
 from .kinds import (
     Secret,
     check_fields,
@@ -27,6 +30,7 @@ from .kinds import (
 )
 
 TOKEN_MECHANISMS = ("XOAUTH2", "OAUTHBEARER")
+TOKEN_KEYS = ("oauth2_token", "oauth2_generator", "oauth2")
 MECHANISMS = ("PLAIN", "LOGIN", "CRAM-MD5", *TOKEN_MECHANISMS)
 TLS_VERSIONS = ("TLSv1.2", "TLSv1.3")
 _MADE_OF = ("ca_file", "verify", "minimum_version", "ciphers")  # what a context is made of where none is given
@@ -102,6 +106,12 @@ class ServerOptions:
     oauth2_token: Secret | None = option(
         None, secret, "a fixed OAuth2 access token; used instead of the password, needs `username`"
     )
+    oauth2_generator: str | Same | None = option(
+        None, token_generator, "a callable that gives access tokens, or the dotted path of one, of a class or a factory"
+    )
+    oauth2: OAuth2Options | None = option(
+        None, oauth2_options, "dict for the built-in generators of access tokens: see the documentation"
+    )
     allow_insecure_auth: bool = option(
         False, flag, "send a reusable secret without TLS to a host that is not this machine"
     )
@@ -123,16 +133,31 @@ class ServerOptions:
         self._check_token()
 
     def _check_token(self) -> None:
+        given = [key for key in TOKEN_KEYS if getattr(self, key)]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} exclude each other: set one of them")
         if self.oauth2_token and not self.username:
             raise ValueError("oauth2_token needs username: the account that the token is for")
-        if self.auth_method is not None and (self.auth_method in TOKEN_MECHANISMS) != bool(self.oauth2_token):
-            wanted = "oauth2_token; a password is never sent as a token" if not self.oauth2_token else "a password"
+        if self.oauth2 is not None and not (self.username or self.oauth2.account):
+            raise ValueError("oauth2 needs username (or its own key user or subject): the account that logs in")
+        if self.auth_method is not None and (self.auth_method in TOKEN_MECHANISMS) != self.uses_token:
+            wanted = "oauth2_token; a password is never sent as a token" if not self.uses_token else "a password"
             raise ValueError(f"auth_method {self.auth_method} needs {wanted}")
 
     @property
     def has_login(self) -> bool:
         """Whether there is somebody to log in as: as with Django's backend, name and secret must be set."""
-        return bool(self.username and (self.password or self.oauth2_token))
+        return bool(self.token_source is not None or (self.username and (self.password or self.oauth2_token)))
+
+    @property
+    def uses_token(self) -> bool:
+        """Whether we log in by an access token; a password beside it is never used."""
+        return bool(self.oauth2_token) or self.token_source is not None
+
+    @property
+    def token_source(self) -> str | Same | OAuth2Options | None:
+        """Where access tokens come from, unless a fixed one is set or none."""
+        return self.oauth2_generator or self.oauth2
 
     @property
     def may_encrypt(self) -> bool:

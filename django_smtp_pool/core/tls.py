@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pkgutil
 import ssl
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from .options import ServerOptions, TLSOptions
@@ -62,6 +63,41 @@ def found(source: Any) -> Any:
     Raises ImportError or AttributeError where there is no such thing.
     """
     return pkgutil.resolve_name(source) if isinstance(source, str) else source
+
+
+@dataclass(frozen=True, kw_only=True)
+class TLSFacts:
+    """What a handshake has agreed on, and whom we speak to.
+
+    Arguments:
+        subject, names, expires, expires_at: of the server's certificate, empty where it is not checked; the last in
+            seconds since the epoch.
+    """
+
+    version: str
+    cipher: str
+    subject: str = ""
+    names: tuple[str, ...] = ()
+    expires: str = ""
+    expires_at: float | None = None
+
+
+def facts_of(session: ssl.SSLObject | None) -> TLSFacts | None:
+    """Return the facts of a TLS session, None where no handshake was finished."""
+    version = session.version() if session is not None else None
+    if session is None or version is None:
+        return None
+    cipher = session.cipher()
+    certificate: dict[str, Any] = session.getpeercert() or {}
+    expires = str(certificate.get("notAfter", ""))
+    return TLSFacts(
+        version=version,
+        cipher=cipher[0] if cipher else "",
+        subject=", ".join(f"{name}={value}" for part in certificate.get("subject", ()) for name, value in part),
+        names=tuple(value for _, value in certificate.get("subjectAltName", ())),
+        expires=expires,
+        expires_at=float(ssl.cert_time_to_seconds(expires)) if expires else None,
+    )
 
 
 def forget_contexts() -> None:

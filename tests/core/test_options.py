@@ -10,6 +10,7 @@ import pytest
 from django_smtp_pool.core.options import PoolOptions, ServerOptions, TLSOptions, is_loopback
 
 PASSWORD = "hunter2"
+GRANT = {"client_id": "app", "refresh_token": "r", "token_url": "https://example.com/token", "user": "u@example.com"}
 
 # For every option: values that are good and differ from the default, and values that are not good.
 SERVER = {
@@ -30,6 +31,8 @@ SERVER = {
     "data_timeout": ([1], [0, -1, "x"]),
     "auth_method": (["PLAIN", "login", "cram-md5"], ["", "XYZ", 1]),
     "oauth2_token": ([], [1, "a\0b"]),  # it needs a username too
+    "oauth2_generator": ([len, "project.mail.access_token"], ["", "token", 1, {}]),
+    "oauth2": ([GRANT, {**GRANT, "client_id": "other"}], [1, "x", {}, {**GRANT, "token_url": "http://example.com"}]),
     "allow_insecure_auth": ([True], ["no", None]),
     "pipelining": ([False, 0], ["no", None]),
     "chunking": ([False, 0], ["no", None]),

@@ -1,0 +1,203 @@
+"""A mailer tried out: one connection of its own, step by step, with what was found and what to do about a failure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from .advice import advice_for
+from .conf import Config
+from .core import drive
+from .core.clock import Clock
+from .core.connection import Connection, Connector
+from .core.envelope import Envelope
+from .core.errors import AuthRefused, PartiallyRefused, Stage, TokenUnavailable
+from .core.events import Event, Line, Observer
+from .core.options import PoolOptions, ServerOptions
+from .core.tls import TLSFacts, facts_of
+
+FAREWELL = 2.0  # seconds for the server to answer QUIT
+TOKEN, MESSAGE = "access token", "message"
+LIMITS = ("max_connections", "max_messages", "idle_timeout", "max_lifetime", "rate_limit", "rate_delta")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One step, and what it showed."""
+
+    name: str
+    ok: bool
+    detail: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """How it went."""
+
+    server: str
+    steps: Sequence[Step]
+    tls: TLSFacts | None = None
+    days_left: int | None = None  # of the certificate
+    extensions: Sequence[str] = ()
+    mechanism: str | None = None
+    limits: dict[str, Any] = field(default_factory=dict)
+    error: str | None = None
+    advice: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether mail can be sent."""
+        return self.error is None
+
+
+class Recorder(Observer):
+    """Keeps the dialogue."""
+
+    def __init__(self) -> None:
+        self.lines: list[Line] = []
+
+    def notice(self, event: Event) -> None:
+        """Keep a line."""
+        if isinstance(event, Line):
+            self.lines.append(event)
+
+    @property
+    def mechanism(self) -> str | None:
+        """The mechanism of the last login that was tried."""
+        said = [line.text.split()[1] for line in self.lines if line.said and line.text.startswith("AUTH ")]
+        return said[-1] if said else None
+
+    @property
+    def greeting(self) -> str:
+        """The first thing that the server said."""
+        return next((line.text for line in self.lines if not line.said), "")
+
+
+class Verification:
+    """One try.
+
+    Arguments:
+        connector: makes a connection whose options have `debug` set, watched by `recorder`.
+        envelope: a test message, if one is to be sent.
+    """
+
+    def __init__(
+        self, config: Config, connector: Connector, recorder: Recorder, clock: Clock, envelope: Envelope | None
+    ) -> None:
+        self._config = config
+        self._connector = connector
+        self._recorder = recorder
+        self._clock = clock
+        self._envelope = envelope
+        self._connection: Connection | None = None
+        self._at: str | None = None
+        self._receipt = ""
+
+    def run(self) -> Report:
+        """Connect, secure, log in, send, leave; raises nothing that a server or a network does."""
+        try:
+            self._converse()
+        except Exception as error:  # noqa: BLE001 - that is what we are here to tell
+            return self._report(error)
+        finally:
+            if self._connection is not None:
+                self._connection.close()
+        return self._report(None)
+
+    def _converse(self) -> None:
+        connection = self._open()
+        if self._envelope is not None:
+            self._at = MESSAGE
+            receipt = connection.deliver(self._envelope, self._deadline)
+            if receipt.refused:
+                raise PartiallyRefused(receipt.accepted, receipt.refused)
+            self._receipt = str(receipt.reply)
+        self._at = Stage.QUIT.value
+        drive.one(connection.leaving(FAREWELL), self._clock)
+
+    def _open(self) -> Connection:
+        self._connection = connection = self._connector.begin(self._deadline)
+        try:
+            drive.one(connection.opening(self._deadline), self._clock)
+        except AuthRefused as error:
+            if not self._connector.may_begin_again(error):
+                raise
+            self._connection = connection = self._connector.begin_again(connection, error, self._deadline)
+            drive.one(connection.opening(self._deadline), self._clock)
+        return connection
+
+    @property
+    def _deadline(self) -> float:
+        return self._clock.monotonic() + self._config.pool.delivery_timeout
+
+    def _report(self, error: Exception | None) -> Report:
+        tls = facts_of(self._connection.tls) if self._connection is not None else None
+        seconds = tls.expires_at - self._clock.wall() if tls and tls.expires_at is not None else None
+        return Report(
+            server=self._connector.place,
+            steps=self._steps(error),
+            tls=tls,
+            days_left=None if seconds is None else int(seconds // 86400),
+            extensions=self._connection.offer.keywords if self._connection is not None else (),
+            mechanism=self._recorder.mechanism,
+            limits=_limits(self._config.pool),
+            error=None if error is None else str(error),
+            advice=None if error is None else advice_for(error, self._config.server),
+        )
+
+    def _steps(self, error: Exception | None) -> list[Step]:
+        """Return the steps up to the one that failed."""
+        names = expected(self._config.server, sends=self._envelope is not None)
+        failed = self._failed_at(error, names) if error is not None else None
+        passed = names if failed is None else names[: names.index(failed)] if failed in names else names[:0]
+        steps = [Step(name=name, ok=True, detail=self._detail(name)) for name in passed]
+        return steps if failed is None else [*steps, Step(name=failed, ok=False, detail=str(error))]
+
+    def _failed_at(self, error: Exception, names: Sequence[str]) -> str:
+        if isinstance(error, TokenUnavailable):
+            return TOKEN
+        stage = getattr(error, "stage", None)
+        if self._at is None and isinstance(stage, Stage) and stage.value in names:
+            return stage.value
+        return self._at or names[0]
+
+    def _detail(self, name: str) -> str:
+        server = self._config.server
+        mechanism = f"{self._recorder.mechanism} as {_account(self._connection) or server.username}"
+        return {
+            Stage.CONNECT.value: self._connector.place,
+            Stage.GREETING.value: self._recorder.greeting,
+            Stage.AUTH.value: mechanism,
+            MESSAGE: self._receipt,
+        }.get(name, "")
+
+
+def _limits(pool: PoolOptions) -> dict[str, Any]:
+    limits = {key: getattr(pool, key) for key in LIMITS}
+    return limits if pool.rate_limit else {key: value for key, value in limits.items() if not key.startswith("rate_")}
+
+
+def _account(connection: Connection | None) -> str | None:
+    return connection.credentials.username if connection is not None and connection.credentials is not None else None
+
+
+def expected(server: ServerOptions, *, sends: bool) -> list[str]:
+    """Return the steps that a verification goes through where all is well."""
+    secure = [Stage.TLS.value]
+    return [
+        *([TOKEN] if server.token_source is not None else []),
+        Stage.CONNECT.value,
+        *(secure if server.use_ssl else []),
+        Stage.GREETING.value,
+        Stage.EHLO.value,
+        *([Stage.STARTTLS.value, *secure] if server.use_tls else []),
+        *([Stage.AUTH.value] if server.has_login else []),
+        *([MESSAGE] if sends else []),
+        Stage.QUIT.value,
+    ]
+
+
+def watched(server: ServerOptions) -> ServerOptions:
+    """Return options whose dialogue can be watched; who we are is the same."""
+    return replace(server, debug=True)

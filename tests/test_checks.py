@@ -1,0 +1,92 @@
+"""System checks of who we are to the server; those of bad values are in backend/test_settings.py."""
+
+import django
+import pytest
+
+from django_smtp_pool import checks, oauth2
+
+HAS_MAILERS = django.VERSION >= (6, 1)
+POOLED = "django_smtp_pool.backend.PooledBackend"
+GRANT = {"client_id": "a", "refresh_token": "hidden", "token_url": "https://example.com/"}
+
+pytestmark = [
+    pytest.mark.skipif(not HAS_MAILERS, reason="MAILERS came with Django 6.1; options are the same without"),
+]
+
+
+@pytest.fixture
+def told(settings, monkeypatch):
+    """Return a function that gives a mailer options, and says what the checks find."""
+    monkeypatch.delenv("WEB_CONCURRENCY", raising=False)
+
+    def check(**options):
+        settings.MAILERS = {
+            "default": {"BACKEND": POOLED, "OPTIONS": {"host": "mail.example", "use_tls": True, **options}}
+        }
+        return {problem.id.removeprefix("smtp_pool."): problem.msg for problem in checks.check_mailers(None)}
+
+    return check
+
+
+def generate():
+    """Be a generator of access tokens."""
+    raise AssertionError("checks call nothing")
+
+
+def test_what_is_good_is_not_told(told):
+    assert told(username="u", oauth2_generator=generate) == {}
+    assert told(username="u", oauth2_generator=f"{__name__}.generate") == {}
+    assert told(service="gmail", username="u", password="p", host=None) == {}
+    assert told(service="office365", host=None) == {}
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("no.such.module", "No module named"),
+        (f"{__name__}.nothing", "has no attribute 'nothing'"),
+        (f"{__name__}.POOLED", "not callable"),
+    ],
+)
+def test_a_generator_that_cannot_be_found(told, path, text):
+    problems = told(username="u", oauth2_generator=path)
+    assert set(problems) == {"E003"}
+    assert f"MAILERS['default']: oauth2_generator names '{path}'" in problems["E003"]
+    assert text in problems["E003"]
+
+
+def test_an_access_token_in_clear(told):
+    problems = told(username="u", oauth2_generator=generate, use_tls=False)
+    assert problems == {"E002": "MAILERS['default']: the access token would travel to mail.example in clear."}
+
+
+def test_a_password_that_is_never_used(told):
+    problems = told(username="u", password="p", oauth2_token="t")
+    assert problems == {"W001": "MAILERS['default']: the password is never used: we log in by access token."}
+
+
+def test_settings_that_nobody_reads(told, settings):
+    assert told() == {}
+    settings.EMAIL_SERVICE, settings.EMAIL_OAUTH2, settings.EMAIL_POOL_MAX_CONNECTIONS = "gmail", GRANT, 3
+    found = [problem.msg for problem in checks.check_mailers(None)]
+    assert found == ["EMAIL_SERVICE is ignored: MAILERS is defined.", "EMAIL_OAUTH2 is ignored: MAILERS is defined."]
+    settings.MAILERS = {"default": {"BACKEND": "django.core.mail.backends.smtp.EmailBackend"}}
+    assert checks.check_mailers(None) == []
+
+
+def test_more_connections_than_allowed(told, monkeypatch):
+    text = "MAILERS['default']: Outlook365 allows 3 connections at once, and max_connections is {} in each of {} "
+    text += "processes."
+    assert told(service="office365", host=None, max_connections=4) == {"W003": text.format(4, 1)}
+    monkeypatch.setenv("WEB_CONCURRENCY", "4")
+    assert told(service="office365", host=None) == {"W003": text.format(3, 4)}
+    monkeypatch.setenv("WEB_CONCURRENCY", "many")
+    assert told(service="office365", host=None) == {}
+
+
+def test_a_missing_extra(told, monkeypatch):
+    monkeypatch.setattr(oauth2, "MODULES", ("no_such_library",))
+    problems = told(username="u", oauth2=GRANT)
+    assert problems == {
+        "E001": "MAILERS['default']: oauth2 needs no_such_library: pip install 'django-smtp-pool[oauth2]'"
+    }

@@ -1,0 +1,291 @@
+"""The token cache: one call of the generator, however many threads ask, and none where that is in vain."""
+
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from django_smtp_pool.core.errors import Outcome, TokenUnavailable
+from django_smtp_pool.core.judgement import concerns_all, may_pass
+from django_smtp_pool.oauth2 import AccessToken
+from django_smtp_pool.token_cache import FIRST_PAUSE, LONGEST_PAUSE, MARGIN, RENEWAL_PAUSE, TokenCache, Tokens
+from tests.clocks import ManualClock
+
+LIFETIME = 3600
+
+
+class Maker:
+    """A generator that counts, fails where it is told to, and may be held back."""
+
+    def __init__(self, clock, lifetime=LIFETIME):
+        self.clock, self.lifetime = clock, lifetime
+        self.calls = []
+        self.error = None
+        self.gate = threading.Event()
+        self.gate.set()
+        self.called = threading.Semaphore(0)
+        self.meanwhile = lambda: None
+
+    def __call__(self, renew):
+        self.calls.append(renew)
+        self.called.release()
+        self.meanwhile()
+        assert self.gate.wait(10)
+        if self.error is not None:
+            raise self.error
+        expires_at = None if self.lifetime is None else self.clock.wall() + self.lifetime
+        return AccessToken(f"token-{len(self.calls)}", expires_at)
+
+
+@pytest.fixture
+def clock():
+    return ManualClock()
+
+
+@pytest.fixture
+def make(clock):
+    return Maker(clock)
+
+
+@pytest.fixture
+def told():
+    return []
+
+
+@pytest.fixture
+def cache(clock, make, told):
+    return TokenCache(make, clock=clock, announce=told.append)
+
+
+def in_threads(count, call):
+    """Run something in many threads, and return (results, errors) when all have ended."""
+    results, errors = [], []
+
+    def run():
+        try:
+            results.append(call())
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    return threads, results, errors
+
+
+def test_a_token_is_made_once(cache, make, told):
+    assert [cache.current().token for _ in range(3)] == ["token-1"] * 3
+    assert make.calls == [False]
+    assert [token.token for token in told] == ["token-1"]
+
+
+def test_a_new_one_before_the_old_one_expires(cache, clock, make):
+    cache.current()
+    clock.advance(LIFETIME - MARGIN - 1)
+    assert cache.current().token == "token-1"
+    clock.advance(1)
+    assert cache.current().token == "token-2"
+    assert make.calls == [False, False]
+
+
+def test_one_that_tells_no_expiry_is_used_until_it_is_refused(cache, clock, make):
+    make.lifetime = None
+    cache.current()
+    clock.advance(1e9)
+    assert cache.current().token == "token-1"
+    assert cache.renewed("token-1").token == "token-2"
+    assert make.calls == [False, True]
+
+
+def test_a_machine_that_slept_notices(cache, clock):
+    cache.current()
+    clock.jump(LIFETIME)
+    assert cache.current().token == "token-2"
+
+
+@given(lifetime=st.floats(-100, 200), steps=st.lists(st.floats(0, 50), max_size=20))
+def test_short_lives_do_not_hammer(lifetime, steps):
+    clock = ManualClock()
+    make = Maker(clock, lifetime)
+    cache = TokenCache(make, clock=clock, announce=lambda token: None)
+    for step in steps:
+        before = len(make.calls)
+        cache.current()
+        cache.current()
+        assert len(make.calls) <= before + 1
+        clock.advance(step)
+    assert len(make.calls) <= 1 + sum(steps) / max(0.9, min(lifetime / 2, lifetime - MARGIN))
+
+
+def test_fifty_threads_wait_for_one_call(cache, make):
+    make.gate.clear()
+    threads, results, errors = in_threads(50, cache.current)
+    assert make.called.acquire(timeout=10)
+    make.gate.set()
+    for thread in threads:
+        thread.join(10)
+    assert {token.token for token in results} == {"token-1"}
+    assert (len(results), errors, len(make.calls)) == (50, [], 1)
+
+
+def test_no_lock_is_held_while_the_generator_runs(cache, make):
+    make.gate.clear()
+    threads, *_ = in_threads(1, cache.current)
+    assert make.called.acquire(timeout=10)
+    assert cache._lock.acquire(timeout=1)
+    cache._lock.release()
+    make.gate.set()
+    threads[0].join(10)
+
+
+def test_who_waits_waits_until_his_deadline(cache, clock, make):
+    make.gate.clear()
+    threads, *_ = in_threads(1, cache.current)
+    assert make.called.acquire(timeout=10)
+    with pytest.raises(TokenUnavailable, match="its generator is still busy"):
+        cache.current(deadline=clock.monotonic())
+    make.gate.set()
+    threads[0].join(10)
+    assert cache.current(deadline=clock.monotonic()).token == "token-1"
+
+
+def test_a_generator_that_needs_its_own_token_is_told(cache, make):
+    def ask_again():
+        with pytest.raises(TokenUnavailable, match="sends mail that needs the token it is to make"):
+            cache.current()
+
+    make.meanwhile = ask_again
+    assert cache.current().token == "token-1"
+
+
+# -- failures -------------------------------------------------------------------------------------------------
+
+
+def test_a_generator_that_fails_is_left_alone_for_longer_and_longer(cache, clock, make, caplog):
+    make.error = OSError("no route to the identity provider")
+    pause = FIRST_PAUSE
+    for number in range(1, 10):
+        for _ in range(5):
+            with pytest.raises(TokenUnavailable, match="no route to the identity provider") as caught:
+                cache.current()
+        assert len(make.calls) == number
+        assert caught.value.__cause__ is make.error
+        assert make.error.__traceback__ is None
+        clock.advance(pause)
+        pause = min(LONGEST_PAUSE, pause * 2)
+    make.error = None
+    assert cache.current().token == f"token-{len(make.calls)}"
+    assert {record.levelname for record in caplog.records} <= {"INFO", "WARNING"}
+
+
+def test_everybody_who_waits_hears_of_the_failure(cache, make):
+    make.gate.clear()
+    make.error = OSError("down")
+    threads, results, errors = in_threads(20, cache.current)
+    assert make.called.acquire(timeout=10)
+    make.gate.set()
+    for thread in threads:
+        thread.join(10)
+    assert (results, len(errors), len(make.calls)) == ([], 20, 1)
+    assert {type(error) for error in errors} == {TokenUnavailable}
+
+
+def test_an_old_token_does_while_no_new_one_can_be_had(cache, clock, make):
+    cache.current()
+    clock.advance(LIFETIME - 30)
+    make.error = OSError("down")
+    assert cache.current().token == "token-1"
+    assert cache.current().token == "token-1"
+    assert len(make.calls) == 2
+    clock.advance(30)
+    with pytest.raises(TokenUnavailable):
+        cache.current()
+    assert len(make.calls) == 3
+
+
+def test_an_interrupt_leaves_nobody_waiting(cache, make):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    make.meanwhile = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        cache.current()
+    make.meanwhile = lambda: None
+    assert cache.current().token == "token-2"
+
+
+def test_the_error_is_about_us_and_not_about_a_message():
+    error = TokenUnavailable("no token")
+    assert error.outcome is Outcome.NOT_SENT
+    assert concerns_all(error)
+    assert not may_pass(error)
+
+
+# -- renewal --------------------------------------------------------------------------------------------------
+
+
+def test_only_the_token_that_is_in_use_is_renewed(cache, make):
+    cache.current()
+    assert cache.renewed("token-1").token == "token-2"
+    assert cache.renewed("token-1").token == "token-2"  # somebody else's connection was refused it too
+    assert make.calls == [False, True]
+
+
+def test_a_renewed_token_that_is_refused_is_not_renewed_at_once(cache, clock, make):
+    cache.current()
+    assert cache.renewed("token-1").token == "token-2"
+    assert cache.renewed("token-2") is None
+    assert cache.current().token == "token-2"
+    clock.advance(RENEWAL_PAUSE)
+    assert cache.renewed("token-2").token == "token-3"
+    assert make.calls == [False, True, True]
+
+
+def test_the_same_token_again_is_no_better_one(clock):
+    cache = TokenCache(lambda renew: AccessToken("same"), clock=clock, announce=lambda token: None)
+    cache.current()
+    assert cache.renewed("same") is None
+
+
+def test_many_refusals_at_once_are_one_renewal(cache, make):
+    cache.current()
+    make.gate.clear()
+    threads, results, errors = in_threads(50, lambda: cache.renewed("token-1"))
+    assert make.called.acquire(timeout=10)
+    assert make.called.acquire(timeout=10)
+    make.gate.set()
+    for thread in threads:
+        thread.join(10)
+    assert {token.token for token in results} == {"token-2"}
+    assert (len(results), errors, make.calls) == (50, [], [False, True])
+
+
+def test_a_renewal_that_failed_is_still_wanted(cache, clock, make):
+    cache.current()
+    make.error = OSError("down")
+    with pytest.raises(TokenUnavailable):
+        cache.renewed("token-1")
+    make.error = None
+    clock.advance(FIRST_PAUSE)
+    assert cache.current().token == "token-3"
+    assert make.calls == [False, True, True]
+
+
+def test_a_forked_child_keeps_the_token_and_waits_for_no_lost_thread(cache, make):
+    make.gate.clear()
+    threads, *_ = in_threads(1, cache.current)
+    assert make.called.acquire(timeout=10)
+    cache.after_fork()
+    make.gate.set()
+    threads[0].join(10)
+    assert cache.current().token == "token-1"
+
+
+def test_whose_token_it_is(cache, clock):
+    assert Tokens(cache, "me").current(None).username == "me"
+    with pytest.raises(TokenUnavailable, match="set username, or give AccessToken a user"):
+        Tokens(cache, None).current(None)
+    own = TokenCache(lambda renew: AccessToken("t", user="its"), clock=clock, announce=lambda token: None)
+    assert Tokens(own, None).current(None).username == "its"
+    assert Tokens(own, "me").current(None).username == "me"

@@ -1,0 +1,209 @@
+"""`manage.py smtp_pool verify`: each step, what was found, and what to do about a failure."""
+
+import io
+import json
+import re
+import socket
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from django_smtp_pool.advice import advice_for
+from django_smtp_pool.core.errors import AuthRefused, Stage, refusal
+from django_smtp_pool.core.options import ServerOptions
+from tests.backend.project import HAS_MAILERS, POOLED, project
+from tests.core.transcript import reply_of
+from tests.servers import Fault, FaultServer, faults
+from tests.servers.certificates import certificates
+
+pytestmark = pytest.mark.filterwarnings("ignore:The EMAIL_", "ignore:get_connection", "ignore:Django 2028")
+
+
+@pytest.fixture
+def secure():
+    with FaultServer(starttls=certificates().server_context(), require_auth=True) as server:
+        yield server
+
+
+@pytest.fixture
+def trusting(tmp_path):
+    """Options that accept the test server's certificate."""
+    tls_options = {"ca_file": str(certificates().write_authority(tmp_path))}
+    return {"use_tls": True, "tls_options": tls_options, "username": "user", "password": "secret"}
+
+
+def run(*arguments):
+    """Return (what it printed, what it failed with)."""
+    out = io.StringIO()
+    try:
+        call_command("smtp_pool", "verify", *arguments, stdout=out, no_color=True)
+    except CommandError as error:
+        return out.getvalue(), str(error)
+    return out.getvalue(), None
+
+
+def steps(text):
+    return re.findall(r"(?m)^(ok|FAIL)\s+(.*?)(?:\s{2,}.*)?$", text)
+
+
+def test_a_mailer_that_works(settings, secure, trusting):
+    project(settings, secure, **trusting)
+    text, failure = run()
+    assert failure is None
+    names = ["connect", "greeting", "EHLO", "STARTTLS", "TLS handshake", "AUTH", "QUIT"]
+    assert steps(text) == [("ok", name) for name in names]
+    assert re.search(r"TLS\s+TLSv1.[23], \w+", text)
+    assert re.search(r"AUTH\s+CRAM-MD5 as user", text)
+    assert re.search(r"extensions\s+.*AUTH PLAIN LOGIN CRAM-MD5", text)
+    assert re.search(r"limits\s+max_connections=5, max_messages=100", text)
+    assert "secret" not in text
+    assert len(secure.commands("QUIT")) == 1
+    assert not secure.accepted
+
+
+def test_a_test_message(settings, secure, trusting):
+    project(settings, secure, **trusting)
+    text, failure = run("--to", "me@example.com")
+    assert failure is None
+    assert ("ok", "message") in steps(text)
+    assert secure.accepted[0].recipients == ("me@example.com",)
+    assert b"manage.py smtp_pool verify" in secure.accepted[0].content
+    assert secure.accepted[0].queue_id in text
+
+
+def test_as_json(settings, secure, trusting):
+    project(settings, secure, **trusting)
+    text, failure = run("--json")
+    report = json.loads(text)
+    assert failure is None
+    assert (report["ok"], report["mechanism"], report["error"]) == (True, "CRAM-MD5", None)
+    assert report["steps"][0] == {"name": "connect", "ok": True, "detail": report["server"]}
+    assert report["tls"]["version"].startswith("TLSv1.")
+
+
+def test_the_certificate_is_shown(settings, secure, trusting):
+    project(settings, secure, **trusting)
+    assert re.search(r"certificate\s+\w.*; until \w+ .* GMT, in \d+ days", run()[0])
+    project(settings, secure, **{**trusting, "tls_options": {"verify": False}})
+    assert re.search(r"certificate\s+not checked", run()[0])
+
+
+FAILURES = [
+    ({"password": "wrong"}, {}, "AUTH", "check username and password"),
+    (
+        {"use_tls": False, "use_ssl": True},
+        {},
+        "TLS handshake",
+        "use_ssl wants port 465",
+    ),
+    ({"tls_options": {}}, {}, "TLS handshake", "name it, or the CA|name the CA as tls_options"),
+    ({}, {"fault": Fault(at="banner", do=faults.code_421)}, "greeting", "busy"),
+    ({}, {"fault": Fault(at="auth", do=faults.code_5xx, times=None)}, "AUTH", "check username and password"),
+    ({}, {"starttls": None}, "STARTTLS", "does not offer STARTTLS"),
+]
+
+
+@pytest.mark.parametrize(("options", "changes", "at", "text"), FAILURES)
+def test_a_mailer_that_does_not_work(settings, secure, trusting, options, changes, at, text):
+    for name, value in changes.items():
+        setattr(secure, name, value)
+    project(settings, secure, **{**trusting, **options})
+    shown, failure = run()
+    assert "does not work as configured" in failure
+    assert steps(shown)[-1] == ("FAIL", at)
+    assert all(outcome == "ok" for outcome, _ in steps(shown)[:-1])
+    assert re.search(text, shown)
+
+
+def test_nobody_listens(settings, trusting):
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    project(settings, Place("127.0.0.1", port), **trusting)
+    shown, failure = run()
+    assert steps(shown) == [("FAIL", "connect")]
+    assert f"no mail server listens at 127.0.0.1 port {port}" in shown
+    assert failure == f"127.0.0.1:{port} does not work as configured"
+
+
+class Place:
+    def __init__(self, host, port):
+        self.host, self.port = host, port
+
+
+def generate(*, renew=False):
+    """Give an access token, a good one only when that is asked for."""
+    return "good" if renew else "stale"
+
+
+def fail():
+    """Give none."""
+    raise OSError("the vault is locked")
+
+
+def test_an_access_token_is_renewed_here_too(settings):
+    with FaultServer(auth=("XOAUTH2",), users={"user": "good"}, require_auth=True) as server:
+        project(settings, server, username="user", oauth2_generator=f"{__name__}.generate")
+        text, failure = run()
+        assert failure is None
+        assert steps(text)[0] == ("ok", "access token")
+        assert "XOAUTH2 as user" in text
+
+
+def test_no_access_token(settings, secure):
+    project(settings, secure, username="user", oauth2_generator=f"{__name__}.fail")
+    shown, _ = run()
+    assert steps(shown) == [("FAIL", "access token")]
+    assert "the vault is locked" in shown
+
+
+def test_recipients_that_are_refused(settings, server):
+    server.refuse_recipients = {"me@example.com": "550 5.1.1 nobody"}
+    project(settings, server)
+    shown, failure = run("--to", "me@example.com")
+    assert failure
+    assert steps(shown)[-1] == ("FAIL", "message")
+    assert "nobody" in shown
+
+
+@pytest.mark.skipif(not HAS_MAILERS, reason="MAILERS came with Django 6.1")
+def test_one_of_several(settings, server):
+    project(settings, Place("127.0.0.1", 1))
+    bulk = {"BACKEND": POOLED, "OPTIONS": {"host": server.host, "port": server.port}}
+    settings.MAILERS = {**settings.MAILERS, "bulk": bulk}
+    assert run("--using", "bulk")[1] is None
+    assert "nothere" in run("--using", "nothere")[1]
+
+
+def test_bad_options_are_told(settings, server):
+    project(settings, server, max_connections=0)
+    assert "max_connections must be a whole number from 1" in run()[1]
+
+
+def test_another_backend_is_told(settings, server):
+    project(settings, server, backend="django.core.mail.backends.smtp.EmailBackend")
+    assert "not django_smtp_pool.backend.PooledBackend" in run()[1]
+
+
+def refused(line):
+    return refusal(AuthRefused, reply_of(line), stage=Stage.AUTH)
+
+
+@pytest.mark.parametrize(
+    ("line", "host", "text"),
+    [
+        ("535 5.7.139 Authentication unsuccessful", "smtp.office365.com", "switch on SMTP AUTH"),
+        ("534 5.7.9 Application-specific password required", "smtp.gmail.com", "app password"),
+        ("535 5.7.8 Username and Password not accepted", "smtp.gmail.com", "app password"),
+        ("535 5.7.3 Authentication unsuccessful", "smtp.office365.com", "OAuth2"),
+        ("535 no", "mail.example", "many providers want an app password"),
+        ("454 4.7.0 Too many login attempts", "smtp.gmail.com", "wait"),
+    ],
+)
+def test_advice_about_logins(line, host, text):
+    assert text in advice_for(refused(line), ServerOptions(host=host))
+
+
+def test_advice_about_a_blocked_port():
+    error = TimeoutError("timed out")
+    error.stage = Stage.CONNECT
+    assert "block port 25" in advice_for(error, ServerOptions(host="mail.example"))
