@@ -188,7 +188,7 @@ class Grant:
         with AssertionSession(
             options.endpoint or key.get("token_uri", SERVICE_URL),
             issuer=key["client_email"],
-            subject=options.subject,
+            subject=options.subject or options.user,
             claims={"scope": options.scope or SERVICE_SCOPE},
             key=RSAKey.import_key(key["private_key"]),
             header={"alg": "RS256", **({"kid": key["private_key_id"]} if "private_key_id" in key else {})},

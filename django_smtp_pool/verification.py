@@ -69,6 +69,11 @@ class Recorder(Observer):
         return said[-1] if said else None
 
     @property
+    def began_tls(self) -> bool:
+        """Whether STARTTLS was said."""
+        return any(line.said and line.text == "STARTTLS" for line in self.lines)
+
+    @property
     def greeting(self) -> str:
         """The first thing that the server said."""
         return next((line.text for line in self.lines if not line.said), "")
@@ -148,7 +153,8 @@ class Verification:
 
     def _steps(self, error: Exception | None) -> list[Step]:
         """Return the steps up to the one that failed."""
-        names = expected(self._config.server, sends=self._envelope is not None)
+        secures = self._config.server.use_tls or self._recorder.began_tls
+        names = expected(self._config.server, secures=secures, sends=self._envelope is not None)
         failed = self._failed_at(error, names) if error is not None else None
         passed = names if failed is None else names[: names.index(failed)] if failed in names else names[:0]
         steps = [Step(name=name, ok=True, detail=self._detail(name)) for name in passed]
@@ -160,7 +166,7 @@ class Verification:
         stage = getattr(error, "stage", None)
         if self._at is None and isinstance(stage, Stage) and stage.value in names:
             return stage.value
-        return self._at or names[0]
+        return self._at or Stage.CONNECT.value
 
     def _detail(self, name: str) -> str:
         server = self._config.server
@@ -182,8 +188,12 @@ def _account(connection: Connection | None) -> str | None:
     return connection.credentials.username if connection is not None and connection.credentials is not None else None
 
 
-def expected(server: ServerOptions, *, sends: bool) -> list[str]:
-    """Return the steps that a verification goes through where all is well."""
+def expected(server: ServerOptions, *, secures: bool, sends: bool) -> list[str]:
+    """Return the steps that a verification goes through where all is well.
+
+    Arguments:
+        secures: whether by STARTTLS, which may be optional.
+    """
     secure = [Stage.TLS.value]
     return [
         *([TOKEN] if server.token_source is not None else []),
@@ -191,7 +201,7 @@ def expected(server: ServerOptions, *, sends: bool) -> list[str]:
         *(secure if server.use_ssl else []),
         Stage.GREETING.value,
         Stage.EHLO.value,
-        *([Stage.STARTTLS.value, *secure] if server.use_tls else []),
+        *([Stage.STARTTLS.value, *secure] if secures else []),
         *([Stage.AUTH.value] if server.has_login else []),
         *([MESSAGE] if sends else []),
         Stage.QUIT.value,

@@ -115,6 +115,23 @@ def test_a_mailer_that_does_not_work(settings, secure, trusting, options, change
     assert re.search(text, shown)
 
 
+@pytest.mark.parametrize("offers", [True, False])
+def test_tls_that_is_optional(settings, secure, trusting, offers):
+    if not offers:
+        secure.starttls = None
+    project(settings, secure, **{**trusting, "use_tls": False, "opportunistic_tls": True})
+    text, failure = run()
+    assert failure is None
+    assert (("ok", "TLS handshake") in steps(text)) is offers
+
+
+def test_a_file_that_cannot_be_read(settings, secure, trusting):
+    project(settings, secure, **{**trusting, "tls_options": {"ca_file": "no/such/file.pem"}})
+    shown, failure = run()
+    assert failure
+    assert steps(shown) == [("FAIL", "connect")]
+
+
 def test_nobody_listens(settings, trusting):
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
