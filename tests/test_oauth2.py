@@ -314,6 +314,16 @@ def test_an_endpoint_that_fails_is_told_and_not_hammered(mail, endpoint, failure
     assert not any(secret in told for secret in SECRETS)
 
 
+@pytest.mark.parametrize("status", [302, 307, 308])
+def test_a_redirect_carries_no_secret_anywhere(mail, endpoint, key, status):
+    endpoint.fail_with = (status, endpoint.url)
+    info = {"client_email": "robot@project.example", "private_key": pem(key), "token_uri": endpoint.url}
+    for number, options in enumerate([endpoint.options(), {"service_account_info": info}], start=1):
+        with pytest.raises(TokenUnavailable):
+            backend_for(mail, username="user", oauth2=options).send_messages([message()])
+        assert len(endpoint.requests) == number
+
+
 def test_the_debug_page_shows_no_secret_of_a_failure(mail, endpoint):
     endpoint.fail_with = (400, '{"error": "invalid_grant"}')
     with pytest.raises(TokenUnavailable) as caught:
