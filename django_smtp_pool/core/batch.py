@@ -157,15 +157,13 @@ class Batch:
         for entry in [entry for entry in self._pausing if entry.not_before <= now]:
             self._pausing.remove(entry)
             self._ready.appendleft(entry)
-        if now < self._held_until:
-            return
         while self._is_short_of_lanes and self._may_go_on:
             if not self._lanes.ask():
                 return
 
     @property
     def _is_short_of_lanes(self) -> bool:
-        if not (self._ready and self._lanes.has_room):
+        if not (self._ready and self._lanes.has_room) or self._clock.monotonic() < self._held_until:
             return False
         # A lane that is still being dialled must not keep a message from a connection that is ready.
         return self._lanes.pending < len(self._ready) or self._means.pool.idle > 0

@@ -66,7 +66,7 @@ def test_messages_that_cannot_be_rendered_are_failures_of_their_own(mailer):
         batch = messages(10)
         batch[4] = message(4, to=[address_of(4)], subject="a\nb")
         batch[8] = message(8, to=[BAD])
-        with pytest.raises(ValueError, match="(?i)newline|linefeed") as caught:
+        with pytest.raises(ValueError, match=r"(?i)newline|linefeed") as caught:
             mailer(server).send_messages(batch)
         assert [type(each).__name__ for each in caught.value.failures.values()] == [
             type(caught.value).__name__, "RecipientsRefused", "ValueError",
@@ -80,7 +80,7 @@ def test_messages_that_cannot_be_rendered_are_failures_of_their_own(mailer):
 def test_fail_silently_does_not_hide_what_is_no_fault_of_the_network(server, mailer):
     batch = messages(5)
     batch[3] = message(3, to=[address_of(3)], subject="a\nb")
-    with pytest.raises(ValueError, match="(?i)newline|linefeed"):
+    with pytest.raises(ValueError, match=r"(?i)newline|linefeed"):
         mailer(server, fail_silently=True).send_messages(batch)
     assert outcomes(batch) == ["accepted"] * 3 + ["not_sent", "accepted"]
 

@@ -107,7 +107,10 @@ def test_at_any_line_of_the_dialogue(server, mailer, at):
 @pytest.mark.parametrize("kind", [Closed, DialFailed, Attempted], ids=lambda kind: kind.__name__)
 @pytest.mark.parametrize("at", [1, 2])
 def test_in_an_observer_of_trouble(mailer, kind, at):
-    trouble = [Fault(at="data", do=faults.reset, times=4, skip=2), Fault(at="banner", do=faults.code_4xx, times=3, skip=2)]
+    trouble = [
+        Fault(at="data", do=faults.reset, times=4, skip=2),
+        Fault(at="banner", do=faults.code_4xx, times=3, skip=2),
+    ]
     with FaultServer(fault=trouble) as server:
         batch = messages(COUNT)
         backend = mailer(server, observer=Interrupting(kind, at), max_connections=4)
@@ -202,9 +205,11 @@ def test_in_the_middle_of_a_body(mailer):
 
 
 def test_while_standing_in_line(server, mailer):
+    main = threading.get_ident()
+
     class Clock(SystemClock):
         def wait(self, block, timeout):
-            if backend.pool.stats().waiting:
+            if threading.get_ident() == main and backend.pool.stats().waiting:
                 raise KeyboardInterrupt
             return super().wait(block, timeout)
 

@@ -8,6 +8,7 @@ import pytest
 from django_smtp_pool.core.batch import Batch
 from django_smtp_pool.core.events import Attempted
 from django_smtp_pool.core.lanes import Lanes
+from django_smtp_pool.signals import message_sent
 from tests.batches.ledger import QUIET, messages, order_of, settled, taken
 from tests.core.fakes import Diary, in_thread, until
 from tests.mailing import message
@@ -81,7 +82,8 @@ def test_a_generator_of_many_is_never_held(server, mailer):
             mail = message(number)
             alive.add(mail)
             unfinished.append(weakref.ref(mail))
-            unfinished[:] = [each for each in unfinished if each() is not None and each().smtp_pool_status is None] or []
+            there = [each for each in unfinished if each() is not None]
+            unfinished[:] = [each for each in there if each().smtp_pool_status is None]
             most.append((len(unfinished), len(alive)))
             yield mail
             del mail
@@ -121,8 +123,6 @@ def test_the_callers_code_never_runs_half_way_through_a_write(mailer, monkeypatc
         for mail in messages(6, attachments=[("large.bin", bytes(4_000_000), "application/octet-stream")]):
             note()
             yield mail
-
-    from django_smtp_pool.signals import message_sent
 
     message_sent.connect(note)
     try:

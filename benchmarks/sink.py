@@ -1,0 +1,87 @@
+"""A mail server that counts messages and throws them away, with a delay for each: run in a process of its own."""
+
+import argparse
+import asyncio
+
+EHLO = b"250-sink\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SIZE 104857600\r\n"
+REPLIES = {b"EHLO": EHLO, b"HELO": b"250 sink\r\n", b"DATA": b"354 go ahead\r\n", b"QUIT": b"221 bye\r\n"}
+
+
+class Counts:
+    """What the sink took."""
+
+    messages = connections = 0
+
+
+class Session(asyncio.Protocol):
+    """One connection: the reply to the end of the data comes after the delay."""
+
+    def __init__(self, counts, delay):
+        self._counts, self._delay = counts, delay
+        self._buffer = bytearray()
+        self._in_content = self._is_waiting = False
+
+    def connection_made(self, transport):
+        """Greet."""
+        self._transport = transport
+        self._counts.connections += 1
+        transport.write(b"220 sink ESMTP\r\n")
+
+    def data_received(self, data):
+        """Take what comes, command by command."""
+        self._buffer += data
+        self._go_on()
+
+    def _go_on(self):
+        replies = bytearray()
+        while not self._is_waiting and (self._content() if self._in_content else self._command(replies)):
+            pass
+        if replies:
+            self._transport.write(bytes(replies))
+
+    def _command(self, replies):
+        line, found, _ = self._buffer.partition(b"\r\n")
+        if not found:
+            return False
+        del self._buffer[: len(line) + 2]
+        verb = bytes(line[:4]).upper()
+        if verb == b"XCNT":
+            replies += b"250 %d %d\r\n" % (self._counts.messages, self._counts.connections)
+        else:
+            replies += REPLIES.get(verb, b"250 ok\r\n")
+        self._in_content = verb == b"DATA"
+        if verb == b"QUIT":
+            self._transport.write(bytes(replies))
+            replies.clear()
+            self._transport.close()
+        return True
+
+    def _content(self):
+        end = self._buffer.find(b"\r\n.\r\n")
+        if end < 0:
+            return False
+        del self._buffer[: end + 5]
+        self._in_content = False
+        self._is_waiting = True
+        asyncio.get_running_loop().call_later(self._delay, self._accept)
+        return True
+
+    def _accept(self):
+        self._counts.messages += 1
+        self._is_waiting = False
+        self._transport.write(b"250 taken\r\n")
+        self._go_on()
+
+
+async def serve(delay):
+    """Say the port on standard output, and serve until killed."""
+    counts = Counts()
+    server = await asyncio.get_running_loop().create_server(lambda: Session(counts, delay), "127.0.0.1", 0)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--delay", type=float, default=0.0, help="seconds for each message")
+    asyncio.run(serve(parser.parse_args().delay))
