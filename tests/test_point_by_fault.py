@@ -123,8 +123,7 @@ def mailer(monkeypatch):
 
     yield make
     for registry in registries:
-        registry.close_all(timeout=0)
-        registry.before_fork()
+        registry.at_exit()
 
 
 def send(backend, mail):

@@ -21,5 +21,4 @@ def mailer(monkeypatch):
 
     yield make
     for registry in registries:
-        registry.close_all(timeout=0)
-        registry.before_fork()
+        registry.at_exit()

@@ -20,7 +20,7 @@ WAYS = {
     "silent": faults.hang,
     "notify": faults.notify,
 }
-PATIENCE = 10  # seconds; only ever reached when a test fails
+PATIENCE = 30  # seconds; only ever reached when a test fails
 
 
 class FaultServer(Options):
