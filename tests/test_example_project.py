@@ -119,7 +119,7 @@ def test_table_compares_like_with_like(newsletter):
     assert pool_count[2:] == ("-", "-")
     assert server_count[:2] == pool_count[:2], "the server and the pool count the same connections"
     assert int(server_count[1]) == 2, "one thread needs one connection, replaced after max_messages = 100"
-    assert int(server_count[0]) <= 5, "never more than max_connections"
+    assert 2 < int(server_count[0]) <= 5, "a batch goes over several connections, never more than max_connections"
     assert server_count[2:] == ("1", str(LETTERS))
     assert "django-smtp-pool, a send() each: 2 connections where stock" in newsletter.stdout
 

@@ -90,7 +90,7 @@ class Interrupting(Observer):
 
 
 @pytest.mark.parametrize("kind", [Opened, Finished, Line], ids=lambda kind: kind.__name__)
-@pytest.mark.parametrize("at", [1, 2, 3])
+@pytest.mark.parametrize("at", [1, 2])  # a fast server may not need a third connection
 def test_in_an_observer(server, mailer, kind, at):
     batch = messages(COUNT)
     backend = mailer(server, observer=Interrupting(kind, at), debug=True, max_connections=3)
