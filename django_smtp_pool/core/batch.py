@@ -280,7 +280,8 @@ class Batch:
             self._tell_of(self._ended.popleft())
 
     def _cut_short(self, entry: Entry, interrupt: BaseException, outcome: Outcome) -> None:
-        self._job(entry).give_up(interrupt, outcome)
+        # The interrupt may have come between the lane's taking the message and its job's beginning.
+        entry.begin(self._options, self._clock.monotonic()).give_up(interrupt, outcome)
         self._tell_of(entry)
 
     @staticmethod

@@ -46,7 +46,7 @@ class CountingProxy:
             while True:
                 for key, _ in selector.select():
                     if key.data is None:
-                        for other in [key.fileobj for key in selector.get_map().values()]:
+                        for other in [each.fileobj for each in selector.get_map().values()]:
                             if other not in (self._listener, self._stopped):
                                 other.close()
                         return
@@ -65,16 +65,24 @@ class CountingProxy:
 
     def _passing(self, target, is_client, number, state):
         def pass_on(selector, source):
-            data = source.recv(1 << 16)
-            if not data:
-                for end in (source, target):
-                    selector.unregister(end)
-                    end.close()
+            if source.fileno() < 0:  # closed a moment ago, by what the other end had to say
                 return
-            if is_client and state["listening"]:
-                with self._lock:
-                    self._turns[number] += 1
-            state["listening"] = not is_client
-            target.sendall(data)
+            try:
+                data = source.recv(1 << 16)
+                if data:
+                    self._count(is_client, number, state)
+                    target.sendall(data)
+                    return
+            except OSError:
+                pass  # one of them is gone: so is the connection
+            for end in (source, target):
+                selector.unregister(end)
+                end.close()
 
         return pass_on
+
+    def _count(self, is_client, number, state):
+        if is_client and state["listening"]:
+            with self._lock:
+                self._turns[number] += 1
+        state["listening"] = not is_client

@@ -101,19 +101,6 @@ ENDS = {
 }
 
 
-def test_reads_on_when_it_hangs_but_not_when_it_stalls(server, client):
-    server.receive_buffer = 4096
-    server.fault = [Fault(at="noop", do=faults.hang), Fault(at="noop", do=faults.stall)]
-    client.say("NOOP")
-    client.sock.sendall(b"x" * 20_000_000)
-    with greeted(server) as another:
-        another.say("NOOP")
-        assert server.wait_for(lambda: server.hung == 2)
-        another.sock.settimeout(0.1)
-        with pytest.raises(TimeoutError):
-            another.sock.sendall(b"x" * 20_000_000)
-
-
 def test_gives_up_when_the_client_of_an_endless_reply_goes(server, client):
     server.fault = Fault(at="noop", do=faults.endless)
     client.say("NOOP")
