@@ -122,13 +122,6 @@ class Registry:
         with self._lock:
             return [sender.pool for sender in self._senders.values()]
 
-    def forget(self, pool: Pool[Connection]) -> None:
-        """Let the next message with the same options open a fresh pool."""
-        with self._lock:
-            for key, sender in list(self._senders.items()):
-                if sender.pool is pool:
-                    del self._senders[key]
-
     def close_all(self, timeout: float = 10.0) -> None:
         """Close every pool: refuse who waits, let deliveries under way finish, say QUIT.
 

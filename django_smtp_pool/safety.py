@@ -144,8 +144,3 @@ def has_long_line(content: bytes, start: int = 0, end: int | None = None) -> boo
             return True
         start = line_end + 1
     return end - start > LONGEST_LINE and content.find(b"\n", start, end) < 0
-
-
-def header_end(content: bytes) -> int:
-    """Return the offset of the blank line that ends the header block."""
-    return 0 if content.startswith(b"\r\n") else content.find(b"\r\n\r\n") + 2

@@ -7,6 +7,7 @@ secret itself (PLAIN, LOGIN) is chosen on a connection that others could read.
 from __future__ import annotations
 
 import hmac
+from abc import ABC, abstractmethod
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -17,7 +18,7 @@ from .options import ServerOptions
 
 
 @dataclass(kw_only=True)
-class Mechanism:
+class Mechanism(ABC):
     """One login by one mechanism; made anew for each connection."""
 
     name: ClassVar[str]
@@ -31,9 +32,9 @@ class Mechanism:
         """Return what goes out together with AUTH, or None to wait for the server's first challenge."""
         return None
 
+    @abstractmethod
     def respond(self, challenge: bytes) -> bytes:
         """Answer a challenge."""
-        raise NotImplementedError
 
 
 class Plain(Mechanism):

@@ -24,12 +24,8 @@ def one(run: Run[T], clock: Clock) -> T:
     try:
         run.start()
         while not run.done:
-            with selectors.DefaultSelector() as selector:
-                selector.register(run, run.wants)
-                clock.wait(selector.select, max(0.0, run.deadline - clock.monotonic()))
-            run.advance()
-            if not run.done and clock.monotonic() >= run.deadline:
-                run.expire()
+            wait_for_any([run], max(0.0, run.deadline - clock.monotonic()), clock)
+            run.look()
         return run.result()
     except Exception:
         if not run.done:
@@ -51,9 +47,7 @@ def many(runs: Iterable[Run[Any]], clock: Clock) -> None:
         patience = max(0.0, min(run.deadline for run in waiting) - clock.monotonic())
         wait_for_any(waiting, patience, clock)
         for run in waiting:
-            run.advance()
-            if not run.done and clock.monotonic() >= run.deadline:
-                run.expire()
+            run.look()
 
 
 def wait_for_any(runs: Iterable[Run[Any]], patience: float, clock: Clock, alarm: socket.socket | None = None) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any
 
 from . import drive
 from .clock import Clock
@@ -14,7 +13,6 @@ from .errors import PoolFull
 from .lane import Lane, LaneWaiter
 from .policy import starved
 from .pool import Pool
-from .run import Run
 
 FIRST_BREAK = 1.0  # seconds without a further lane, after one failed while others work; doubles
 LONGEST_BREAK = 30.0
@@ -196,7 +194,7 @@ class Lanes:
         self.take_answers()
         for lane in list(self.all):
             if lane.run is not None:
-                _advance(lane.run, self._clock)
+                lane.run.look()
             elif lane.slot is None and self._clock.monotonic() >= self._patience_of(lane):
                 self._forgo(lane)
                 self._no_connection(self._pool.timed_out(self._clock.monotonic() - lane.asked_at))
@@ -244,9 +242,3 @@ class Lanes:
                 lane.run.abandon()
             self._pool.drop(lane.slot)
         self._wakeup.close()
-
-
-def _advance(run: Run[Any], clock: Clock) -> None:
-    run.advance()
-    if not run.done and clock.monotonic() >= run.deadline:
-        run.expire()

@@ -114,6 +114,12 @@ class Run(Generic[T]):
                     return
                 self._resume(lambda answer=answer: self._dialogue.send(answer))  # type: ignore[misc]
 
+    def look(self) -> None:
+        """Do what can be done without waiting; what is overdue after that has really timed out."""
+        self.advance()
+        if not self.done and self._clock.monotonic() >= self.deadline:
+            self.expire()
+
     def expire(self) -> None:
         """Tell the dialogue that its wait took too long; only after a fresh look found nothing."""
         waited = self._clock.monotonic() - self._since

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from .errors import Stage
 from .replies import Reply
@@ -69,4 +69,3 @@ class Heard:
 
 Step = Connect | SecureChannel | Say
 Dialogue = Generator[Step, Heard, T]
-AnyDialogue = Dialogue[Any]
