@@ -118,6 +118,15 @@ class FaultServer(Options):
             self._await(lambda: all(session.order is None for session in idle))
         return len(idle)
 
+    def settle(self):
+        """Return when nothing more comes of its own accord: every session waits for its client, or is gone for good."""
+        with self.record.changed:
+            self._await(lambda: all(session.state != "answering" for session in self.sessions))
+            staying = {session.thread for session in self.sessions}
+        for thread in self._threads:
+            if thread not in staying:  # off the list, and perhaps about to close its socket
+                self._join(thread)
+
     # The truth
 
     def wait_for(self, predicate, timeout=PATIENCE):
