@@ -23,6 +23,8 @@ from .lanes import Lanes
 from .pool import Pool
 from .rate_limit import RateLimit
 
+AHEAD = 2**20  # octets of rendered messages that may wait for a connection, before one more is rendered
+
 Finish = Callable[[Any, Delivery], None]  # (token, what became of the message)
 
 
@@ -124,7 +126,15 @@ class Batch:
     def _wants_message(self) -> bool:
         if self._source is None or self._lanes.are_writing or len(self._pausing) >= self._limit:
             return False
-        return not self._ready or (len(self._ready) <= self._lanes.pending and self._lanes.has_room)
+        if self._lanes.has_room and len(self._ready) <= self._lanes.pending:
+            return True
+        # Replies come in bursts: each connection that is free at once finds its next message rendered.
+        is_enough = len(self._ready) >= max(1, self._lanes.busy) or self._octets_ahead >= AHEAD
+        return not (is_enough or self._lanes.can_go_on)
+
+    @property
+    def _octets_ahead(self) -> int:
+        return sum(len(entry.envelope.content) for entry in self._ready)
 
     def _tell(self) -> None:
         began_at = self._clock.monotonic()

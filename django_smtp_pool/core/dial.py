@@ -9,13 +9,21 @@ import selectors
 import socket
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from .steps import Connect
 from .transport import Transport, track, untrack
 
 Address = tuple[socket.AddressFamily, tuple[Any, ...]]
 Resolve = Callable[[str, int], list[Address]]
+
+
+class HasFileno(Protocol):
+    """Something that can be watched; told from others by what it is, since descriptors are used again."""
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+        ...
 
 
 def resolve(host: str, port: int) -> list[Address]:
@@ -77,15 +85,12 @@ class Dial:
         else:
             self._resolving = Resolving(step.host, step.port, look_up)
 
-    def fileno(self) -> int:
-        """Return the descriptor to watch: it changes as the dial goes on."""
-        current = self._resolving or self._sock
-        return current.fileno() if current is not None else -1
-
     @property
-    def wants(self) -> int:
-        """Return the selectors event to wait for."""
-        return selectors.EVENT_READ if self._resolving else selectors.EVENT_WRITE
+    def watched(self) -> tuple[tuple[HasFileno, int], ...]:
+        """What to wait for, each with its selectors events: it changes as the dial goes on."""
+        if self._resolving is not None:
+            return ((self._resolving, selectors.EVENT_READ),)
+        return ((self._sock, selectors.EVENT_WRITE),) if self._sock is not None else ()
 
     @property
     def progress(self) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from .clock import Clock
+from .dial import HasFileno
 from .errors import Outcome
 from .run import Run
 from .transport import track, untrack
@@ -23,9 +24,10 @@ def one(run: Run[T], clock: Clock) -> T:
     """Run one dialogue to its end and return its result; blocks the calling thread, never past a deadline."""
     try:
         run.start()
-        while not run.done:
-            wait_for_any([run], max(0.0, run.deadline - clock.monotonic()), clock)
-            run.look()
+        with Watch() as watch:
+            while not run.done:
+                watch.wait([run], max(0.0, run.deadline - clock.monotonic()), clock)
+                run.look()
         return run.result()
     except Exception:
         if not run.done:
@@ -43,21 +45,54 @@ def many(runs: Iterable[Run[Any]], clock: Clock) -> None:
     waiting = list(runs)
     for run in waiting:
         run.start()
-    while waiting := [run for run in waiting if not run.done]:
-        patience = max(0.0, min(run.deadline for run in waiting) - clock.monotonic())
-        wait_for_any(waiting, patience, clock)
-        for run in waiting:
-            run.look()
+    with Watch() as watch:
+        while waiting := [run for run in waiting if not run.done]:
+            patience = max(0.0, min(run.deadline for run in waiting) - clock.monotonic())
+            watch.wait(waiting, patience, clock)
+            for run in waiting:
+                run.look()
 
 
-def wait_for_any(runs: Iterable[Run[Any]], patience: float, clock: Clock, alarm: socket.socket | None = None) -> None:
-    """Wait until one of the dialogues can go on, or the alarm is readable, so many seconds at most."""
-    with selectors.DefaultSelector() as selector:
-        for run in runs:
-            selector.register(run, run.wants)
+class Watch:
+    """Waits for the sockets of dialogues; the kernel is told only what has changed since it was told last."""
+
+    def __init__(self, alarm: socket.socket | None = None) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._told: dict[HasFileno, int] = {}
         if alarm is not None:
-            selector.register(alarm, selectors.EVENT_READ)
-        clock.wait(selector.select, patience)
+            self._selector.register(alarm, selectors.EVENT_READ)
+
+    def wait(self, runs: Iterable[Run[Any]], patience: float, clock: Clock) -> set[Run[Any]]:
+        """Wait for a dialogue that can go on, or the alarm, so many seconds at most; return those that can."""
+        owners: dict[HasFileno, Run[Any]] = {}
+        wanted: dict[HasFileno, int] = {}
+        for run in runs:
+            for sock, events in run.watched:
+                owners[sock], wanted[sock] = run, events
+        self._tell(wanted)
+        ready = clock.wait(self._selector.select, patience)
+        return {owners[key.fileobj] for key, _ in ready if key.fileobj in owners}
+
+    def _tell(self, wanted: dict[HasFileno, int]) -> None:
+        # First those that are over: a new socket may have got the descriptor of one that was closed.
+        for sock in self._told.keys() - wanted.keys():
+            self._selector.unregister(sock)
+        for sock, events in wanted.items():
+            if sock not in self._told:
+                self._selector.register(sock, events)
+            elif self._told[sock] != events:
+                self._selector.modify(sock, events)
+        self._told = wanted
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._selector.close()
+
+    def __enter__(self) -> Watch:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 class Wakeup:
@@ -68,20 +103,23 @@ class Wakeup:
         for end in (self._alarm, self._bell):
             end.setblocking(False)
             track(end)
+        self._watch = Watch(self._alarm)
 
     def wake(self) -> None:
         """Wake the waiting thread, or keep it from falling asleep; callable from any thread."""
         with contextlib.suppress(OSError):  # full: it is ringing already; closed: nobody waits any more
             self._bell.send(b"!")
 
-    def select(self, runs: Iterable[Run[Any]], patience: float, clock: Clock) -> None:
-        """Wait for the dialogues or for `wake`, so many seconds at most."""
-        wait_for_any(runs, patience, clock, self._alarm)
+    def wait(self, runs: Iterable[Run[Any]], patience: float, clock: Clock) -> set[Run[Any]]:
+        """Wait for the dialogues or for `wake`, so many seconds at most; return the dialogues that can go on."""
+        ready = self._watch.wait(runs, patience, clock)
         with contextlib.suppress(BlockingIOError):
             self._alarm.recv(4096)
+        return ready
 
     def close(self) -> None:
         """Close both ends."""
+        self._watch.close()
         for end in (self._alarm, self._bell):
             untrack(end)
             end.close()

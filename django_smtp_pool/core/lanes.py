@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 from . import drive
 from .clock import Clock
@@ -13,6 +14,7 @@ from .errors import PoolFull
 from .lane import Lane, LaneWaiter
 from .policy import starved
 from .pool import Pool
+from .run import Run
 
 FIRST_BREAK = 1.0  # seconds without a further lane, after one failed while others work; doubles
 LONGEST_BREAK = 30.0
@@ -48,6 +50,7 @@ class Lanes:
         self._next_break = FIRST_BREAK
         self._narrow_until = float("-inf")  # instant (monotonic) until which fewer lanes will do
         self._narrow_to = limit
+        self._can_go_on: set[Run[Any]] = set()
         self.all: list[Lane] = []
 
     @property
@@ -60,6 +63,16 @@ class Lanes:
         """Whether there may be one more."""
         is_narrow = self._clock.monotonic() < self._narrow_until
         return len(self.all) < (self._narrow_to if is_narrow else self._limit)
+
+    @property
+    def busy(self) -> int:
+        """How many lanes have a message under way."""
+        return len(self.all) - self.pending
+
+    @property
+    def can_go_on(self) -> bool:
+        """Whether a server has said something that nobody has looked at yet."""
+        return bool(self._can_go_on)
 
     @property
     def are_writing(self) -> bool:
@@ -187,17 +200,20 @@ class Lanes:
     # -- moving on -------------------------------------------------------------------------------------
 
     def look(self) -> list[Lane]:
-        """Let every dialogue go on as far as it can, and return the lanes whose dialogue has ended.
+        """Let each dialogue that can go on do so, and return the lanes whose dialogue has ended.
 
         What is overdue after that has really timed out.
         """
         self.take_answers()
+        now = self._clock.monotonic()
         for lane in list(self.all):
             if lane.run is not None:
-                lane.run.look()
-            elif lane.slot is None and self._clock.monotonic() >= self._patience_of(lane):
+                if lane.run in self._can_go_on or now >= lane.run.deadline:
+                    lane.run.look()
+            elif lane.slot is None and now >= self._patience_of(lane):
                 self._forgo(lane)
                 self._no_connection(self._pool.timed_out(self._clock.monotonic() - lane.asked_at))
+        self._can_go_on = set()
         for lane in [lane for lane in self.all if lane.is_to_be_dialled]:
             self._dial(lane)
         return [lane for lane in self.all if lane.run is not None and lane.run.done]
@@ -218,7 +234,7 @@ class Lanes:
         # A dialogue may have ended where it began: a refused connection on this machine is known at once.
         at_once = bool(self._answers) or any(run.done for run in runs)
         patience = 0.0 if at_once else max(0.0, min(instants) - self._clock.monotonic())
-        self._wakeup.select([run for run in runs if not run.done], patience, self._clock)
+        self._can_go_on = self._wakeup.wait([run for run in runs if not run.done], patience, self._clock)
 
     def _patience_of(self, lane: Lane) -> float:
         return lane.asked_at + self._pool.options.acquire_timeout

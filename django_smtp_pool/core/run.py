@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 from .channel import Channel
 from .clock import Clock
-from .dial import Dial
+from .dial import Dial, HasFileno
 from .errors import ConnectionLost, ProtocolError, ReplyTimeout, Stage
 from .replies import MalformedReply, Reply
 from .steps import Connect, Dialogue, Heard, Patience, Say, SecureChannel, Step
@@ -63,18 +63,13 @@ class Run(Generic[T]):
 
     # -- for those who watch ---------------------------------------------------------------------------
 
-    def fileno(self) -> int:
-        """Return the descriptor to watch; it changes while a connection is being made."""
-        if self._dial is not None:
-            return self._dial.fileno()
-        return self._transport.fileno()
-
     @property
-    def wants(self) -> int:
-        """Return the selectors events to wait for."""
+    def watched(self) -> tuple[tuple[HasFileno, int], ...]:
+        """What to wait for: sockets, each with its selectors events; they change while a connection is being made."""
         if self._dial is not None:
-            return self._dial.wants
-        return selectors.EVENT_READ | (selectors.EVENT_WRITE if self._transport.wants_write else 0)
+            return self._dial.watched
+        writing = selectors.EVENT_WRITE if self._transport.wants_write else 0
+        return ((self._transport, selectors.EVENT_READ | writing),)
 
     @property
     def is_writing(self) -> bool:

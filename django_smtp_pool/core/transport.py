@@ -162,6 +162,8 @@ class Transport:
             if more is None:
                 break
             arrived += more
+            if self._tls is None and len(more) < _READ:  # nothing else has arrived: asking once more is a call saved
+                break
         return bytes(arrived)
 
     def _receive_once(self) -> bytes | None:

@@ -51,7 +51,7 @@ def test_the_first_slow_dial_holds_up_nobody(server, mailer):
 
 
 @pytest.mark.parametrize("width", [1, 3])
-def test_the_next_message_is_rendered_while_the_servers_work(server, mailer, width):
+def test_the_next_messages_are_rendered_while_the_servers_work(server, mailer, width):
     rendered = []
 
     def one_after_another():
@@ -62,11 +62,11 @@ def test_the_next_message_is_rendered_while_the_servers_work(server, mailer, wid
     server.hold("data")
     sending = in_thread(mailer(server, batch_connections=width).send_messages, one_after_another())
     assert server.wait_for(lambda: server.held == width)
-    until(lambda: len(rendered) == width + 1)
+    until(lambda: len(rendered) == 2 * width)
     for done in range(1, 5):  # and with every message that gets its turn one more, no earlier
         server.release(1)
         assert server.wait_for(lambda done=done: len(server.accepted) == done and server.held == width)
-        until(lambda done=done: len(rendered) == width + 1 + done)
+        until(lambda done=done: len(rendered) == 2 * width + done)
     server.release()
     assert sending.join() == 12
 

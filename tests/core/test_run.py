@@ -362,6 +362,7 @@ def test_an_interrupt_closes_at_once_and_says_what_is_in_doubt(answer, outcome):
                 raise KeyboardInterrupt
             self.waits.append(timeout)
             server.send(answer)
+            return []
 
     with session() as (channel, server):
         clock = Interrupted()
