@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from email.message import Message
-from email.policy import SMTP, SMTPUTF8
 from functools import partial
 from typing import Any
 
@@ -16,6 +15,7 @@ from .addresses import (
     needs_smtputf8,
 )
 from .core.envelope import Envelope, with_crlf
+from .headers import SMTP, SMTPUTF8
 from .safety import check_rendered, has_long_line
 from .transfer import seven_bit, short_lined
 
