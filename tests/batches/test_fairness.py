@@ -1,10 +1,19 @@
 """Nobody starves beside a mailing, and the ceiling is a ceiling."""
 
+import subprocess
+import sys
 import threading
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from django_smtp_pool.core.errors import PoolTimeout
+from django_smtp_pool.core.envelope import Envelope
+from django_smtp_pool.core.errors import Outcome, PoolTimeout
+from django_smtp_pool.core.pool import Pool
+from django_smtp_pool.core.waiting import ThreadWaiter
 from django_smtp_pool.signals import message_sent
 from tests.batches.ledger import QUIET, address_of, messages, order_of, outcomes, settled, taken
 from tests.core.fakes import in_thread, until
@@ -45,6 +54,58 @@ def test_a_single_message_waits_for_one_message_of_each_connection_at_most(serve
         assert order.index(1000 + number) <= accepted_before + width
     assert len(singles) == 7
     assert set(taken(server).values()) == {1}
+
+
+def test_during_a_batch_of_ten_thousand_a_single_message_has_the_next_connection(mailer, monkeypatch):
+    width, returns, waits = 4, [0], []
+    take_back, grant = Pool.take_back, ThreadWaiter.grant
+
+    def counting(pool, *lease):
+        returns[0] += 1
+        take_back(pool, *lease)
+
+    def granted(waiter, slot):
+        waits.append(returns[0])
+        return grant(waiter, slot)
+
+    monkeypatch.setattr(Pool, "take_back", counting)
+    monkeypatch.setattr(ThreadWaiter, "grant", granted)
+    with sink() as server:
+        sender = mailer(server, max_connections=width)._sender
+        singles, told = [], Counter()
+
+        def mailing():
+            for number in range(10_000):
+                if number and number % 1000 == 0:
+                    before, single = returns[0], in_thread(sender.send, envelope(number))
+                    until(lambda single=single: sender.pool.stats().waiting or single.is_done)
+                    singles.append((single, before))
+                yield number, envelope(number)
+
+        sender.send_many(mailing(), lambda _, delivery: told.update([delivery.outcome]), width)
+        assert told == {Outcome.ACCEPTED: 10_000}
+        assert [single.join().outcome for single, _ in singles] == [Outcome.ACCEPTED] * 9
+        # It had one that was free at that moment, or the first that became free.
+        assert all(at - before <= 1 for at, (_, before) in zip(waits, singles, strict=True))
+        assert sender.pool.stats().messages_accepted == 10_009
+
+
+@contextmanager
+def sink():
+    """Run the benchmarks' server, which throws mail away faster than one that keeps books."""
+    command = [sys.executable, str(Path(__file__).parents[2] / "benchmarks" / "sink.py")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield SimpleNamespace(host="127.0.0.1", port=int(process.stdout.readline()))
+        finally:
+            process.kill()
+
+
+def envelope(number):
+    """Return a message that need not be rendered."""
+    return Envelope(
+        sender="from@example.com", recipients=(address_of(number),), content=b"Subject: Hello\r\n\r\nHello\r\n"
+    )
 
 
 def test_the_ceiling_holds_for_two_batches_and_eight_threads(server, mailer):
