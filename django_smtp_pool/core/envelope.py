@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 LONGEST_ADDRESS = 320  # octets: 64 for the local part, 255 for the domain (RFC 5321 §4.5.3.1)
 
+_BREAKS_OUT = re.compile(r"[<>\x00-\x20\x7f]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _BARE_LINE_END = re.compile(rb"\r(?!\n)|(?<!\r)\n")
 
 
@@ -48,9 +50,9 @@ def check_address(address: str, *, smtputf8: bool = False) -> None:
     """Raise ValueError for an address that could break out of its command, whatever else it may be."""
     if len(address.encode("utf-8", "surrogatepass")) > LONGEST_ADDRESS:
         raise ValueError(f"invalid address, it is longer than {LONGEST_ADDRESS} octets: {address[:80]!r}...")
-    if any(char in "<>" or ord(char) <= 32 or ord(char) == 127 for char in _outside_quotes(address)):
+    if _BREAKS_OUT.search(_outside_quotes(address)):
         raise ValueError(f"invalid address: {address!r}")
-    if any(ord(char) < 32 or ord(char) == 127 for char in address):
+    if _CONTROL.search(address):
         raise ValueError(f"invalid address, it has control characters: {address!r}")
     if not smtputf8 and not address.isascii():
         raise ValueError(f"invalid address, it has non-ASCII characters: {address!r}")

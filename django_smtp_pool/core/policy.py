@@ -300,26 +300,26 @@ def _is_short_of_spares(state: State, now: float) -> bool:
 
 
 def _retire_worn_out(state: State, now: float) -> None:
+    idle_timeout, most = _idle_timeout(state), _most_messages(state)
     for slot in list(state.idle):
-        reason = _worn_out(state, slot, now)
-        if reason is not None:
-            _retire(state, slot, reason)
+        if slot.messages >= most or slot.messages >= (getattr(slot.connection, "message_limit", None) or most):
+            _retire(state, slot, "max_messages")
+        elif slot.expires_at is not None and now >= slot.expires_at:
+            _retire(state, slot, "max_lifetime")
+        elif now >= slot.idle_since + idle_timeout and not _is_spare(state, now):
+            _retire(state, slot, "idle_timeout")
     # Not for the sake of dials under way: those beyond what the server allows will be refused.
     while state.idle and len(state.idle) + state.count(Place.BUSY) > state.ceiling_in_force:
         _retire(state, state.idle[0], "ceiling lowered")
 
 
-def _worn_out(state: State, slot: Slot, now: float) -> str | None:
-    options, lessons = state.options, state.lessons
-    limits = (options.max_messages, lessons.max_messages, getattr(slot.connection, "message_limit", None))
-    if any(limit and slot.messages >= limit for limit in limits):
-        return "max_messages"
-    if slot.expires_at is not None and now >= slot.expires_at:
-        return "max_lifetime"
-    spare = state.occupied <= options.min_connections and now - state.used_at < IN_USE
-    if not spare and now >= slot.idle_since + _idle_timeout(state):
-        return "idle_timeout"
-    return None
+def _is_spare(state: State, now: float) -> bool:
+    """Tell whether an idle connection is kept all the same, for `min_connections`."""
+    return state.occupied <= state.options.min_connections and now - state.used_at < IN_USE
+
+
+def _most_messages(state: State) -> float:
+    return min(state.options.max_messages or float("inf"), state.lessons.max_messages or float("inf"))
 
 
 def _idle_timeout(state: State) -> float:
@@ -332,11 +332,12 @@ def next_look(state: State, now: float) -> float | None:
     lessons = state.lessons
     instants = [lessons.paused_until, lessons.raise_at] if state.waiting else []
     instants = [instant for instant in instants if now < instant < float("inf")]
+    idle_timeout = _idle_timeout(state)
     for slot in state.idle:
         if slot.expires_at is not None:
             instants.append(slot.expires_at)
-        if _idle_timeout(state) < float("inf"):
-            due = slot.idle_since + _idle_timeout(state)
+        if idle_timeout < float("inf"):
+            due = slot.idle_since + idle_timeout
             # One that is overdue is kept for `min_connections`: until the pool falls out of use.
             instants.append(due if due > now else state.used_at + IN_USE)
     return min(instants, default=None)
