@@ -72,7 +72,7 @@ def fixture_site(migrated, tmp_path):
 @pytest.fixture(name="newsletter", scope="module")
 def fixture_newsletter(var):
     """Send the newsletter, once for all tests."""
-    return manage(var, "newsletter", f"--count={LETTERS}")
+    return manage(var, "newsletter", f"--count={LETTERS}", "--delay=0")
 
 
 def letters_in(mbox):
