@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from .waiting import eventually
+
 _WHERE_DAEMONS_LIVE = "/usr/local/sbin:/usr/sbin:/sbin"
 _PATIENCE = 10
 
@@ -73,6 +75,19 @@ class Daemon:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait(_PATIENCE)
-        # What it forked is in its session's process group; usually nobody is left there.
+        # What it forked is in its session; Postfix leaves processes there that hold the listening socket.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
+        eventually(lambda: not _living(process.pid), otherwise=lambda: f"{_living(process.pid)} are still alive")
+
+
+def _living(session: int) -> list[str]:
+    """Return the processes of a session that still run: a killed one holds its sockets until it is gone."""
+    living = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            line = path.read_text(errors="replace")
+            state, _, _, its_session, *_ = line.rpartition(") ")[2].split()
+            if int(its_session) == session and state not in {"Z", "X"}:
+                living.append(line.partition(") ")[0])
+    return living
