@@ -1,9 +1,14 @@
 """What every test may use, and the isolation of all: no pool outlives a test."""
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from django_smtp_pool import registry
 from tests.servers import FaultServer
+
+# How long an example takes says how busy the machine is, and nothing of the code.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 
 @pytest.fixture(autouse=True)

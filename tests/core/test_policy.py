@@ -254,7 +254,7 @@ class PoolMachine(RuleBasedStateMachine):
         assert min(expiries, default=math.inf) == math.inf or due <= min(expiries)
 
 
-PoolMachine.TestCase.settings = settings(max_examples=50, stateful_step_count=30, deadline=None)
+PoolMachine.TestCase.settings = settings(max_examples=50, stateful_step_count=30)
 
 
 class TestPolicy(PoolMachine.TestCase):

@@ -171,7 +171,7 @@ def test_all_has_left_exactly_when_the_kernel_has_the_last_octet(make):
         assert bytes(heard) == content + b".\r\n"
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.integers(0, 90_000), min_size=1, max_size=5), st.lists(st.integers(0, 40_000), max_size=200))
 def test_all_left_is_exact_whatever_the_kernel_takes(sizes, takes):
     """No socket has taken the last octet while `all_left` is False, nor is it False once one has."""

@@ -111,7 +111,7 @@ ADDRESSES = st.one_of(
 
 
 @given(address=ADDRESSES)
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 def test_any_address_is_one_command_or_a_value_error(prepare, address):
     try:
         envelope = envelope_of(message(to=["b@example.com", address], from_email=address or "a"), prepare)
@@ -124,7 +124,7 @@ def test_any_address_is_one_command_or_a_value_error(prepare, address):
 
 
 @given(address=ADDRESSES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_reply_to_is_a_field_or_a_value_error(prepare, address):
     try:
         envelope = envelope_of(message(reply_to=[address]), prepare)

@@ -60,19 +60,19 @@ def assert_refused_or_safe(prepare, made, *also):
 
 
 @given(text=TEXTS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_no_subject_breaks_out(prepare, text):
     assert_refused_or_safe(prepare, message(subject=text))
 
 
 @given(text=TEXTS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_no_header_value_breaks_out(prepare, text):
     assert_refused_or_safe(prepare, message(headers={"X-Value": text}), "X-Value")
 
 
 @given(text=TEXTS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_no_header_name_breaks_out(prepare, text):
     if text.lower() in {"bcc", "resent-bcc"}:
         return
@@ -80,7 +80,7 @@ def test_no_header_name_breaks_out(prepare, text):
 
 
 @given(text=TEXTS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_no_name_of_a_person_breaks_out(prepare, text):
     made = message(
         to=[f"{text} <a@example.com>"], from_email=f'"{text}" <b@example.com>', reply_to=[f"{text}<c@d.example>"]
@@ -89,7 +89,7 @@ def test_no_name_of_a_person_breaks_out(prepare, text):
 
 
 @given(text=TEXTS, name=TEXTS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_nothing_breaks_out_of_a_part(prepare, text, name):
     made = html((text, "text/html"), body=text, attachments=[(name, text, "text/plain"), (name, b"x", None)])
     try:
@@ -104,7 +104,7 @@ def test_nothing_breaks_out_of_a_part(prepare, text, name):
 
 
 @given(text=TEXTS)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_nothing_breaks_out_of_a_forwarded_message(prepare, text):
     inner = EmailMessage(text, text, "a@example.com", ["b@example.com"])
     try:
