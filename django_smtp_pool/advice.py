@@ -16,6 +16,10 @@ LOGIN = {
 GMAIL = "Gmail takes no account password: make an app password (myaccount.google.com/apppasswords), or use OAuth2"
 WRONG = "check username and password; many providers want an app password or API key instead of the account's"
 TOKEN = "the server does not take the access token: check its scope, and that it is for this username"  # noqa: S105
+CERTIFICATE = (
+    "the server does not take the client certificate for a login (EXTERNAL): check that its CA is one that the server "
+    "trusts, and that the certificate is for this username, where one is set"
+)
 BLOCKED = (
     "nothing answers: a firewall or the hosting provider may block port {port} (25 is often blocked); "
     "try 587 with use_tls, 465 with use_ssl or 2525 with use_tls"
@@ -52,6 +56,8 @@ def _about_login(error: AuthRefused, server: ServerOptions) -> str:
         return BUSY
     if server.uses_token:
         return TOKEN
+    if server.uses_certificate or server.may_use_certificate:
+        return CERTIFICATE
     enhanced = error.reply.enhanced if error.reply is not None else None
     if enhanced in LOGIN:
         return LOGIN[enhanced]

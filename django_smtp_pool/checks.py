@@ -3,7 +3,7 @@
 smtp_pool.E001  the options of a mailer are not valid
 smtp_pool.E002  a password or an access token would travel in clear
 smtp_pool.E003  the generator of access tokens cannot be found
-smtp_pool.W001  a password is set and never used, since there are access tokens
+smtp_pool.W001  a password is set and never used, since there are access tokens or a client certificate
 smtp_pool.W002  a setting says who we are, and under MAILERS nobody reads it
 smtp_pool.W003  more connections than the provider allows
 """
@@ -22,7 +22,7 @@ from django.utils.module_loading import import_string
 
 from . import conf
 from .backend import PooledBackend
-from .core.options import ServerOptions
+from .core.options import PROOF_MECHANISMS, ServerOptions
 from .core.tls import found
 from .services import find
 
@@ -84,17 +84,18 @@ def _check(alias: str | None, options: Mapping[str, Any]) -> Iterator[CheckMessa
 
 
 def _check_secret(server: ServerOptions, place: str) -> Iterator[CheckMessage]:
+    means = "client certificate" if server.uses_certificate else "access token"
     secret = "access token" if server.uses_token else "password"
     in_clear = server.has_login and not (server.may_encrypt or server.may_reveal_secret)
-    if in_clear and server.auth_method != "CRAM-MD5":
+    if in_clear and server.auth_method not in PROOF_MECHANISMS:
         yield Error(
             f"{place}: the {secret} would travel to {server.host} in clear.",
             hint="Set use_tls (STARTTLS) or use_ssl; or allow_insecure_auth, if you really want that.",
             id="smtp_pool.E002",
         )
-    if server.uses_token and server.password:
+    if server.password and (server.uses_token or server.uses_certificate):
         yield Warning(
-            f"{place}: the password is never used: we log in by access token.",
+            f"{place}: the password is never used: we log in by {means}.",
             hint="Remove the password.",
             id="smtp_pool.W001",
         )

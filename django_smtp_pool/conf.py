@@ -18,9 +18,10 @@ import django
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
+from .core import scram
 from .core.grants import completed
 from .core.kinds import Doc, check_fields, choice, option, whole
-from .core.options import TOKEN_KEYS, PoolOptions, ServerOptions
+from .core.options import SCRAM_MECHANISMS, TOKEN_KEYS, PoolOptions, ServerOptions
 from .oauth2 import missing_extra
 from .services import Service, find
 
@@ -174,6 +175,8 @@ def configuration(given: Mapping[str, Any], *, alias: str | None) -> Config:
         server = ServerOptions(**_part(values, ServerOptions))
         if server.oauth2 is not None and (missing := missing_extra()):
             raise ValueError(missing)
+        if server.auth_method in SCRAM_MECHANISMS and (missing := scram.missing_extra()):
+            raise ValueError(f"auth_method {server.auth_method} {missing}")
         return Config(
             server=server,
             pool=PoolOptions(**_part(values, PoolOptions)),

@@ -154,7 +154,8 @@ class Verification:
     def _steps(self, error: Exception | None) -> list[Step]:
         """Return the steps up to the one that failed."""
         secures = self._config.server.use_tls or self._recorder.began_tls
-        names = expected(self._config.server, secures=secures, sends=self._envelope is not None)
+        logs_in = self._config.server.has_login or self._recorder.mechanism is not None
+        names = expected(self._config.server, secures=secures, logs_in=logs_in, sends=self._envelope is not None)
         failed = self._failed_at(error, names) if error is not None else None
         passed = names if failed is None else names[: names.index(failed)] if failed in names else names[:0]
         steps = [Step(name=name, ok=True, detail=self._detail(name)) for name in passed]
@@ -170,11 +171,11 @@ class Verification:
 
     def _detail(self, name: str) -> str:
         server = self._config.server
-        mechanism = f"{self._recorder.mechanism} as {_account(self._connection) or server.username}"
+        account = _account(self._connection) or server.username or "the client certificate says"
         return {
             Stage.CONNECT.value: self._connector.place,
             Stage.GREETING.value: self._recorder.greeting,
-            Stage.AUTH.value: mechanism,
+            Stage.AUTH.value: f"{self._recorder.mechanism} as {account}",
             MESSAGE: self._receipt,
         }.get(name, "")
 
@@ -188,11 +189,12 @@ def _account(connection: Connection | None) -> str | None:
     return connection.credentials.username if connection is not None and connection.credentials is not None else None
 
 
-def expected(server: ServerOptions, *, secures: bool, sends: bool) -> list[str]:
+def expected(server: ServerOptions, *, secures: bool, logs_in: bool, sends: bool) -> list[str]:
     """Return the steps that a verification goes through where all is well.
 
     Arguments:
         secures: whether by STARTTLS, which may be optional.
+        logs_in: whether there is a login; by client certificate alone only where the server offers that.
     """
     secure = [Stage.TLS.value]
     return [
@@ -202,7 +204,7 @@ def expected(server: ServerOptions, *, secures: bool, sends: bool) -> list[str]:
         Stage.GREETING.value,
         Stage.EHLO.value,
         *([Stage.STARTTLS.value, *secure] if secures else []),
-        *([Stage.AUTH.value] if server.has_login else []),
+        *([Stage.AUTH.value] if logs_in else []),
         *([MESSAGE] if sends else []),
         Stage.QUIT.value,
     ]

@@ -4,6 +4,7 @@ import django
 import pytest
 
 from django_smtp_pool import checks, oauth2
+from django_smtp_pool.core import scram
 
 HAS_MAILERS = django.VERSION >= (6, 1)
 POOLED = "django_smtp_pool.backend.PooledBackend"
@@ -65,6 +66,25 @@ def test_a_password_that_is_never_used(told):
     assert problems == {"W001": "MAILERS['default']: the password is never used: we log in by access token."}
 
 
+def test_a_password_beside_a_client_certificate(told):
+    problems = told(username="u", password="p", auth_method="EXTERNAL", ssl_certfile="c.pem")
+    assert problems == {"W001": "MAILERS['default']: the password is never used: we log in by client certificate."}
+    assert told(username="u", auth_method="EXTERNAL", ssl_certfile="c.pem") == {}
+    assert told(username="u", password="p", ssl_certfile="c.pem") == {}
+
+
+def test_external_without_what_it_needs(told):
+    text = "MAILERS['default']: auth_method EXTERNAL needs {}"
+    assert told(auth_method="EXTERNAL") == {"E001": text.format("ssl_certfile: the client certificate to log in by")}
+    problems = told(auth_method="EXTERNAL", ssl_certfile="c.pem", use_tls=False)
+    assert problems == {"E001": text.format("use_tls or use_ssl: a certificate is shown under TLS only")}
+
+
+def test_a_proof_of_the_password_may_go_in_clear(told):
+    assert told(username="u", password="p", auth_method="SCRAM-SHA-256", use_tls=False) == {}
+    assert set(told(username="u", password="p", auth_method="PLAIN", use_tls=False)) == {"E002"}
+
+
 def test_settings_that_nobody_reads(told, settings):
     assert told() == {}
     settings.EMAIL_SERVICE, settings.EMAIL_OAUTH2, settings.EMAIL_POOL_MAX_CONNECTIONS = "gmail", GRANT, 3
@@ -90,3 +110,10 @@ def test_a_missing_extra(told, monkeypatch):
     assert problems == {
         "E001": "MAILERS['default']: oauth2 needs no_such_library: pip install 'django-smtp-pool[oauth2]'"
     }
+
+
+def test_the_extra_for_scram_is_missed_where_scram_is_asked_for(told, monkeypatch):
+    monkeypatch.setattr(scram, "MODULES", ("no_such_library",))
+    assert told(username="u", password="p") == {}
+    text = "MAILERS['default']: auth_method SCRAM-SHA-1 needs no_such_library: pip install 'django-smtp-pool[scram]'"
+    assert told(username="u", password="p", auth_method="scram-sha-1") == {"E001": text}

@@ -61,6 +61,24 @@ def test_a_mailer_that_works(settings, secure, trusting):
     assert not secure.accepted
 
 
+def test_a_mailer_that_logs_in_by_scram(settings, secure, trusting):
+    secure.auth = ["PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-256"]
+    project(settings, secure, **trusting)
+    text, failure = run()
+    assert failure is None
+    assert re.search(r"AUTH\s+SCRAM-SHA-256 as user", text)
+
+
+def test_a_server_that_does_not_prove_itself(settings, secure, trusting):
+    secure.auth = ["PLAIN", "SCRAM-SHA-256"]
+    secure.fault = Fault(at="challenge", skip=1, do=faults.reply("235 2.7.0 welcome"))
+    project(settings, secure, **trusting)
+    text, failure = run()
+    assert failure
+    assert steps(text)[-1] == ("FAIL", "AUTH")
+    assert "it may be somebody else" in text
+
+
 def test_a_test_message(settings, secure, trusting):
     project(settings, secure, **trusting)
     text, failure = run("--to", "me@example.com")
@@ -79,6 +97,56 @@ def test_as_json(settings, secure, trusting):
     assert (report["ok"], report["mechanism"], report["error"]) == (True, "CRAM-MD5", None)
     assert report["steps"][0] == {"name": "connect", "ok": True, "detail": report["server"]}
     assert report["tls"]["version"].startswith("TLSv1.")
+
+
+@pytest.fixture
+def certified(tmp_path):
+    """A server that wants a client certificate, and options that have one and no password."""
+    certificate, key = certificates().write_client(tmp_path)
+    options = {
+        "tls_options": {"ca_file": str(certificates().write_authority(tmp_path))},
+        "use_tls": True,
+        "ssl_certfile": str(certificate),
+        "ssl_keyfile": str(key),
+    }
+    context = certificates().server_context(client_required=True)
+    with FaultServer(starttls=context, require_auth=True, auth=["PLAIN", "EXTERNAL"]) as server:
+        yield server, options
+
+
+@pytest.mark.parametrize(
+    ("more", "who"), [({}, "the client certificate says"), ({"username": "user", "auth_method": "EXTERNAL"}, "user")]
+)
+def test_a_login_by_client_certificate(settings, certified, more, who):
+    server, options = certified
+    project(settings, server, **options, **more)
+    text, failure = run()
+    assert failure is None
+    assert re.search(rf"ok\s+AUTH\s+EXTERNAL as {who}\n", text)
+
+
+def test_a_client_certificate_that_is_let_in_without_login(settings, certified):
+    server, options = certified
+    server.auth = ["PLAIN"]
+    project(settings, server, **options)
+    text, failure = run()
+    assert failure is None
+    assert ("ok", "AUTH") not in steps(text)
+    project(settings, server, **options, auth_method="EXTERNAL")
+    text, failure = run()
+    assert failure
+    assert steps(text)[-1] == ("FAIL", "AUTH")
+    assert "we can only use EXTERNAL: many servers offer that only to a certificate that they trust" in text
+
+
+@pytest.mark.parametrize("auth_method", [None, "EXTERNAL"])
+def test_a_client_certificate_that_is_refused(settings, certified, auth_method):
+    server, options = certified
+    project(settings, server, **options, username="nobody", auth_method=auth_method)
+    text, failure = run()
+    assert failure
+    assert steps(text)[-1] == ("FAIL", "AUTH")
+    assert "the certificate is for this username" in text
 
 
 def test_the_certificate_is_shown(settings, secure, trusting):

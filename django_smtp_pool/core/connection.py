@@ -13,7 +13,7 @@ from .channel import Channel
 from .clock import Clock
 from .credentials import Credentials, TokenSource
 from .delivery import UNKNOWN_COMMAND, Receipt, deliver, fit
-from .dialogue import Greeter, noop, open_session, quit_politely
+from .dialogue import Experience, Greeter, noop, open_session, quit_politely
 from .envelope import Envelope
 from .errors import AuthRefused, DataRefused, Failure
 from .events import Line, Observer
@@ -31,18 +31,6 @@ _numbers = itertools.count(1)
 
 ONE_SHOT_SIZE = 65536  # octets of content
 ONE_SHOT_AGE = 2.0  # seconds since the server's last good reply on this connection
-
-
-@dataclass(kw_only=True)
-class Experience:
-    """What the connections of one pool have found out about their server, for each other.
-
-    Arguments:
-        takes_chunks: whether it has accepted a message by BDAT; None while nobody has tried, False for one that
-            offers CHUNKING and does not know BDAT.
-    """
-
-    takes_chunks: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +144,12 @@ class Connection:
         return self._run(self._open(), deadline, tls=context_for(self.server) if self.server.may_encrypt else None)
 
     def _open(self) -> Dialogue[None]:
-        greeter = Greeter(server=self.server, local_hostname=self._local_hostname, credentials=self.credentials)
+        greeter = Greeter(
+            server=self.server,
+            local_hostname=self._local_hostname,
+            credentials=self.credentials,
+            experience=self._experience,
+        )
         try:
             self.offer = yield from open_session(greeter)
         except BaseException:

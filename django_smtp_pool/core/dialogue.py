@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from . import auth
 from .credentials import Credentials
@@ -26,6 +26,8 @@ from .errors import (
     StartTLSRefused,
     refusal,
 )
+from .kinds import Secret
+from .mechanisms import Mechanism
 from .offer import Offer
 from .options import ServerOptions
 from .replies import Reply
@@ -54,6 +56,20 @@ def ask(step: Say) -> Dialogue[Reply]:
     return heard.replies[0]
 
 
+@dataclass(kw_only=True)
+class Experience:
+    """What the connections of one pool have found out about their server, for each other.
+
+    Arguments:
+        takes_chunks: whether it has accepted a message by BDAT; None while nobody has tried, False for one that
+            offers CHUNKING and does not know BDAT.
+        refuses_proofs: whether it has refused a proof of the password, and taken the password itself right after that.
+    """
+
+    takes_chunks: bool | None = None
+    refuses_proofs: bool = False
+
+
 @dataclass(frozen=True, kw_only=True)
 class Greeter:
     """What opening a session needs to know beyond the options."""
@@ -61,6 +77,7 @@ class Greeter:
     server: ServerOptions
     local_hostname: Callable[[], str]
     credentials: Credentials | None = None  # of the moment, in place of those in the options
+    experience: Experience = field(default_factory=Experience)
 
 
 def open_session(greeter: Greeter) -> Dialogue[Offer]:
@@ -78,8 +95,7 @@ def open_session(greeter: Greeter) -> Dialogue[Offer]:
     if encrypted and not server.use_ssl:
         # RFC 3207 §4.2: what was said before TLS is forgotten.
         offer = yield from say_hello(name)
-    if server.has_login:
-        yield from log_in(server, offer, encrypted=encrypted, credentials=greeter.credentials)
+    yield from log_in(greeter, offer, encrypted=encrypted)
     return offer
 
 
@@ -135,28 +151,43 @@ def _not_offered(message: str, *, stage: Stage) -> NotOffered:
     return error
 
 
-def log_in(
-    server: ServerOptions, offer: Offer, *, encrypted: bool, credentials: Credentials | None = None
-) -> Dialogue[None]:
-    """Log in by the best mechanism; go on to the next where the server cannot do one that it offers.
+def log_in(greeter: Greeter, offer: Offer, *, encrypted: bool) -> Dialogue[None]:
+    """Log in by the best mechanism, if there is anybody to log in as; go on to the next where one cannot be used.
 
-    Servers that keep only hashes may offer CRAM-MD5 and refuse every answer, as smtplib's users know; so a
-    refused proof is followed by the password itself where the connection is safe. A password that was refused
-    is not sent a second time: that would count twice towards a lock.
+    Servers that keep only hashes may offer CRAM-MD5 or SCRAM and refuse every answer, as smtplib's users know; so
+    a refused proof is followed by the password itself where the connection is safe, and by no other proof; if that is
+    right, the next connections of the pool begin with it. Refused logins count towards a lock: there are two at most,
+    and a password that was refused is not sent again.
     """
     failure: Failure | None = None
-    who = credentials or _fixed(server)
-    for kind in auth.choose(server, offer.auth, encrypted=encrypted):
-        mechanism = kind(username=who.username, secret=who.secret)
+    proof_refused = False
+    who = greeter.credentials or _fixed(greeter.server)
+    for kind in _worth_trying(greeter, auth.choose(greeter.server, offer.auth, encrypted=encrypted)):
+        if proof_refused and not kind.reveals_secret:
+            continue
+        try:
+            mechanism = kind(username=who.username, secret=who.secret)
+        except NotOffered as error:
+            failure = failure or error
+            continue
         reply = yield from _authenticate(mechanism)
         if reply.is_positive:
+            mechanism.conclude(reply.message)
+            greeter.experience.refuses_proofs = greeter.experience.refuses_proofs or proof_refused
             return
         failure = _login_refused(reply, mechanism.explanation)
-        mechanism_unusable = reply.code == 504 or (reply.is_permanent and not kind.reveals_secret)
-        if not mechanism_unusable:
+        if reply.code == 504:  # the server does not know it after all; nobody was refused
+            continue
+        if kind.reveals_secret or not reply.is_permanent:
             break
+        proof_refused = True
     if failure is not None:
         raise failure
+
+
+def _worth_trying(greeter: Greeter, kinds: list[type[Mechanism]]) -> list[type[Mechanism]]:
+    reveal = [kind for kind in kinds if kind.reveals_secret]
+    return reveal if reveal and greeter.experience.refuses_proofs else kinds
 
 
 def _login_refused(reply: Reply, explanation: str) -> AuthRefused:
@@ -171,14 +202,13 @@ def _login_refused(reply: Reply, explanation: str) -> AuthRefused:
 
 
 def _fixed(server: ServerOptions) -> Credentials:
-    # Where tokens are made there is no falling back to a password.
-    secret = (server.oauth2_token or server.password) if server.token_source is None else None
-    if secret is None:
-        raise AssertionError("has_login was checked")
-    return Credentials(username=server.username or "", secret=secret)
+    if server.token_source is not None:
+        raise AssertionError("where tokens are made there is no falling back to a password")
+    # A client certificate needs neither.
+    return Credentials(username=server.username or "", secret=server.oauth2_token or server.password or Secret(""))
 
 
-def _authenticate(mechanism: auth.Mechanism) -> Dialogue[Reply]:
+def _authenticate(mechanism: Mechanism) -> Dialogue[Reply]:
     line = f"AUTH {mechanism.name}"
     if mechanism.initial() is None:
         reply = yield from ask(command(line, stage=Stage.AUTH))
@@ -200,7 +230,7 @@ def _authenticate(mechanism: auth.Mechanism) -> Dialogue[Reply]:
     return reply
 
 
-def _endless(mechanism: auth.Mechanism) -> ProtocolError:
+def _endless(mechanism: Mechanism) -> ProtocolError:
     error = ProtocolError(f"the server asked more than {MAX_CHALLENGES} times for an answer of {mechanism.name}")
     error.stage = Stage.AUTH
     return error

@@ -86,7 +86,7 @@ class ReplyTimeout(ConnectionLost, TimeoutError):
 
 
 class ProtocolError(ConnectionLost):
-    """The server sent something that is no reply, or one that nobody asked for."""
+    """The server sent something that is no reply, one that nobody asked for, or a login that proves nothing (SCRAM)."""
 
 
 class GreetingRefused(Failure, smtplib.SMTPConnectError):

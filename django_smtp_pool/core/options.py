@@ -31,7 +31,10 @@ from .kinds import (
 
 TOKEN_MECHANISMS = ("XOAUTH2", "OAUTHBEARER")
 TOKEN_KEYS = ("oauth2_token", "oauth2_generator", "oauth2")
-MECHANISMS = ("PLAIN", "LOGIN", "CRAM-MD5", *TOKEN_MECHANISMS)
+SCRAM_MECHANISMS = ("SCRAM-SHA-256", "SCRAM-SHA-1")
+PROOF_MECHANISMS = (*SCRAM_MECHANISMS, "CRAM-MD5")  # they show that we know the password, and not the password
+EXTERNAL = "EXTERNAL"
+MECHANISMS = ("PLAIN", "LOGIN", *PROOF_MECHANISMS, EXTERNAL, *TOKEN_MECHANISMS)
 TLS_VERSIONS = ("TLSv1.2", "TLSv1.3")
 _MADE_OF = ("ca_file", "verify", "minimum_version", "ciphers")  # what a context is made of where none is given
 
@@ -131,6 +134,7 @@ class ServerOptions:
         if self.ssl_keyfile and not self.ssl_certfile:
             raise ValueError("ssl_keyfile is of no use without ssl_certfile")
         self._check_token()
+        self._check_certificate()
 
     def _check_token(self) -> None:
         given = [key for key in TOKEN_KEYS if getattr(self, key)]
@@ -140,14 +144,35 @@ class ServerOptions:
             raise ValueError("oauth2_token needs username: the account that the token is for")
         if self.oauth2 is not None and not (self.username or self.oauth2.account):
             raise ValueError("oauth2 needs username (or its own key user or subject): the account that logs in")
-        if self.auth_method is not None and (self.auth_method in TOKEN_MECHANISMS) != self.uses_token:
+        if self.auth_method not in {None, EXTERNAL} and (self.auth_method in TOKEN_MECHANISMS) != self.uses_token:
             wanted = "oauth2_token; a password is never sent as a token" if not self.uses_token else "a password"
             raise ValueError(f"auth_method {self.auth_method} needs {wanted}")
 
+    def _check_certificate(self) -> None:
+        if not self.uses_certificate:
+            return
+        if self.uses_token:
+            raise ValueError("auth_method EXTERNAL and access tokens exclude each other: it is for client certificates")
+        if not (self.ssl_certfile or self.tls_options.context):
+            raise ValueError("auth_method EXTERNAL needs ssl_certfile: the client certificate to log in by")
+        if not (self.use_tls or self.use_ssl):
+            raise ValueError("auth_method EXTERNAL needs use_tls or use_ssl: a certificate is shown under TLS only")
+
     @property
     def has_login(self) -> bool:
-        """Whether there is somebody to log in as: as with Django's backend, name and secret must be set."""
-        return bool(self.token_source is not None or (self.username and (self.password or self.oauth2_token)))
+        """Whether we have to log in: as with Django's backend, name and secret must be set; or EXTERNAL asked for."""
+        has_secret = self.token_source is not None or (self.username and (self.password or self.oauth2_token))
+        return bool(has_secret or self.uses_certificate)
+
+    @property
+    def uses_certificate(self) -> bool:
+        """Whether we log in by the client certificate, or not at all; a password beside it is never used."""
+        return self.auth_method == EXTERNAL
+
+    @property
+    def may_use_certificate(self) -> bool:
+        """Whether we log in by the client certificate where the server offers that: we have nothing else."""
+        return bool(self.ssl_certfile and not self.password and not self.uses_token and self.auth_method is None)
 
     @property
     def uses_token(self) -> bool:

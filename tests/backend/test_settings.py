@@ -283,6 +283,9 @@ def test_both_modes_of_tls_in_the_settings(email):
         ({"EMAIL_HOST": "::1"}, False),
         ({"EMAIL_ALLOW_INSECURE_AUTH": True}, False),
         ({"EMAIL_AUTH_METHOD": "CRAM-MD5"}, False),
+        ({"EMAIL_AUTH_METHOD": "SCRAM-SHA-256"}, False),
+        ({"EMAIL_AUTH_METHOD": "SCRAM-SHA-1"}, False),
+        ({"EMAIL_AUTH_METHOD": "LOGIN"}, True),
         ({"EMAIL_HOST_PASSWORD": ""}, False),
     ],
 )

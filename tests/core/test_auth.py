@@ -5,8 +5,8 @@ import hmac
 
 import pytest
 
-from django_smtp_pool.core import auth
-from django_smtp_pool.core.dialogue import log_in
+from django_smtp_pool.core import auth, scram
+from django_smtp_pool.core.dialogue import Experience, Greeter, log_in
 from django_smtp_pool.core.errors import AuthRefused, ConnectionLost, NotOffered, Stage
 from django_smtp_pool.core.kinds import Secret
 from django_smtp_pool.core.offer import Offer
@@ -20,11 +20,31 @@ SECRET = base64.b64encode(b"secret").decode()
 CHALLENGE = base64.b64encode(b"<1896.697170952@mail.example>").decode()
 DIGEST = hmac.new(b"secret", b"<1896.697170952@mail.example>", "md5").hexdigest()
 PROOF = base64.b64encode(f"user {DIGEST}".encode()).decode()
+REFUSED_PROOF = f"C: AUTH CRAM-MD5\nS: 334 {CHALLENGE}\nC: {PROOF}\nS: 535 5.7.8 no"
+FIRST = base64.b64encode(b"n,,n=user,r=nonce").decode()
+CERTIFICATE = {"username": None, "password": None, "ssl_certfile": "client.pem", "use_tls": True}
 
 
-def login(offered, transcript, *, encrypted=True, **options):
+@pytest.fixture
+def fixed_nonce(monkeypatch):
+    """Let every SCRAM use the same nonce."""
+    monkeypatch.setattr(scram, "fresh_nonce", lambda: "nonce")
+
+
+@pytest.fixture
+def without_scramp(monkeypatch):
+    """Let it look as if the extra were not installed."""
+    monkeypatch.setattr(scram, "MODULES", ("no_such_library",))
+
+
+def greeter(server, experience=None):
+    return Greeter(server=server, local_hostname=lambda: "client.example", experience=experience or Experience())
+
+
+def login(offered, transcript, *, encrypted=True, experience=None, **options):
     server = ServerOptions(**{"host": "mail.example", "username": "user", "password": "secret", **options})
-    return play(log_in(server, Offer(auth=frozenset(offered.split())), encrypted=encrypted), transcript)
+    dialogue = log_in(greeter(server, experience), Offer(auth=frozenset(offered.split())), encrypted=encrypted)
+    return play(dialogue, transcript)
 
 
 def test_plain():
@@ -60,6 +80,34 @@ def test_what_reveals_no_secret_comes_first():
     login("LOGIN PLAIN", f"C: AUTH PLAIN {PLAIN}\nS: 235 ok")
 
 
+@pytest.mark.parametrize("auth_method", [None, "SCRAM-SHA-256"])
+def test_the_best_proof_is_by_scram(fixed_nonce, auth_method):
+    with pytest.raises(ConnectionLost):
+        login(
+            "LOGIN CRAM-MD5 PLAIN SCRAM-SHA-1 SCRAM-SHA-256",
+            f"C: AUTH SCRAM-SHA-256 {FIRST}\nS: <gone>",
+            auth_method=auth_method,
+        )
+    with pytest.raises(ConnectionLost):
+        login("LOGIN CRAM-MD5 PLAIN SCRAM-SHA-1", f"C: AUTH SCRAM-SHA-1 {FIRST}\nS: <gone>")
+
+
+def test_without_its_library_scram_is_passed_over(without_scramp):
+    login("SCRAM-SHA-256 SCRAM-SHA-1 PLAIN", f"C: AUTH PLAIN {PLAIN}\nS: 235 ok")
+
+
+@pytest.mark.parametrize("auth_method", [None, "SCRAM-SHA-1"])
+def test_where_only_its_library_is_missing_the_error_names_the_extra(without_scramp, auth_method):
+    with pytest.raises(NotOffered, match=r"SCRAM-SHA-1 needs no_such_library: pip install 'django-smtp-pool\[scram\]'"):
+        login("GSSAPI SCRAM-SHA-1", "", auth_method=auth_method)
+
+
+def test_no_extra_is_named_that_would_not_help(without_scramp):
+    with pytest.raises(NotOffered) as caught:
+        login("GSSAPI", "")
+    assert "pip" not in str(caught.value)
+
+
 def test_the_mechanism_asked_for_is_the_one():
     login(
         "LOGIN PLAIN CRAM-MD5", "C: AUTH LOGIN\nS: 334\nC: dXNlcg==\nS: 334\nC: c2VjcmV0\nS: 235", auth_method="LOGIN"
@@ -68,9 +116,45 @@ def test_the_mechanism_asked_for_is_the_one():
 
 def test_a_refused_proof_is_followed_by_the_password():
     """Servers that keep hashes only offer CRAM-MD5 all the same."""
+    login("CRAM-MD5 PLAIN", f"{REFUSED_PROOF}\nC: AUTH PLAIN {PLAIN}\nS: 235 ok")
+
+
+def test_where_proofs_are_refused_the_next_connections_begin_with_the_password():
+    """Else each of them would count as a refused login."""
+    experience = Experience()
+    login("CRAM-MD5 PLAIN", f"{REFUSED_PROOF}\nC: AUTH PLAIN {PLAIN}\nS: 235 ok", experience=experience)
+    login("CRAM-MD5 PLAIN", f"C: AUTH PLAIN {PLAIN}\nS: 235 ok", experience=experience)
+    # What must not be sent is not, whatever was learnt.
+    proof = f"C: AUTH CRAM-MD5\nS: 334 {CHALLENGE}\nC: {PROOF}\nS: 235 ok"
+    login("CRAM-MD5 PLAIN", proof, experience=experience, encrypted=False)
+    login("CRAM-MD5", proof, experience=experience)
+
+
+@pytest.mark.parametrize("end", ["S: 535 no", "S: <gone>", "S: 454 later"])
+def test_that_proofs_are_refused_is_learnt_from_a_login_that_works(end):
+    experience = Experience()
+    with pytest.raises((AuthRefused, ConnectionLost)):
+        login("CRAM-MD5 PLAIN", f"{REFUSED_PROOF}\nC: AUTH PLAIN {PLAIN}\n{end}", experience=experience)
+    assert not experience.refuses_proofs
+
+
+def test_a_wrong_password_is_refused_twice_at_most(fixed_nonce):
+    """Each refusal counts towards a lock: after one proof there is no other, and after the password nothing."""
+    with pytest.raises(AuthRefused) as caught:
+        login(
+            "SCRAM-SHA-256 SCRAM-SHA-1 CRAM-MD5 PLAIN LOGIN",
+            f"C: AUTH SCRAM-SHA-256 {FIRST}\nS: 535 5.7.8 no\nC: AUTH PLAIN {PLAIN}\nS: 535 5.7.8 never",
+        )
+    assert caught.value.smtp_error == b"5.7.8 never"
+    with pytest.raises(AuthRefused):
+        login("SCRAM-SHA-256 SCRAM-SHA-1 CRAM-MD5", f"C: AUTH SCRAM-SHA-256 {FIRST}\nS: 535 5.7.8 no")
+
+
+def test_a_proof_that_the_server_does_not_know_after_all_is_followed_by_the_next(fixed_nonce):
     login(
-        "CRAM-MD5 PLAIN",
-        f"C: AUTH CRAM-MD5\nS: 334 {CHALLENGE}\nC: {PROOF}\nS: 535 5.7.8 no\nC: AUTH PLAIN {PLAIN}\nS: 235 ok",
+        "SCRAM-SHA-256 SCRAM-SHA-1 CRAM-MD5 PLAIN",
+        f"C: AUTH SCRAM-SHA-256 {FIRST}\nS: 504 5.5.4 no\nC: AUTH SCRAM-SHA-1 {FIRST}\nS: 504 5.5.4 no\n"
+        f"C: AUTH CRAM-MD5\nS: 334 {CHALLENGE}\nC: {PROOF}\nS: 235 ok",
     )
 
 
@@ -101,7 +185,7 @@ def test_the_last_refusal_is_raised():
     with pytest.raises(AuthRefused) as caught:
         login(
             "CRAM-MD5 PLAIN",
-            f"C: AUTH CRAM-MD5\nS: 334 {CHALLENGE}\nC: {PROOF}\nS: 535 proof\nC: AUTH PLAIN {PLAIN}\nS: 535 password",
+            f"{REFUSED_PROOF}\nC: AUTH PLAIN {PLAIN}\nS: 535 password",
         )
     assert caught.value.smtp_error == b"password"
 
@@ -116,7 +200,7 @@ def test_a_challenge_that_is_none_cancels_the_exchange(challenge):
 def test_a_server_that_asks_for_ever_gets_no_answer_for_ever(mechanism):
     """Each answer would restart the deadline of a reply, and repeat the secret."""
     server = ServerOptions(username="user", password="secret")
-    dialogue = log_in(server, Offer(auth=frozenset({mechanism})), encrypted=True)
+    dialogue = log_in(greeter(server), Offer(auth=frozenset({mechanism})), encrypted=True)
     step = resumed(lambda: next(dialogue))
     for _ in range(10):
         step = resumed(lambda: dialogue.send(Heard(replies=replies_of("334 AAAA"))))
@@ -155,7 +239,7 @@ def test_no_password_travels_in_clear(mechanisms, host):
 
 def test_a_refused_proof_in_clear_is_not_followed_by_the_password():
     with pytest.raises(AuthRefused):
-        login("CRAM-MD5 PLAIN", f"C: AUTH CRAM-MD5\nS: 334 {CHALLENGE}\nC: {PROOF}\nS: 535 no", encrypted=False)
+        login("CRAM-MD5 PLAIN", REFUSED_PROOF, encrypted=False)
 
 
 @pytest.mark.parametrize("options", [{"host": "localhost"}, {"host": "127.0.0.1"}, {"allow_insecure_auth": True}])
@@ -163,16 +247,77 @@ def test_a_password_travels_in_clear_to_this_machine_or_when_asked_to(options):
     login("PLAIN", f"C: AUTH PLAIN {PLAIN}\nS: 235 ok", encrypted=False, **options)
 
 
+# Client certificates
+
+
+@pytest.mark.parametrize(("username", "identity"), [(None, "="), ("", "="), ("user", USER)])
+@pytest.mark.parametrize("auth_method", [None, "EXTERNAL"])
+def test_a_client_certificate_logs_in_where_that_is_offered(auth_method, username, identity):
+    transcript = f"C: AUTH EXTERNAL {identity}\nS: 235 2.7.0 welcome"
+    login("EXTERNAL PLAIN", transcript, **{**CERTIFICATE, "username": username, "auth_method": auth_method})
+
+
+def test_a_server_that_asks_first_for_whom_we_act():
+    login("EXTERNAL", "C: AUTH EXTERNAL =\nS: 334\nC:\nS: 235 ok", **CERTIFICATE)
+    options = {**CERTIFICATE, "username": "user"}
+    login("EXTERNAL", f"C: AUTH EXTERNAL {USER}\nS: 334\nC: {USER}\nS: 235 ok", **options)
+
+
+@pytest.mark.parametrize("offered", ["", "PLAIN LOGIN CRAM-MD5"])
+def test_where_external_is_not_offered_the_certificate_alone_must_do(offered):
+    login(offered, "", **CERTIFICATE)
+
+
+def test_a_certificate_that_was_not_shown_logs_nobody_in():
+    options = {**CERTIFICATE, "use_tls": False, "opportunistic_tls": True}
+    login("EXTERNAL", "", encrypted=False, **options)
+
+
+@pytest.mark.parametrize(
+    ("offered", "text"), [("", "offers no login"), ("PLAIN", "can only use EXTERNAL: many servers")]
+)
+def test_external_that_is_asked_for_must_be_offered(offered, text):
+    with pytest.raises(NotOffered, match=text) as caught:
+        login(offered, "", **CERTIFICATE, auth_method="EXTERNAL")
+    assert caught.value.stage is Stage.AUTH
+
+
+def test_a_refused_certificate_is_an_error():
+    with pytest.raises(AuthRefused):
+        login("EXTERNAL PLAIN", "C: AUTH EXTERNAL =\nS: 535 5.7.8 who?", **CERTIFICATE)
+
+
+def test_a_password_comes_before_the_certificate_unless_that_is_asked_for():
+    both = {"ssl_certfile": "client.pem", "use_tls": True}
+    login("EXTERNAL PLAIN", f"C: AUTH PLAIN {PLAIN}\nS: 235 ok", **both)
+    login("EXTERNAL PLAIN", f"C: AUTH EXTERNAL {USER}\nS: 235 ok", **both, auth_method="EXTERNAL")
+
+
+def test_a_token_comes_before_the_certificate():
+    options = {**CERTIFICATE, "username": "user", "oauth2_token": "t"}
+    with pytest.raises(NotOffered, match="with the token"):
+        login("EXTERNAL PLAIN", "", **options)
+
+
+def test_another_method_that_is_asked_for_is_not_replaced_by_the_certificate():
+    login("EXTERNAL PLAIN", "", **CERTIFICATE, auth_method="PLAIN")
+
+
 # Secrets and logs
 
 
 @pytest.mark.parametrize(
     ("mechanism", "answers"),
-    [("PLAIN", ["334", "235 ok"]), ("LOGIN", ["334", "334", "235 ok"]), ("CRAM-MD5", [f"334 {CHALLENGE}", "235 ok"])],
+    [
+        ("PLAIN", ["334", "235 ok"]),
+        ("LOGIN", ["334", "334", "235 ok"]),
+        ("CRAM-MD5", [f"334 {CHALLENGE}", "235 ok"]),
+        ("SCRAM-SHA-256", ["334", "535 no"]),
+    ],
 )
 def test_every_secret_is_masked_for_the_log(mechanism, answers):
     server = ServerOptions(username="user", password="secret")
-    dialogue = log_in(server, Offer(auth=frozenset({mechanism})), encrypted=True)
+    dialogue = log_in(greeter(server), Offer(auth=frozenset({mechanism})), encrypted=True)
     step = next(dialogue)
     for answer in answers:
         said = b"".join(step.pieces).decode().rstrip()

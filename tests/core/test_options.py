@@ -29,7 +29,7 @@ SERVER = {
     "connection_timeout": ([1], [0, -1, None]),
     "greeting_timeout": ([1], [0, -1, None]),
     "data_timeout": ([1], [0, -1, "x"]),
-    "auth_method": (["PLAIN", "login", "cram-md5"], ["", "XYZ", 1]),
+    "auth_method": (["PLAIN", "login", "cram-md5", "SCRAM-SHA-256", "scram-sha-1"], ["", "XYZ", 1]),
     "oauth2_token": ([], [1, "a\0b"]),  # it needs a username too
     "oauth2_generator": ([len, "project.mail.access_token"], ["", "token", 1, {}]),
     "oauth2": ([GRANT, {**GRANT, "client_id": "other"}], [1, "x", {}, {**GRANT, "token_url": "http://example.com"}]),
@@ -140,6 +140,52 @@ def test_unknown_tls_options_are_named():
 )
 def test_a_login_takes_name_and_password(username, password, has_login):
     assert ServerOptions(username=username, password=password).has_login is has_login
+
+
+EXTERNAL = {"auth_method": "external", "ssl_certfile": "c.pem", "use_tls": True}
+
+
+def test_external_is_a_login_without_name_and_password():
+    for options in (EXTERNAL, {**EXTERNAL, "use_tls": False, "use_ssl": True}, {**EXTERNAL, "password": "p"}):
+        assert ServerOptions(**options).has_login
+        assert ServerOptions(**options).uses_certificate
+    own_context = {"tls_options": {"context": "project.tls.context"}}
+    assert ServerOptions(**{**EXTERNAL, **own_context, "ssl_certfile": None}).uses_certificate
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"ssl_certfile": None}, "needs ssl_certfile"),
+        ({"use_tls": False}, "needs use_tls or use_ssl"),
+        ({"use_tls": False, "opportunistic_tls": True}, "needs use_tls or use_ssl"),
+        ({"username": "u", "oauth2_token": "t"}, "exclude each other"),
+        ({"oauth2_generator": len}, "exclude each other"),
+    ],
+)
+def test_external_needs_a_certificate_and_tls_to_show_it(changes, text):
+    with pytest.raises(ValueError, match=rf"^auth_method EXTERNAL .*{text}"):
+        ServerOptions(**{**EXTERNAL, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "may"),
+    [
+        ({}, True),
+        ({"username": "u"}, True),
+        ({"password": ""}, True),
+        ({"ssl_certfile": None}, False),
+        ({"password": "p"}, False),
+        ({"username": "u", "password": "p"}, False),
+        ({"username": "u", "oauth2_token": "t"}, False),
+        ({"oauth2_generator": len}, False),
+        ({"auth_method": "PLAIN"}, False),
+    ],
+)
+def test_a_certificate_is_a_login_where_there_is_nothing_else(changes, may):
+    options = ServerOptions(**{"ssl_certfile": "c.pem", "use_tls": True, **changes})
+    assert options.may_use_certificate is may
+    assert not options.uses_certificate
 
 
 @pytest.mark.parametrize(

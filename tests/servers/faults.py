@@ -4,6 +4,7 @@ Each is called with the session and the reply that would have been proper; misbe
 Replies that a client cannot make sense of *accept* at the end of data: so does the worst server.
 """
 
+import base64
 from dataclasses import replace
 
 from tests.servers.misbehaviour import CATALOGUE, Misbehaviour, code_of, sin
@@ -13,6 +14,7 @@ __all__ = [
     "MIXTURE",
     "Misbehaviour",
     "accepted_then",
+    "challenge",
     "refused_then",
     "reply",
     "reply_and_close",
@@ -84,6 +86,16 @@ def reply_and_close(text, *, accepts=False):
         session.finish(polite=True)
 
     return Misbehaviour(name=f"reply {text} and close", act=act, accepts=accepts)
+
+
+def challenge(change):
+    """Answer with a challenge that `change` has made of the proper one's octets."""
+
+    def act(session, proper):
+        session.say(f"334 {base64.b64encode(change(base64.b64decode(proper[4:]))).decode()}")
+        return 334
+
+    return Misbehaviour(name="another challenge", act=act)
 
 
 @sin(accepts=False)

@@ -63,6 +63,12 @@ def oauthbearer(ask, initial, users):
     return _bearer(ask, fields, user, users)
 
 
+def external(ask, initial, users):
+    """EXTERNAL, RFC 4422: whoever the TLS layer has let in; an empty name is the certificate's own."""
+    user = (ask(b"") if initial is None else initial).decode()
+    return user if user in users else None if user else "the certificate's own"
+
+
 def scram(algorithm):
     """SCRAM-*, RFC 5802 and 7677, without channel binding."""
 
@@ -114,6 +120,7 @@ MECHANISMS = {
     "CRAM-MD5": cram_md5,
     "XOAUTH2": xoauth2,
     "OAUTHBEARER": oauthbearer,
+    "EXTERNAL": external,
     "SCRAM-SHA-1": scram("sha1"),
     "SCRAM-SHA-256": scram("sha256"),
 }

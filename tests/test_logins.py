@@ -1,0 +1,199 @@
+"""Logins by SCRAM and by client certificate, as a mailer has them: by the pool, with faults in the middle."""
+
+import base64
+import smtplib
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from django_smtp_pool.core import scram
+from django_smtp_pool.core.errors import AuthRefused, NotOffered, ProtocolError
+from tests.mailing import backend_for, message
+from tests.servers import Fault, FaultServer, faults
+from tests.servers.certificates import certificates
+
+EVERY = ["PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256"]
+WHO = {"username": "user", "password": "secret"}
+
+
+def mechanisms(server):
+    """Return the mechanisms of the logins that were tried, in order."""
+    return [line.split()[1] for _, line in server.commands("AUTH")]
+
+
+@pytest.fixture(name="server")
+def fixture_server():
+    """A server with every mechanism of passwords, which wants a login."""
+    with FaultServer(auth=EVERY, users={"user": "secret"}, require_auth=True) as server:
+        yield server
+
+
+# SCRAM
+
+
+@pytest.mark.parametrize("mechanism", ["SCRAM-SHA-256", "SCRAM-SHA-1"])
+@pytest.mark.parametrize(
+    ("username", "password"),
+    [("user", "secret"), ("a,b=c@example.com", "x,p=y=z"), ("jürgen@example.com", "grün €")],
+)
+def test_a_proof_logs_in(server, mechanism, username, password):
+    server.users = {username: password}
+    server.auth = ["PLAIN", "CRAM-MD5", mechanism]
+    assert backend_for(server, username=username, password=password).send_messages([message()]) == 1
+    assert server.accepted[0].user == username
+    assert mechanisms(server) == [mechanism]
+
+
+@pytest.mark.parametrize("method", ["SCRAM-SHA-1", "scram-sha-256", "CRAM-MD5", "PLAIN"])
+def test_the_method_asked_for_is_used(server, method):
+    assert backend_for(server, **WHO, auth_method=method).send_messages([message()]) == 1
+    assert mechanisms(server) == [method.upper()]
+
+
+def test_a_wrong_password_is_refused_twice_at_most(server):
+    backend = backend_for(server, username="user", password="wrong")
+    for number in range(3):
+        with pytest.raises(smtplib.SMTPAuthenticationError, match="535"):
+            backend.send_messages([message(number)])
+    assert mechanisms(server) == ["SCRAM-SHA-256", "PLAIN"]  # and then nobody tries for a while
+
+
+def test_a_wrong_password_that_is_not_to_be_sent_is_refused_once(server):
+    backend = backend_for(server, username="user", password="wrong", auth_method="SCRAM-SHA-256")
+    with pytest.raises(smtplib.SMTPAuthenticationError, match="535"):
+        backend.send_messages([message()])
+    assert mechanisms(server) == ["SCRAM-SHA-256"]
+
+
+def test_a_server_that_keeps_hashes_refuses_one_proof_of_a_pool(server):
+    """Every connection would count as a refused login else."""
+    server.fault = Fault(at="auth", do=faults.reply("535 5.7.8 Error: authentication failed"))
+    backend = backend_for(server, **WHO, max_messages=1)
+    for number in range(4):
+        assert backend.send_messages([message(number)]) == 1
+    assert mechanisms(server) == ["SCRAM-SHA-256", *["PLAIN"] * 4]
+
+
+LIES = {
+    "another signature": (1, faults.challenge(lambda _: b"v=" + base64.b64encode(bytes(32)))),
+    "a signature changed": (1, faults.challenge(lambda said: said.swapcase())),
+    "no signature": (1, faults.reply("235 2.7.0 Authentication successful")),
+    "no question": (0, faults.reply("235 2.7.0 Authentication successful")),
+    "an empty signature": (1, faults.reply("334 ")),
+    "another nonce": (0, faults.challenge(lambda said: said.replace(b"r=", b"r=x"))),
+    "ten million iterations": (0, faults.challenge(lambda said: said.replace(b"i=4096", b"i=10000000"))),
+    "one iteration": (0, faults.challenge(lambda said: said.replace(b"i=4096", b"i=1"))),
+    "octets": (0, faults.challenge(lambda _: bytes(range(256)))),
+}
+
+
+@pytest.mark.parametrize(("skip", "lie"), LIES.values(), ids=LIES)
+def test_a_server_that_does_not_prove_itself_gets_no_mail_and_no_password(server, skip, lie):
+    server.fault = Fault(at="challenge", skip=skip, do=lie)
+    mail = message()
+    with pytest.raises(ProtocolError) as caught:
+        backend_for(server, **WHO).send_messages([mail])
+    assert isinstance(caught.value, smtplib.SMTPServerDisconnected)
+    assert mail.smtp_pool_status.outcome == "not_sent"
+    assert server.wait_for(lambda: server.open_now == 0)
+    assert mechanisms(server) == ["SCRAM-SHA-256"]
+    assert (server.accepted, server.connections) == ([], 1)
+
+
+@pytest.mark.parametrize("skip", [0, 1])
+@pytest.mark.parametrize(
+    "sin", [faults.reset, faults.fin, faults.vanish, faults.code_421, faults.garbage, faults.stray]
+)
+def test_a_connection_lost_in_the_middle_is_another_try(server, skip, sin):
+    server.fault = Fault(at="challenge", skip=skip, do=sin)
+    assert backend_for(server, **WHO).send_messages([message()]) == 1
+    assert [each.point for each in server.struck] == ["challenge"]
+    assert len(server.accepted) == 1
+    assert set(mechanisms(server)) == {"SCRAM-SHA-256"}
+
+
+def test_a_challenge_that_is_no_base64_is_not_answered(server):
+    server.fault = Fault(at="challenge", do=faults.reply("334 not base64!"), times=None)
+    with pytest.raises(AuthRefused, match="501"):
+        backend_for(server, **WHO, auth_method="SCRAM-SHA-256").send_messages([message()])
+    assert not server.accepted
+
+
+def test_without_the_extra_the_next_mechanism_is_taken(server, monkeypatch):
+    monkeypatch.setattr(scram, "MODULES", ("no_such_library",))
+    assert backend_for(server, **WHO).send_messages([message()]) == 1
+    assert mechanisms(server) == ["CRAM-MD5"]
+
+
+def test_without_the_extra_scram_cannot_be_asked_for(server, monkeypatch):
+    monkeypatch.setattr(scram, "MODULES", ("no_such_library",))
+    with pytest.raises(ImproperlyConfigured, match=r"auth_method SCRAM-SHA-256 needs .*'django-smtp-pool\[scram\]'"):
+        backend_for(server, **WHO, auth_method="SCRAM-SHA-256")
+    assert server.connections == 0
+
+
+# Client certificates
+
+
+@pytest.fixture(params=["starttls", "implicit_tls"])
+def secure(request):
+    """A server that wants a client certificate and a login, by either way of TLS."""
+    context = certificates().server_context(client_required=True)
+    with FaultServer(auth=["PLAIN", "EXTERNAL"], require_auth=True, **{request.param: context}) as server:
+        yield server
+
+
+@pytest.fixture
+def certified(secure, tmp_path):
+    """Options with a client certificate and no password."""
+    certificate, key = certificates().write_client(tmp_path)
+    return {
+        "host": "localhost",
+        "use_tls": secure.starttls is not None,
+        "use_ssl": secure.implicit_tls is not None,
+        "tls_options": {"ca_file": str(certificates().write_authority(tmp_path))},
+        "ssl_certfile": str(certificate),
+        "ssl_keyfile": str(key),
+    }
+
+
+@pytest.mark.parametrize("method", [None, "EXTERNAL"])
+@pytest.mark.parametrize(("username", "user"), [(None, "the certificate's own"), ("user", "user")])
+def test_a_certificate_logs_in(secure, certified, method, username, user):
+    backend = backend_for(secure, **certified, username=username, auth_method=method)
+    assert backend.send_messages([message()]) == 1
+    assert secure.accepted[0].user == user
+    identity = base64.b64encode((username or "").encode()).decode() or "="
+    assert [line for _, line in secure.commands("AUTH")] == [f"AUTH EXTERNAL {identity}"]
+
+
+def test_a_certificate_that_is_let_in_without_login(secure, certified):
+    secure.auth, secure.require_auth = ["PLAIN"], False
+    assert backend_for(secure, **certified).send_messages([message()]) == 1
+    assert mechanisms(secure) == []
+
+
+def test_a_login_that_is_asked_for_and_not_offered_is_an_error(secure, certified):
+    secure.auth, secure.require_auth = ["PLAIN"], False
+    with pytest.raises(NotOffered, match="we can only use EXTERNAL"):
+        backend_for(secure, **certified, auth_method="EXTERNAL").send_messages([message()])
+    assert (mechanisms(secure), secure.accepted, secure.connections) == ([], [], 1)
+
+
+def test_a_refused_certificate_is_not_shown_again_and_again(secure, certified):
+    backend = backend_for(secure, **certified, username="nobody")
+    for number in range(3):
+        with pytest.raises(smtplib.SMTPAuthenticationError, match="535"):
+            backend.send_messages([message(number)])
+    assert mechanisms(secure) == ["EXTERNAL"]
+
+
+@pytest.mark.parametrize(("method", "used"), [(None, "PLAIN"), ("EXTERNAL", "EXTERNAL")])
+def test_a_password_beside_the_certificate(secure, certified, method, used):
+    assert backend_for(secure, **certified, **WHO, auth_method=method).send_messages([message()]) == 1
+    assert mechanisms(secure) == [used]
+
+
+def test_a_name_with_a_line_end_is_no_command(server):
+    with pytest.raises(ImproperlyConfigured, match="username must not contain control characters"):
+        backend_for(server, username="user\r\nRSET", ssl_certfile="c.pem", use_tls=True, auth_method="EXTERNAL")
