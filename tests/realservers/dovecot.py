@@ -19,13 +19,14 @@ protocols =
 listen = 127.0.0.1
 ssl = no
 disable_plaintext_auth = no
-auth_mechanisms = plain login cram-md5 scram-sha-256 xoauth2 oauthbearer
+auth_mechanisms = plain login cram-md5 scram-sha-1 scram-sha-256 xoauth2 oauthbearer
 auth_failure_delay = 0
+auth_username_chars =
 auth_verbose = yes
 
 passdb {{
   driver = passwd-file
-  mechanisms = plain login cram-md5 scram-sha-256
+  mechanisms = plain login cram-md5 scram-sha-1 scram-sha-256
   args = scheme=PLAIN {directory}/users
 }}
 passdb {{
@@ -56,13 +57,16 @@ introspection_mode = local
 local_validation_key_dict = fs:posix:prefix={directory}/keys/
 username_attribute = sub
 """
+# One whose name and password take some care, and one of whose password only a hash is kept: no proof is good then.
+FOREIGN = Account(username="a,b=c@example.com", password="Grüße, = €")
+HASHED = Account(username="hashed@example.com", password="kept as a hash")
 _YEAR_2100 = 4102444800
 _TOKEN_KEY = b"a key that signs tokens of the tests"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Dovecot:
-    """A running SASL authority with one account."""
+    """A running SASL authority with one account of the tests, and two that are special."""
 
     directory: Path
     daemon: Daemon
@@ -87,17 +91,28 @@ class Dovecot:
 
 
 def create(directory: Path, *, account: Account) -> Dovecot:
-    """Write the configuration for one account; nothing runs yet."""
+    """Write the configuration for one account beside the special ones; nothing runs yet."""
     program = find("dovecot", install="install Debian's dovecot-core")
     directory.mkdir()
     (directory / "dovecot.conf").write_text(_CONFIGURATION.format(directory=directory))
     (directory / "oauth2.conf").write_text(_OAUTH2.format(directory=directory))
-    (directory / "users").write_text(f"{account.username}:{{PLAIN}}{account.password}\n")
+    passwords = {
+        account.username: f"{{PLAIN}}{account.password}",
+        FOREIGN.username: f"{{PLAIN}}{FOREIGN.password}",
+        HASHED.username: f"{{SSHA256}}{_salted_hash(HASHED.password)}",
+    }
+    lines = [f"{username}:{password}\n" for username, password in passwords.items()]
+    (directory / "users").write_text("".join(lines), encoding="utf-8")
     key = directory / "keys" / "default" / "HS256" / "default"
     key.parent.mkdir(parents=True)
     key.write_bytes(base64.b64encode(_TOKEN_KEY))
     daemon = Daemon(program, "-F", "-c", str(directory / "dovecot.conf"), output=directory / "output.log")
     return Dovecot(directory=directory, daemon=daemon, account=account)
+
+
+def _salted_hash(password: str) -> str:
+    salt = b"salt"
+    return base64.b64encode(hashlib.sha256(password.encode() + salt).digest() + salt).decode()
 
 
 def token_for(username: str) -> str:

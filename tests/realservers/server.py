@@ -25,7 +25,7 @@ class Account:
 
     username: str
     password: str
-    token: str
+    token: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -1,20 +1,25 @@
 """Our backend against real servers: mail arrives as it was written, over as few connections as promised."""
 
+import itertools
 import re
 import smtplib
 import ssl
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import django
 import pytest
 from django.core.mail import EmailMultiAlternatives, send_mail
 
-from django_smtp_pool.core.options import MECHANISMS, TOKEN_MECHANISMS
+from django_smtp_pool.core.options import TOKEN_MECHANISMS
 
+from . import dovecot
+from .exim import Exim
 from .mailer import RECIPIENT, SENDER, a_message, backend, on_the_wire, options_for, send
 from .postfix import Postfix
 from .server import UNKNOWN_USER, MailServer
+from .waiting import eventually
 
 BACKEND = "django_smtp_pool.backend.PooledBackend"
 
@@ -120,21 +125,61 @@ def test_a_list_of_messages(server: MailServer) -> None:
     assert server.connections() <= 5
 
 
-@pytest.mark.parametrize("mechanism", sorted({"PLAIN", "LOGIN", "CRAM-MD5"} & {*MECHANISMS}))
+# Debian's small Exim can do no SCRAM.
+_BOTH = ("PLAIN", "LOGIN", "CRAM-MD5")
+_SCRAM = ("SCRAM-SHA-1", "SCRAM-SHA-256")
+LOGINS = [*itertools.product(["postfix"], (*_BOTH, *_SCRAM)), *itertools.product(["exim"], _BOTH)]
+
+
+@pytest.mark.parametrize(("server", "mechanism"), LOGINS, indirect=["server"])
 def test_each_mechanism(server: MailServer, mechanism: str) -> None:
     send(server, a_message(), auth_method=mechanism)
     server.wait_for_mails(1)
-    assert re.search(rf"\b(sasl_method|A)={mechanism.replace('-', '[-_]')}\b", server.log())
+    assert logged_in(server) == [mechanism]
 
 
-@pytest.mark.parametrize("mechanism", sorted({"SCRAM-SHA-256"} & {*MECHANISMS}) or ["CRAM-MD5"])
-def test_the_best_mechanism_of_postfix_is_chosen(postfix: Postfix, mechanism: str) -> None:
-    send(postfix, a_message())
+def logged_in(server: MailServer) -> list[str]:
+    """Return the mechanisms by which the messages of the log came."""
+    return [name.replace("_", "-") for name in re.findall(r"\b(?:sasl_method|A)=([\w-]+)", server.log())]
+
+
+@pytest.mark.parametrize(("server", "best"), [("postfix", "SCRAM-SHA-256"), ("exim", "CRAM-MD5")], indirect=["server"])
+def test_the_best_mechanism_is_chosen(server: MailServer, best: str) -> None:
+    send(server, a_message())
+    server.wait_for_mails(1)
+    assert logged_in(server) == [best]
+
+
+@pytest.mark.parametrize("mechanism", [None, *_BOTH, *_SCRAM])
+def test_a_name_and_a_password_that_take_some_care(postfix: Postfix, mechanism: str | None) -> None:
+    who = {"username": dovecot.FOREIGN.username, "password": dovecot.FOREIGN.password}
+    send(postfix, a_message(), **who, auth_method=mechanism)
     postfix.wait_for_mails(1)
-    assert f"sasl_method={mechanism}," in postfix.log()
+    assert logged_in(postfix) == [mechanism or "SCRAM-SHA-256"]
 
 
-@pytest.mark.parametrize("mechanism", [None, "PLAIN", "LOGIN", "CRAM-MD5"])
+def test_a_password_of_which_a_hash_is_kept_costs_one_refused_login(postfix: Postfix) -> None:
+    """Dovecot offers SCRAM all the same; each refusal would count where somebody counts them."""
+    who = {"username": dovecot.HASHED.username, "password": dovecot.HASHED.password}
+    send(postfix, *map(a_message, range(4)), **who, max_messages=1)
+    postfix.wait_for_mails(4)
+    assert logged_in(postfix) == ["PLAIN"] * 4
+    assert refusals(postfix) == ["SCRAM-SHA-256"]
+
+
+def refusals(postfix: Postfix) -> list[str]:
+    """Return the mechanisms of the logins that Postfix refused."""
+    return re.findall(r"SASL ([\w-]+) authentication failed", postfix.log())
+
+
+def test_a_wrong_password_is_refused_twice_at_most(postfix: Postfix) -> None:
+    for number in range(3):
+        with pytest.raises(smtplib.SMTPAuthenticationError, match="535"):
+            send(postfix, a_message(number), password="not this one")
+    assert refusals(postfix) == ["SCRAM-SHA-256", "PLAIN"]
+
+
+@pytest.mark.parametrize(("server", "mechanism"), [("postfix", None), ("exim", None), *LOGINS], indirect=["server"])
 def test_a_wrong_password(server: MailServer, mechanism: str | None) -> None:
     message = a_message()
     with pytest.raises(smtplib.SMTPAuthenticationError) as caught:
@@ -167,6 +212,46 @@ def test_a_client_certificate_instead_of_a_password(postfix: Postfix) -> None:
     send(postfix, a_message(), username=None, password=None, ssl_certfile=chain, ssl_keyfile=chain)
     postfix.wait_for_mails(1)
     assert "Trusted TLS connection" in postfix.log()
+
+
+def with_certificate(chain: Path) -> dict[str, Any]:
+    """Return options that show a client certificate, and have no password."""
+    return {"username": None, "password": None, "ssl_certfile": str(chain), "ssl_keyfile": str(chain)}
+
+
+@pytest.mark.parametrize("tls", ["use_tls", "use_ssl"])
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("mechanism", [None, "EXTERNAL"])
+def test_a_client_certificate_as_a_login(exim: Exim, mechanism: str | None, named: bool, tls: str) -> None:
+    options = with_certificate(exim.certificates.client_chain)
+    port = exim.port if tls == "use_tls" else exim.tls_port
+    where = {"port": port, "use_tls": tls == "use_tls", "use_ssl": tls == "use_ssl"}
+    who = {"username": exim.account.username} if named else {}
+    send(exim, *map(a_message, range(3)), **{**options, **where, **who}, auth_method=mechanism)
+    exim.wait_for_mails(3)
+    assert logged_in(exim) == ["EXTERNAL"] * 3
+    assert exim.connections() == 1
+
+
+def test_a_client_certificate_of_somebody_else(exim: Exim) -> None:
+    options = with_certificate(exim.certificates.stranger_chain)
+    for number in range(3):
+        with pytest.raises(smtplib.SMTPAuthenticationError, match="535"):
+            send(exim, a_message(number), **options)
+    # Exim answers first, and writes that down then.
+    eventually(lambda: "EXTERNAL authenticator failed" in exim.log(), otherwise=exim.log)
+    assert exim.connections() == 1
+    assert exim.mails() == []
+
+
+def test_a_client_certificate_of_an_authority_that_is_not_known(server: MailServer) -> None:
+    """Such a server offers no EXTERNAL, and lets nobody in without."""
+    options = with_certificate(server.certificates.foreign_chain)
+    with pytest.raises(smtplib.SMTPRecipientsRefused):
+        send(server, a_message(), **options)
+    with pytest.raises(smtplib.SMTPNotSupportedError, match="many servers offer that only to a certificate"):
+        send(server, a_message(), **options, auth_method="EXTERNAL")
+    assert server.mails() == []
 
 
 def test_a_certificate_of_nobody_we_trust(server: MailServer) -> None:

@@ -100,7 +100,8 @@ def test_each_mechanism_of_smtplib(server: MailServer, mechanism: str) -> None:
 def test_postfix_offers_what_dovecot_does(postfix: Postfix) -> None:
     with secured(postfix) as client:
         mechanisms = set(client.esmtp_features["auth"].split())
-    assert mechanisms == {"PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-256", "XOAUTH2", "OAUTHBEARER"}
+    scram = {"SCRAM-SHA-1", "SCRAM-SHA-256"}
+    assert mechanisms == {"PLAIN", "LOGIN", "CRAM-MD5", *scram, "XOAUTH2", "OAUTHBEARER"}
 
 
 def test_postfix_takes_a_token(postfix: Postfix) -> None:
@@ -146,6 +147,13 @@ def test_exim_takes_a_client_certificate_for_a_login(exim: Exim) -> None:
         assert code == 235
         client.send_message(a_message())
     exim.wait_for_mails(1)
+
+
+def test_exim_offers_that_to_a_certificate_it_knows_alone(exim: Exim) -> None:
+    with secured(exim) as client:
+        assert "EXTERNAL" not in client.esmtp_features["auth"].split()
+    with secured(exim, with_certificate=True) as client:
+        assert "EXTERNAL" in client.esmtp_features["auth"].split()
 
 
 def test_connections_are_counted(server: MailServer) -> None:
