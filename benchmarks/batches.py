@@ -36,9 +36,9 @@ BODY = "All work and no play makes Jack a dull boy.\n" * 40
 
 
 @contextlib.contextmanager
-def sink(delay):
+def sink(delay, *, chunking=False):
     """Run a sink in a process of its own, and yield its port."""
-    command = [sys.executable, str(HERE / "sink.py"), "--delay", str(delay)]
+    command = [sys.executable, str(HERE / "sink.py"), "--delay", str(delay), *(["--chunking"] if chunking else [])]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield int(process.stdout.readline())
@@ -62,9 +62,9 @@ def mails(count):
 class Measured:
     """One row of the table."""
 
-    def __init__(self, label, count, delay, send):
+    def __init__(self, label, count, delay, send, *, chunking=False):
         self.label = label
-        with sink(delay) as port:
+        with sink(delay, chunking=chunking) as port:
             cpu, started = time.process_time(), time.perf_counter()
             send(port, count)
             self.seconds, self.cpu = time.perf_counter() - started, time.process_time() - cpu
@@ -121,8 +121,10 @@ def speed(options):
     for _ in range(options.repeat):
         print(Measured("stock", options.messages // 10, delay, stock).line(delay), flush=True)
         for width in options.connections:
-            measured = Measured(f"pool, {width} connections", options.messages, delay, pooled(width))
-            print(measured.line(delay), flush=True)
+            for chunking in (False, True):
+                label = f"pool, {width} connections{', CHUNKING' if chunking else ''}"
+                measured = Measured(label, options.messages, delay, pooled(width), chunking=chunking)
+                print(measured.line(delay), flush=True)
 
 
 def memory(options):

@@ -3,8 +3,8 @@
 import argparse
 import asyncio
 
-EHLO = b"250-sink\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SIZE 104857600\r\n"
-REPLIES = {b"EHLO": EHLO, b"HELO": b"250 sink\r\n", b"DATA": b"354 go ahead\r\n", b"QUIT": b"221 bye\r\n"}
+EHLO = b"250-sink\r\n250-PIPELINING\r\n250-8BITMIME\r\n%b250 SIZE 104857600\r\n"
+REPLIES = {b"HELO": b"250 sink\r\n", b"DATA": b"354 go ahead\r\n", b"QUIT": b"221 bye\r\n"}
 
 
 class Counts:
@@ -16,8 +16,9 @@ class Counts:
 class Session(asyncio.Protocol):
     """One connection: the reply to the end of the data comes after the delay."""
 
-    def __init__(self, counts, delay):
+    def __init__(self, counts, delay, *, chunking):
         self._counts, self._delay = counts, delay
+        self._replies = {**REPLIES, b"EHLO": EHLO % (b"250-CHUNKING\r\n" if chunking else b"")}
         self._buffer = bytearray()
         self._in_content = self._is_waiting = False
 
@@ -45,10 +46,12 @@ class Session(asyncio.Protocol):
             return False
         del self._buffer[: len(line) + 2]
         verb = bytes(line[:4]).upper()
+        if verb == b"BDAT":
+            return self._chunk(line, replies)
         if verb == b"XCNT":
             replies += b"250 %d %d\r\n" % (self._counts.messages, self._counts.connections)
         else:
-            replies += REPLIES.get(verb, b"250 ok\r\n")
+            replies += self._replies.get(verb, b"250 ok\r\n")
         self._in_content = verb == b"DATA"
         if verb == b"QUIT":
             self._transport.write(bytes(replies))
@@ -56,12 +59,26 @@ class Session(asyncio.Protocol):
             self._transport.close()
         return True
 
+    def _chunk(self, line, replies):
+        size = int(line.split()[1])
+        if len(self._buffer) < size:
+            self._buffer[:0] = bytes(line) + b"\r\n"  # not all of it is there yet
+            return False
+        del self._buffer[:size]
+        if replies:  # to the commands before it
+            self._transport.write(bytes(replies))
+            replies.clear()
+        return self._decide()
+
     def _content(self):
         end = self._buffer.find(b"\r\n.\r\n")
         if end < 0:
             return False
         del self._buffer[: end + 5]
         self._in_content = False
+        return self._decide()
+
+    def _decide(self):
         self._is_waiting = True
         asyncio.get_running_loop().call_later(self._delay, self._accept)
         return True
@@ -73,10 +90,12 @@ class Session(asyncio.Protocol):
         self._go_on()
 
 
-async def serve(delay):
+async def serve(delay, *, chunking):
     """Say the port on standard output, and serve until killed."""
     counts = Counts()
-    server = await asyncio.get_running_loop().create_server(lambda: Session(counts, delay), "127.0.0.1", 0)
+    server = await asyncio.get_running_loop().create_server(
+        lambda: Session(counts, delay, chunking=chunking), "127.0.0.1", 0
+    )
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 
@@ -84,4 +103,6 @@ async def serve(delay):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--delay", type=float, default=0.0, help="seconds for each message")
-    asyncio.run(serve(parser.parse_args().delay))
+    parser.add_argument("--chunking", action="store_true", help="offer CHUNKING (RFC 3030)")
+    given = parser.parse_args()
+    asyncio.run(serve(given.delay, chunking=given.chunking))

@@ -17,12 +17,15 @@ from types import TracebackType
 from typing import Any
 
 import django
+from django.core.mail.backends.smtp import EmailBackend
 from django.utils.encoding import force_str, punycode
 
 PrepareAddress = Callable[..., str]
 
 LONGEST = 1000  # characters of an address with its display name: parsing takes time that grows with the square
 RENDERS_SMTPUTF8 = django.VERSION >= (6, 0)
+# What every parser returns as it is: nothing in it is quoted, encoded, folded or a comment.
+_PLAIN = re.compile(r"[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*")
 _CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f]")
 # Defects of addresses that are in use and mean what they say: `webmaster`, dots in a row or at an end.
 _HARMLESS = {
@@ -80,6 +83,25 @@ def _has_strange_local_part(text: str) -> bool:
         return any(not (getattr(mailbox, "local_part", None) or "").isascii() for mailbox in mailboxes)
 
 
+def quick(prepare: PrepareAddress) -> PrepareAddress:
+    """Return a `prep_address` that parses only what has to be parsed: that costs more than sending the message.
+
+    The last addresses are remembered (the sender of a mailing has a name); where the method is Django's own, what is
+    plainly an address is taken as it stands, which is what the method would return.
+    """
+    is_djangos = getattr(prepare, "__func__", None) is getattr(EmailBackend, "prep_address", prepare)
+    known = lru_cache(maxsize=16)(prepare)
+
+    def prepared(address: Any, **how: Any) -> str:
+        if type(address) is not str:
+            return prepare(address, **how)
+        if is_djangos and _PLAIN.fullmatch(address):
+            return address
+        return known(address, **how)
+
+    return prepared
+
+
 def addr_spec(address: Any, prepare: PrepareAddress | None, *, smtputf8: bool) -> str:
     """Return an address as the envelope carries it: without display name, the domain in ASCII (IDNA).
 
@@ -100,6 +122,8 @@ def addr_spec(address: Any, prepare: PrepareAddress | None, *, smtputf8: bool) -
 
 def _parsed(address: Any) -> str:
     """Return what Django 5.2's `sanitize_address` makes of an address, less the display name."""
+    if type(address) is str and _PLAIN.fullmatch(address):
+        return address
     if isinstance(address, tuple):
         local_part, at, domain = str(address[1]).rpartition("@")
         if not at:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 from . import signals
+from .addresses import quick
 from .conf import Config
 from .core import records
 from .core.envelope import Envelope
@@ -19,12 +19,6 @@ from .envelope import envelope_of
 from .status import SmtpPoolStatus, record, status_of, status_without_delivery
 
 logger = logging.getLogger("django_smtp_pool.sender")
-
-
-def _remembering(prepare: Callable[..., str]) -> Callable[..., str]:
-    """Remember the last addresses: parsing the sender's anew for each message costs more than sending the message."""
-    known = lru_cache(maxsize=16)(prepare)
-    return lambda address, **how: (known if type(address) is str else prepare)(address, **how)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +43,7 @@ class Mailing:
         self._sender = sender
         self._options = config.mailer
         self._connections = config.mailer.batch_connections or config.pool.max_connections
-        self._prep_address = None if prep_address is None else _remembering(prep_address)
+        self._prep_address = None if prep_address is None else quick(prep_address)
         self.accepted = 0
         self._failures: dict[int, Exception] = {}
 

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from django_smtp_pool.addresses import errors_of_the_parser
+from django_smtp_pool.addresses import _PLAIN as PLAIN
+from django_smtp_pool.addresses import addr_spec, errors_of_the_parser, quick
+from django_smtp_pool.backend import PooledBackend
 from django_smtp_pool.core.envelope import check_address
 from django_smtp_pool.envelope import envelope_of
 from tests.mailing import backend_for, message
@@ -121,6 +123,34 @@ def test_any_address_is_one_command_or_a_value_error(prepare, address):
         assert not set(each) & set("\r\n\0")
         assert each.isascii() or envelope.smtputf8
         check_address(each, smtputf8=envelope.smtputf8)
+
+
+@given(address=st.from_regex(PLAIN, fullmatch=True))
+def test_what_is_plainly_an_address_is_what_the_parser_makes_of_it(prepare, address):
+    if prepare is None:
+        assert addr_spec(address, None, smtputf8=False) == sanitize_address(address, "utf-8")
+    else:
+        assert quick(prepare)(address) == prepare(address)
+        assert quick(prepare)(address, force_ascii=False) == prepare(address, force_ascii=False)
+
+
+def sanitize_address(address, encoding):
+    """Return what Django 5.2 makes of an address."""
+    from django.core.mail.message import sanitize_address
+
+    return sanitize_address(address, encoding)
+
+
+@NEEDS_MODERN
+def test_a_backend_with_a_way_of_its_own_is_asked_for_every_address(server):
+    class Own(PooledBackend):
+        def prep_address(self, address, **how):
+            return f"own.{super().prep_address(address, **how)}"
+
+    assert backend_for(server, Own).send_messages([message(), message(2)]) == 2
+    assert [(each.sender, each.recipients) for each in server.accepted] == [
+        ("own.from@example.com", ("own.to@example.com",))
+    ] * 2
 
 
 @given(address=ADDRESSES)
