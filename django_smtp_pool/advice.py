@@ -40,10 +40,10 @@ def _advice(error: BaseException, server: ServerOptions) -> str | None:
     if isinstance(error, (NotOffered, TokenUnavailable)):
         return None
     stage, reply = getattr(error, "stage", None), getattr(error, "reply", None)
-    if reply is not None:
-        return known_advice(reply, stage, server) or _about_refusal(error, reply, stage, server)
     if isinstance(error, ProtocolError) and stage is Stage.TLS and server.use_ssl:
         return CLEAR
+    if reply is not None and reply.is_refusal:
+        return known_advice(reply, stage, server) or _about_refusal(error, reply, stage, server)
     return _about_connecting(error) if stage is Stage.CONNECT else None
 
 
