@@ -4,10 +4,12 @@ import io
 import json
 import re
 import socket
+from pathlib import Path
 
 import pytest
 from django.core.management import CommandError, call_command
 
+from django_smtp_pool import advice as advice_module
 from django_smtp_pool.advice import advice_for
 from django_smtp_pool.core.errors import AuthRefused, DataRefused, Stage, refusal
 from django_smtp_pool.core.options import ServerOptions
@@ -404,3 +406,22 @@ def test_advice_about_a_blocked_port():
     error = TimeoutError("timed out")
     error.stage = Stage.CONNECT
     assert "block port 25" in advice_for(error, ServerOptions(host="mail.example"))
+
+
+# -- the transcripts of the documentation ---------------------------------------------------------------------
+
+
+def transcripts():
+    text = (Path(__file__).parent.parent / "docs" / "verify.rst").read_text(encoding="utf-8")
+    return re.findall(r"(?m)^    \$ (?:.*)\n((?:    .*\n)+)", text)
+
+
+def test_the_documentation_shows_steps_and_advice_that_there_are():
+    names = {each.value for each in Stage} | {"message", "access token"}
+    advice = {
+        text.format(host="localhost", port=2525) for text in vars(advice_module).values() if isinstance(text, str)
+    }
+    for shown in transcripts():
+        assert {name for _, name in steps(re.sub(r"(?m)^    ", "", shown))} <= names
+        assert set(re.findall(r"(?m)^ +now +(.*)$", shown)) <= advice
+    assert len(transcripts()) == 7
