@@ -169,6 +169,8 @@ OFFICE = "smtp.office365.com"
         ({"service": "office365"}, (OFFICE, 587, False, True)),
         ({"service": "office365", "use_ssl": False}, (OFFICE, 587, False, True)),
         ({"service": "office365", "use_tls": False}, (OFFICE, 587, False, False)),
+        ({"service": "office365", "use_tls": False, "use_ssl": False}, (OFFICE, 587, False, False)),
+        ({"service": "gmail", "opportunistic_tls": True}, (GMAIL, 465, True, False)),
         ({"service": "office365", "use_ssl": True}, (OFFICE, 465, True, False)),
         ({"service": "office365", "port": 465}, (OFFICE, 465, True, False)),
         ({"service": "office365", "opportunistic_tls": True}, (OFFICE, 587, False, False)),
