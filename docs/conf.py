@@ -29,5 +29,5 @@ exclude_patterns = ["_build", "_ext"]
 html_theme = "furo"
 html_title = "django-smtp-pool"
 html_static_path = ["_static"]
-html_css_files = ["drawings.css"]
+html_css_files = ["console.css", "drawings.css"]
 html_show_sourcelink = False
