@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from .core.errors import AuthRefused, Failure, NotOffered, ProtocolError, Stage, TokenUnavailable
+from .core.errors import SETUP_STAGES, AuthRefused, NotOffered, ProtocolError, Stage, TokenUnavailable
 from .core.options import ServerOptions
+from .core.replies import Reply
+from .refusals import known_advice
 
-# By enhanced status code: how providers refuse logins that are right as such.
-LOGIN = {
-    (5, 7, 139): "Microsoft 365 refuses passwords here: switch on SMTP AUTH for the mailbox (Exchange admin center), "
-    "or better log in by OAuth2 (option oauth2)",
-    (5, 7, 9): "the provider wants an app password, made in the account's security settings, or OAuth2",
-    (5, 7, 3): "check username and password; Microsoft 365 also says so where basic login is switched off: "
-    "then use OAuth2",
-}
-GMAIL = "Gmail takes no account password: make an app password (myaccount.google.com/apppasswords), or use OAuth2"
+STRONGER = (5, 7, 9)  # RFC 4954 §6: authentication mechanism is too weak
+APP_PASSWORD = "the provider wants an app password, made in the account's security settings, or OAuth2"  # noqa: S105
 WRONG = "check username and password; many providers want an app password or API key instead of the account's"
 TOKEN = "the server does not take the access token: check its scope, and that it is for this username"  # noqa: S105
 CERTIFICATE = (
@@ -26,7 +21,13 @@ BLOCKED = (
 )
 CLOSED = "no mail server listens at {host} port {port}: check both; 587 is usual with use_tls, 465 with use_ssl"
 CLEAR = "the server speaks first, and in clear: use_ssl wants port 465, use_tls (STARTTLS) ports 587 and 25"
-BUSY = "the server is busy or counts too many connections: wait, or lower max_connections"
+BUSY = "the server is busy or counts too many connections or logins: wait, or lower max_connections"
+COUNTED = (
+    "the server is busy, or counts too many connections or messages of ours: wait, or lower max_connections, which "
+    "counts in each process, or set rate_limit"
+)
+LATER = "a refusal for now (4xx): the same message may be taken later"
+NOBODY = "the server wants a login, or TLS first: set username and password, and use_tls or use_ssl"
 
 
 def advice_for(error: BaseException, server: ServerOptions) -> str | None:
@@ -38,30 +39,30 @@ def advice_for(error: BaseException, server: ServerOptions) -> str | None:
 def _advice(error: BaseException, server: ServerOptions) -> str | None:
     if isinstance(error, (NotOffered, TokenUnavailable)):
         return None
-    if isinstance(error, AuthRefused):
-        return _about_login(error, server)
-    if isinstance(error, Failure) and error.reply is not None and error.reply.code // 100 == 4:
-        return BUSY
-    if isinstance(error, ProtocolError) and error.stage is Stage.TLS and server.use_ssl:
+    stage, reply = getattr(error, "stage", None), getattr(error, "reply", None)
+    if isinstance(error, ProtocolError) and stage is Stage.TLS and server.use_ssl:
         return CLEAR
-    if getattr(error, "stage", None) is Stage.CONNECT:
-        return _about_connecting(error)
-    if isinstance(error, Failure) and error.reply is not None and error.reply.code == 530:
-        return "the server wants a login, or TLS first: set username and password, and use_tls or use_ssl"
-    return None
+    if reply is not None and reply.is_refusal:
+        return known_advice(reply, stage, server) or _about_refusal(error, reply, stage, server)
+    return _about_connecting(error) if stage is Stage.CONNECT else None
 
 
-def _about_login(error: AuthRefused, server: ServerOptions) -> str:
-    if error.reply is not None and error.reply.code // 100 == 4:
-        return BUSY
+def _about_refusal(error: BaseException, reply: Reply, stage: Stage | None, server: ServerOptions) -> str | None:
+    if reply.is_about_connection:
+        return COUNTED
+    if reply.is_transient:
+        return BUSY if stage in SETUP_STAGES else LATER
+    if isinstance(error, AuthRefused):
+        return _about_login(reply, server)
+    return NOBODY if reply.code == 530 else None
+
+
+def _about_login(reply: Reply, server: ServerOptions) -> str:
     if server.uses_token:
         return TOKEN
     if server.uses_certificate or server.may_use_certificate:
         return CERTIFICATE
-    enhanced = error.reply.enhanced if error.reply is not None else None
-    if enhanced in LOGIN:
-        return LOGIN[enhanced]
-    return GMAIL if server.host.endswith((".gmail.com", ".googlemail.com")) else WRONG
+    return APP_PASSWORD if reply.enhanced == STRONGER else WRONG
 
 
 def _about_connecting(error: BaseException) -> str:

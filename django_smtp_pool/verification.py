@@ -171,7 +171,7 @@ class Verification:
 
     def _detail(self, name: str) -> str:
         server = self._config.server
-        account = _account(self._connection) or server.username or "the client certificate says"
+        account = _account(self._connection) or server.shown_username or "the client certificate says"
         return {
             Stage.CONNECT.value: self._connector.place,
             Stage.GREETING.value: self._recorder.greeting,

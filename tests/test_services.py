@@ -3,6 +3,7 @@
 import json
 import re
 from importlib import resources
+from pathlib import Path
 
 import django
 import pytest
@@ -38,6 +39,26 @@ def placed(**options):
 
 def test_there_are_as_many_as_we_say():
     assert len(SERVICES) == 92 + 8 + 1  # the list's, regions of SES that it lacks, SocketLabs
+
+
+def listed():
+    """Return (host, port, mode of TLS, mechanism, names) of each provider that nodemailer lists."""
+    lines = Path(__file__).with_name("known_services.txt").read_text(encoding="utf-8").splitlines()
+    facts = [line.split(" ", 3) for line in lines if not line.startswith("#")]
+    return [(*place.rsplit(":", 1), tls, mechanism, names.split(", ")) for place, tls, mechanism, names in facts]
+
+
+def test_every_provider_of_the_list_is_here():
+    assert len(listed()) == 92
+    assert len({find(names[0]).name for *_, names in listed()}) == 92
+
+
+@pytest.mark.parametrize(("host", "port", "tls", "mechanism", "names"), listed(), ids=[row[-1][0] for row in listed()])
+def test_a_provider_is_where_the_list_says_by_all_its_names(host, port, tls, mechanism, names):
+    service = find(names[0])
+    assert {find(name).name for name in names} == {service.name}
+    assert (service.host, service.port, service.tls) == (host, int(port), tls)
+    assert service.options.get("auth_method", "-") == mechanism
 
 
 def test_the_file_is_tidy():
@@ -141,12 +162,15 @@ OFFICE = "smtp.office365.com"
         ({"service": "gmail", "port": 9999}, (GMAIL, 9999, True, False)),
         ({"service": "gmail", "port": 587, "use_ssl": True}, (GMAIL, 587, True, False)),
         ({"service": "gmail", "use_tls": True}, (GMAIL, 587, False, True)),
+        # No STARTTLS, says the user; TLS from the first octet is what use_ssl is about, and stays.
         ({"service": "gmail", "use_tls": False}, (GMAIL, 465, True, False)),
         ({"service": "gmail", "use_ssl": False}, (GMAIL, 587, False, True)),
         ({"service": "gmail", "use_ssl": False, "use_tls": False}, (GMAIL, 25, False, False)),
         ({"service": "office365"}, (OFFICE, 587, False, True)),
         ({"service": "office365", "use_ssl": False}, (OFFICE, 587, False, True)),
         ({"service": "office365", "use_tls": False}, (OFFICE, 587, False, False)),
+        ({"service": "office365", "use_tls": False, "use_ssl": False}, (OFFICE, 587, False, False)),
+        ({"service": "gmail", "opportunistic_tls": True}, (GMAIL, 465, True, False)),
         ({"service": "office365", "use_ssl": True}, (OFFICE, 465, True, False)),
         ({"service": "office365", "port": 465}, (OFFICE, 465, True, False)),
         ({"service": "office365", "opportunistic_tls": True}, (OFFICE, 587, False, False)),

@@ -4,13 +4,16 @@ import io
 import json
 import re
 import socket
+from pathlib import Path
 
 import pytest
 from django.core.management import CommandError, call_command
 
+from django_smtp_pool import advice as advice_module
 from django_smtp_pool.advice import advice_for
-from django_smtp_pool.core.errors import AuthRefused, Stage, refusal
+from django_smtp_pool.core.errors import AuthRefused, DataRefused, Stage, refusal
 from django_smtp_pool.core.options import ServerOptions
+from django_smtp_pool.refusals import KNOWN
 from tests.backend.project import HAS_MAILERS, POOLED, project
 from tests.core.transcript import reply_of
 from tests.servers import Fault, FaultServer, faults
@@ -77,6 +80,15 @@ def test_a_server_that_does_not_prove_itself(settings, secure, trusting):
     assert failure
     assert steps(text)[-1] == ("FAIL", "AUTH")
     assert "it may be somebody else" in text
+
+
+def test_a_user_name_that_is_the_password_is_not_shown(settings, secure, trusting):
+    secure.users = {"token": "token"}
+    project(settings, secure, **{**trusting, "username": "token", "password": "token"})
+    text, failure = run()
+    assert failure is None
+    assert "AUTH           CRAM-MD5 as ***" in text
+    assert "token" not in text
 
 
 def test_a_test_message(settings, secure, trusting):
@@ -269,26 +281,147 @@ def test_another_backend_is_told(settings, server):
     assert "not django_smtp_pool.backend.PooledBackend" in run()[1]
 
 
-def refused(line):
-    return refusal(AuthRefused, reply_of(line), stage=Stage.AUTH)
+# -- advice ---------------------------------------------------------------------------------------------------
+
+GMAIL, MICROSOFT, SES = "smtp.gmail.com", "smtp.office365.com", "email-smtp.eu-west-1.amazonaws.com"
+SENDGRID, MAILGUN, POSTMARK, FASTMAIL = (
+    "smtp.sendgrid.net",
+    "smtp.mailgun.org",
+    "smtp.postmarkapp.com",
+    "smtp.fastmail.com",
+)
+ELSEWHERE = "mail.example.com"
+
+
+def refused(line, stage=Stage.AUTH):
+    kind = AuthRefused if stage is Stage.AUTH else DataRefused
+    return refusal(kind, reply_of(line), stage=stage)
+
+
+def advice(line, host, *, stage=Stage.AUTH, by_token=False):
+    secret = {"oauth2_token": "token"} if by_token else {"password": "secret"}
+    return advice_for(refused(line, stage), ServerOptions(host=host, username="user", **secret))
 
 
 @pytest.mark.parametrize(
     ("line", "host", "text"),
     [
-        ("535 5.7.139 Authentication unsuccessful", "smtp.office365.com", "switch on SMTP AUTH"),
-        ("534 5.7.9 Application-specific password required", "smtp.gmail.com", "app password"),
-        ("535 5.7.8 Username and Password not accepted", "smtp.gmail.com", "app password"),
-        ("535 5.7.3 Authentication unsuccessful", "smtp.office365.com", "OAuth2"),
-        ("535 no", "mail.example", "many providers want an app password"),
-        ("454 4.7.0 Too many login attempts", "smtp.gmail.com", "wait"),
+        ("534-5.7.9 Application-specific password required.\r\n534 5.7.9 there - gsmtp", GMAIL, "make an app password"),
+        ("534-5.7.14 <https://accounts.google.example/>\r\n534 5.7.14 there - gsmtp", GMAIL, "make an app password"),
+        ("535-5.7.8 Username and Password not accepted.\r\n535 5.7.8 there - gsmtp", GMAIL, "no account password"),
+        ("454 4.7.0 Too many login attempts, please try again later.", GMAIL, "counts logins"),
+        ("421 4.7.0 Try again later, closing connection.", GMAIL, "too many connections"),
+        ("535 5.7.139 SmtpClientAuthentication is disabled for the Tenant.", MICROSOFT, "Authenticated SMTP"),
+        ("535 5.7.3 Authentication unsuccessful", MICROSOFT, "logins by password are switched off"),
+        ("550 5.7.30 Basic authentication is not supported for Client Submission.", MICROSOFT, "OAuth2"),
+        ("432 4.3.2 Concurrent connections limit exceeded.", MICROSOFT, "3 connections of a mailbox"),
+        ("535 5.7.139 basic authentication is disabled.", "smtp-mail.outlook.com", "OAuth2"),
+        ("535 Authentication Credentials Invalid", SES, "for this very region"),
+        ("421 Too many concurrent SMTP connections", SES, "lower max_connections"),
+        ("535 Authentication failed: Bad username / password", SENDGRID, "the word apikey"),
+        ("451 Authentication failed: Maximum credits exceeded", SENDGRID, "plan, credits"),
+        ("535 5.7.0 Mailgun is not loving your login or password", MAILGUN, "smtp.eu.mailgun.org"),
+        ("535 Authentication failed", "smtp.eu.mailgun.org", "Domain settings"),
+        ("535 5.7.8 Error: authentication failed:", POSTMARK, "both the server's API token"),
+        ("535 5.7.8 Error: authentication failed:", "smtp-broadcasts.postmarkapp.com", "both the server's API token"),
+        ("535 5.7.0 no", FASTMAIL, "app password"),
+        ("535 5.7.0 no", "smtp.mail.yahoo.com", "app password"),
+        ("534 5.7.9 Please use a stronger mechanism", ELSEWHERE, "the provider wants an app password"),
+        ("535 5.7.139 no", ELSEWHERE, "check username and password"),
+        ("535 no", "gmail.com.example.com", "check username and password"),
+        ("535 no", "notgmail.com", "check username and password"),
+        ("454 4.7.0 Temporary authentication failure", ELSEWHERE, "busy"),
+        ("432 4.3.2 too many", ELSEWHERE, "counts in each process"),
+    ],
+)  # fmt: skip
+def test_advice_about_logins(line, host, text):
+    assert text in advice(line, host)
+
+
+@pytest.mark.parametrize(
+    ("line", "host", "text"),
+    [
+        ("535 5.7.8 Username and Password not accepted", GMAIL, "https://mail.google.com/"),
+        ("535 5.7.3 Authentication unsuccessful", MICROSOFT, "SMTP.SendAsApp"),
+        ("535 5.7.139 SmtpClientAuthentication is disabled for the Mailbox", MICROSOFT, "Authenticated SMTP"),
+        ("535 no", "smtp.mail.yahoo.com", "check its scope"),
+        ("535 no", ELSEWHERE, "check its scope"),
+        ("534 5.7.9 no", ELSEWHERE, "check its scope"),
     ],
 )
-def test_advice_about_logins(line, host, text):
-    assert text in advice_for(refused(line), ServerOptions(host=host))
+def test_advice_about_access_tokens(line, host, text):
+    assert text in advice(line, host, by_token=True)
+
+
+@pytest.mark.parametrize(
+    ("line", "stage", "host", "text"),
+    [
+        ("550 5.4.5 Daily user sending limit exceeded.", Stage.DATA, GMAIL, "as much as it may in a day"),
+        ("530 5.7.57 Client not authenticated to send mail.", Stage.MAIL, MICROSOFT, "nobody is logged in"),
+        ("550 5.7.60 Client does not have permissions to send as this sender", Stage.CONTENT, MICROSOFT, "Send As"),
+        ("554 5.2.252 SendAsDenied; a@ not allowed to send as b@", Stage.DATA, MICROSOFT, "Send As"),
+        ("432 4.3.2 Concurrent connections limit exceeded.", Stage.CONTENT, MICROSOFT, "3 connections of a mailbox"),
+        ("554 Message rejected: Email address is not verified.", Stage.CONTENT, SES, "verify the sender's address"),
+        ("454 Throttling failure: Maximum sending rate exceeded.", Stage.MAIL, SES, "rate_limit"),
+        ("550 Unauthenticated senders not allowed", Stage.MAIL, SENDGRID, "nobody is logged in"),
+        ("550 The from address is no verified Sender Identity.", Stage.DATA, SENDGRID, "Sender Authentication"),
+        ("421 Domain example.com is not allowed to send: activate", Stage.DATA, MAILGUN, "activate the account"),
+        ("551 5.7.1 Not authorised to send from this header address", Stage.DATA, FASTMAIL, "sending identities"),
+        ("530 5.7.0 Must issue a STARTTLS command first", Stage.MAIL, ELSEWHERE, "wants a login, or TLS first"),
+        ("450 4.2.0 Greylisted", Stage.RCPT, ELSEWHERE, "may be taken later"),
+        ("454 4.7.0 TLS not available", Stage.STARTTLS, ELSEWHERE, "busy"),
+        ("421 4.7.0 too many connections", Stage.GREETING, ELSEWHERE, "counts in each process"),
+    ],
+)  # fmt: skip
+def test_advice_about_other_refusals(line, stage, host, text):
+    assert text in advice(line, host, stage=stage)
+
+
+@pytest.mark.parametrize(
+    ("line", "stage", "host"),
+    [
+        ("550 5.1.1 No such user", Stage.RCPT, GMAIL),
+        ("554 5.7.1 Looks like spam", Stage.CONTENT, MICROSOFT),
+        ("554 Transaction failed", Stage.CONTENT, ELSEWHERE),
+        ("551 5.1.6 moved", Stage.DATA, FASTMAIL),
+    ],
+)
+def test_a_refusal_that_says_it_itself(line, stage, host):
+    assert advice(line, host, stage=stage) is None
+
+
+@pytest.mark.parametrize("known", KNOWN, ids=lambda known: f"{known.hosts[0]}-{known.code}")
+def test_whatever_a_reply_says_its_codes_decide(known):
+    stage = next(iter(known.at)) if known.at else Stage.AUTH
+    codes = f"{known.code} {'.'.join(map(str, known.enhanced or ()))}".strip()
+    given = {
+        advice(f"{codes} {words}", f"smtp.{known.hosts[0]}", stage=stage, by_token=bool(known.by_token))
+        for words in ("", "Authentication failed", "zu viele Verbindungen")
+    }
+    assert len(given) == 1
+    assert None not in given
 
 
 def test_advice_about_a_blocked_port():
     error = TimeoutError("timed out")
     error.stage = Stage.CONNECT
     assert "block port 25" in advice_for(error, ServerOptions(host="mail.example"))
+
+
+# -- the transcripts of the documentation ---------------------------------------------------------------------
+
+
+def transcripts():
+    text = (Path(__file__).parent.parent / "docs" / "verify.rst").read_text(encoding="utf-8")
+    return re.findall(r"(?m)^    \$ (?:.*)\n((?:    .*\n)+)", text)
+
+
+def test_the_documentation_shows_steps_and_advice_that_there_are():
+    names = {each.value for each in Stage} | {"message", "access token"}
+    advice = {
+        text.format(host="localhost", port=2525) for text in vars(advice_module).values() if isinstance(text, str)
+    }
+    for shown in transcripts():
+        assert {name for _, name in steps(re.sub(r"(?m)^    ", "", shown))} <= names
+        assert set(re.findall(r"(?m)^ +now +(.*)$", shown)) <= advice
+    assert len(transcripts()) == 7

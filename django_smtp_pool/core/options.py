@@ -7,7 +7,7 @@ never travels on another's connection. Everything that changes identity or secur
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from .grants import OAuth2Options, Same
@@ -157,6 +157,17 @@ class ServerOptions:
             raise ValueError("auth_method EXTERNAL needs ssl_certfile: the client certificate to log in by")
         if not (self.use_tls or self.use_ssl):
             raise ValueError("auth_method EXTERNAL needs use_tls or use_ssl: a certificate is shown under TLS only")
+
+    def __repr__(self) -> str:
+        """Show the options, without a secret."""
+        shown = {each.name: getattr(self, each.name) for each in fields(self)} | {"username": self.shown_username}
+        return f"ServerOptions({', '.join(f'{key}={value!r}' for key, value in shown.items())})"
+
+    @property
+    def shown_username(self) -> str | None:
+        """The account as it may be shown: there are servers that take one token as name and as password."""
+        is_secret = self.password is not None and self.username == self.password.reveal()
+        return "***" if is_secret else self.username
 
     @property
     def has_login(self) -> bool:

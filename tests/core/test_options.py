@@ -216,6 +216,13 @@ def test_a_password_is_in_no_print_of_options():
         assert "hunter2" not in shown
 
 
+def test_a_user_name_that_is_the_password_is_in_no_print_either():
+    options = ServerOptions(username="hunter2", password="hunter2")
+    assert "hunter2" not in repr(options)
+    assert options.shown_username == "***"
+    assert "username='u', password='***'" in repr(ServerOptions(username="u", password="hunter2"))
+
+
 def asdict_shallow(options):
     return {spec.name: getattr(options, spec.name) for spec in fields(options)}
 

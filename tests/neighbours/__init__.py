@@ -1,1 +1,1 @@
-"""Real neighbours: gunicorn, Celery and the mail queues, run as their users run them, with our backend underneath."""
+"""Real neighbours: gunicorn, uWSGI, Celery and the mail queues, run as their users run them, over our backend."""
