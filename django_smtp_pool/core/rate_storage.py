@@ -21,7 +21,7 @@ ROUNDING = 0.001  # seconds: nobody comes back a moment too early
 # Redis runs it as one step, by its own clock: hosts need not agree about the time. In microseconds.
 #
 # `taken` is a sorted set with the instant of each message, and is kept for the longest window that anybody
-# uses. Who is refused stands in `line`, sorted by since when, and is told when it is his turn, by how many are
+# uses. Who is refused stands in `line`, in order, and is told when it is his turn, by how many are
 # ahead of him: so nobody asks in vain, and nobody overtakes. `promises` says until when a place is kept.
 SCRIPT = """
 local taken, line, promises, longest = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
@@ -82,7 +82,8 @@ else
   wait = wait + window * math.ceil((leaving - count) / limit)
 end
 wait = math.ceil(math.min(wait, patience))
-redis.call('ZADD', line, 'NX', text(now), who)
+local last = redis.call('ZREVRANGE', line, 0, 0, 'WITHSCORES')[2] or 0
+redis.call('ZADD', line, 'NX', text(math.max(now, last + 1)), who)
 redis.call('ZADD', promises, text(now + wait + grace), who)
 redis.call('PEXPIRE', line, milliseconds(patience + grace))
 redis.call('PEXPIRE', promises, milliseconds(patience + grace))

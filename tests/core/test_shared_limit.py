@@ -10,35 +10,11 @@ from django_smtp_pool.core.errors import Outcome, RateStorageUnavailable
 from django_smtp_pool.core.events import Observer, RateStorageBack, RateStorageFailed
 from django_smtp_pool.core.judgement import Attempt, Raise, concerns_all, judge
 from django_smtp_pool.core.rate_limit import RateLimit
-from django_smtp_pool.core.rate_storage import StorageFailed
 from django_smtp_pool.core.shared_limit import SharedRateLimit
 from tests.clocks import ManualClock
-from tests.core.fakes import in_thread
+from tests.core.fakes import FakeWindow, in_thread
 
 PATIENCE = 30  # seconds; only ever reached when a test fails
-
-
-class FakeWindow:
-    """A window that says what it is told to."""
-
-    place = "redis://store.example.com"
-
-    def __init__(self):
-        self.asked = self.forks = 0
-        self.says = []  # pauses, or what to raise; a place where there is nothing left
-        self.is_down = False
-        self.meanwhile = lambda: None
-
-    def take(self):
-        self.asked += 1
-        self.meanwhile()
-        said = StorageFailed("gone") if self.is_down else self.says.pop(0) if self.says else 0.0
-        if isinstance(said, BaseException):
-            raise said
-        return said
-
-    def after_fork(self):
-        self.forks += 1
 
 
 class Watch(Observer):
