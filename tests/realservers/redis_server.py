@@ -26,6 +26,11 @@ class RedisServer:
         return f"redis://127.0.0.1:{self.port}/0"
 
     @property
+    def patient_uri(self) -> str:
+        """Return the same with a time limit that a busy machine does not reach."""
+        return f"{self.uri}?socket_timeout=30&socket_connect_timeout=30"
+
+    @property
     def socket(self) -> Path:
         """Return the socket that it listens on as well."""
         return self.directory / "redis.sock"
@@ -66,5 +71,15 @@ def create(directory: Path, *more: str) -> RedisServer:
     where = ["--bind", "127.0.0.1", "--port", str(port), "--dir", str(directory)]
     lasts = ["--unixsocket", str(directory / "redis.sock"), "--save", "", "--appendonly", "no"]
     daemon = Daemon(program, *where, *lasts, *more, output=directory / "output")
+    client = redis.Redis(port=port, decode_responses=True, socket_timeout=10)
+    return RedisServer(directory=directory, port=port, daemon=daemon, client=client)
+
+
+def create_sentinel(directory: Path, of: RedisServer) -> RedisServer:
+    """Say how a Sentinel is to watch another Redis, which it calls mymaster; nothing runs yet."""
+    program, port = find("redis-server", install="apt-get install redis-server", as_root=False), free_port()
+    configuration = directory / "sentinel.conf"
+    configuration.write_text(f"bind 127.0.0.1\nport {port}\nsentinel monitor mymaster 127.0.0.1 {of.port} 1\n")
+    daemon = Daemon(program, str(configuration), "--sentinel", output=directory / "output")
     client = redis.Redis(port=port, decode_responses=True, socket_timeout=10)
     return RedisServer(directory=directory, port=port, daemon=daemon, client=client)

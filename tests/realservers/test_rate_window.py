@@ -30,7 +30,7 @@ class World:
     def process(self, **changed):
         """Return one process' way to the window."""
         rule = {"limit": self.limit, "window": self.window, **changed}
-        return RedisWindow(storage_uri(self._store.uri), self.key, **rule)
+        return RedisWindow(storage_uri(self._store.patient_uri), self.key, **rule)
 
     def take(self, process):
         """Ask for a process, and return how long it is to wait, in microseconds."""
