@@ -149,11 +149,11 @@ class Registry:
                 is waited for, and QUIT is said in the background.
         """
         with self._lock:
-            pools = [sender.pool for sender in self._senders.values()]
+            senders = list(self._senders.values())
             self._senders.clear()
         limit = self._clock.monotonic() + timeout
-        for pool in pools:
-            pool.close(max(0.0, limit - self._clock.monotonic()))
+        for sender in senders:
+            sender.close(max(0.0, limit - self._clock.monotonic()))
         if timeout > 0:
             # Whoever grants time may end the process next, and not by way of the exit handlers (Celery does not).
             self._housekeeper.finish()

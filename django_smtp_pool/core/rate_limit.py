@@ -27,6 +27,10 @@ class Limiter(Protocol):
         """Start over in a forked child."""
         ...
 
+    def close(self) -> None:
+        """Let go of what it holds open; it may be asked again all the same."""
+        ...
+
 
 class RateLimit:
     """A sliding window over the messages of one pool in this process, exact with any number of connections.
@@ -67,3 +71,6 @@ class RateLimit:
         """Start over in a forked child: another process, another window."""
         self._lock = threading.Lock()
         self._taken.clear()
+
+    def close(self) -> None:
+        """Do nothing: nothing is open."""

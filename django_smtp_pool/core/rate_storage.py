@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import itertools
 import os
@@ -70,16 +71,12 @@ if count + ahead < limit then
   return 0
 end
 
-local leaving = count + ahead + 1 - limit -- so many leave the window before it is his turn
-local wait = 0
-if leaving <= count then
+-- Each goes a window after the one who is `limit` places further ahead.
+local wait = math.floor(ahead / limit) * window
+local leaving = ahead % limit + 1 + count - limit -- so many leave the window before those of his round
+if leaving > 0 then
   local last = redis.call('ZRANGEBYSCORE', taken, since, '+inf', 'WITHSCORES', 'LIMIT', leaving - 1, 1)
-  wait = last[2] + window - now
-else
-  if count > 0 then
-    wait = redis.call('ZREVRANGE', taken, 0, 0, 'WITHSCORES')[2] + window - now
-  end
-  wait = wait + window * math.ceil((leaving - count) / limit)
+  wait = wait + last[2] + window - now
 end
 wait = math.ceil(math.min(wait, patience))
 local last = redis.call('ZREVRANGE', line, 0, 0, 'WITHSCORES')[2] or 0
@@ -116,6 +113,13 @@ class RedisWindow:
         self._script: Any = None
         self._who = os.urandom(8).hex()
         self._numbers = itertools.count()
+
+    def close(self) -> None:
+        """Close the connection; the next question opens another."""
+        script, self._script = self._script, None
+        if script is not None:
+            with contextlib.suppress(Exception):  # nobody wants to hear of it
+                script.registered_client.connection_pool.disconnect()
 
     def take(self) -> float:
         """Take a message's place in the window and return 0, or return the seconds until it is our turn.

@@ -63,6 +63,12 @@ class Sender:
         """Deliver messages side by side over up to so many connections; see `batch.Batch`."""
         Batch(self, envelopes, finish, connections).run()
 
+    def close(self, timeout: float) -> None:
+        """Close the pool, waiting so many seconds for deliveries under way, and what the rate limit holds open."""
+        self.pool.close(timeout)
+        if self.rate_limit is not None:
+            self.rate_limit.close()
+
     def after_fork(self) -> None:
         """Start over in a forked child."""
         self.pool.after_fork()

@@ -30,6 +30,10 @@ class Window(Protocol):
         """Start over in a forked child."""
         ...
 
+    def close(self) -> None:
+        """Let go of what it holds open."""
+        ...
+
 
 class SharedRateLimit:
     """A window in a store that all processes share; without the store, this process' own, or none goes.
@@ -74,6 +78,14 @@ class SharedRateLimit:
         self._start_over()
         self._window.after_fork()
         self._alone.after_fork()
+
+    def close(self) -> None:
+        """Let go of what it holds open; it may be asked again all the same."""
+        if self._asking.acquire(blocking=False):  # whoever asks just now needs it, and may be long about it
+            try:
+                self._window.close()
+            finally:
+                self._asking.release()
 
     def take(self, now: float) -> float:
         """Take a message's place and return 0, or return the seconds until there may be one.

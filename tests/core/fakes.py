@@ -112,7 +112,7 @@ class FakeWindow:
     place = "redis://store.example.com"
 
     def __init__(self):
-        self.asked = self.forks = 0
+        self.asked = self.forks = self.closed = 0
         self.says = []  # pauses, or what to raise; a place where there is nothing left
         self.is_down = False
         self.meanwhile = lambda: None
@@ -127,6 +127,9 @@ class FakeWindow:
 
     def after_fork(self):
         self.forks += 1
+
+    def close(self):
+        self.closed += 1
 
 
 def in_thread(work, *args):

@@ -217,6 +217,14 @@ def test_an_observer_is_told_outside_the_lock(shared):
     assert in_the_middle == 0
 
 
+def test_closing_waits_for_nobody_and_is_not_the_end(shared):
+    assert shared.take() == 0
+    shared.limit.close()
+    shared.window.meanwhile = shared.limit.close  # while somebody asks
+    assert shared.take() == 0
+    assert shared.window.closed == 1
+
+
 def test_a_child_starts_over(shared):
     shared.window.is_down = True
     assert shared.take() == 0

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from django_smtp_pool import backend as backend_module
 from django_smtp_pool import close_all
 from django_smtp_pool.core.errors import RateStorageUnavailable
 from django_smtp_pool.core.logs import LogObserver
@@ -26,6 +27,7 @@ from tests.servers import FaultServer
 from tests.servers.record import Record
 
 from . import redis_server
+from .waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 SECOND = 1_000_000
@@ -162,6 +164,20 @@ assert client() == ours
         out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out, err) == (0, "", "")
     assert len(granted(store, key_for(sink))) == 3
+
+
+def test_closing_closes_and_the_next_message_connects_again(sink, store, mailer):
+    def clients():
+        return {each["id"] for each in store.client.client_list()}
+
+    backend = mailer(on_rate_storage_failure="closed")
+    others = clients()
+    assert backend.send_messages([message()]) == 1
+    (ours,) = clients() - others
+    backend_module.registry.close_all(timeout=1)
+    eventually(lambda: ours not in clients(), otherwise=lambda: str(store.client.client_list()))
+    assert backend.send_messages([message()]) == 1
+    assert len(clients() - others) == 1
 
 
 def test_nothing_connects_before_the_first_message(sink, store):
