@@ -6,6 +6,7 @@ from django_smtp_pool.core.errors import RateStorageUnavailable
 from django_smtp_pool.core.rate_limit import RateLimit
 from django_smtp_pool.core.rate_storage import StorageFailed
 from tests.batches.ledger import QUIET, messages, misreported, outcomes, settled, taken
+from tests.batches.test_deadlines import server_has_answered
 from tests.batches.test_rate_limit import MailWatch, TogetherClock, fullest
 from tests.clocks import ManualClock
 from tests.core.fakes import FakeWindow, in_thread
@@ -79,7 +80,11 @@ def test_open_goes_on(server, mailer, window, clock, width):
 
 @pytest.mark.parametrize("width", [1, 3])
 def test_the_time_that_the_store_takes_is_held_against_nobody(server, mailer, window, clock, width):
-    window.meanwhile = lambda: clock.advance(1000)
+    def take_long():
+        server_has_answered(server)  # as it would in so much time
+        clock.advance(1000)
+
+    window.meanwhile = take_long
     backend = mailer(server, clock=clock, batch_connections=width, delivery_timeout=20, timeout=10, **RULE)
     batch = messages(7)
     assert backend.send_messages(batch) == 7
