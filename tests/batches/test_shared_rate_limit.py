@@ -6,7 +6,6 @@ from django_smtp_pool.core.errors import RateStorageUnavailable
 from django_smtp_pool.core.rate_limit import RateLimit
 from django_smtp_pool.core.rate_storage import StorageFailed
 from tests.batches.ledger import QUIET, messages, misreported, outcomes, settled, taken
-from tests.batches.test_deadlines import server_has_answered
 from tests.batches.test_rate_limit import MailWatch, TogetherClock, fullest
 from tests.clocks import ManualClock
 from tests.core.fakes import FakeWindow, in_thread
@@ -78,19 +77,23 @@ def test_open_goes_on(server, mailer, window, clock, width):
     assert set(outcomes(batch)) == {"accepted"}
 
 
-@pytest.mark.parametrize("width", [1, 3])
-def test_the_time_that_the_store_takes_is_held_against_nobody(server, mailer, window, clock, width):
+def test_the_time_that_the_store_takes_is_held_against_no_message(server, mailer, window, clock):
+    backend = mailer(server, clock=clock, batch_connections=3, delivery_timeout=20, timeout=100_000, **RULE)
+    for lease in [backend.pool.acquire() for _ in range(3)]:
+        lease.give_back()  # all have their connection: three messages are under way at once
+    server.hold("rcpt")
+
     def take_long():
-        server_has_answered(server)  # as it would in so much time
         clock.advance(1000)
+        if window.asked == 3:  # the first two are under way, and stand still
+            server.release()
 
     window.meanwhile = take_long
-    backend = mailer(server, clock=clock, batch_connections=width, delivery_timeout=20, timeout=10, **RULE)
     batch = messages(7)
     assert backend.send_messages(batch) == 7
-    assert {mail.smtp_pool_status.attempts for mail in batch} == {1}
     assert backend.send_messages([message()]) == 1
-    assert server.connections <= width
+    assert {mail.smtp_pool_status.attempts for mail in batch} == {1}
+    assert server.connections == 3
 
 
 class CommonWindow(FakeWindow):
