@@ -22,6 +22,7 @@ from .core import scram
 from .core.grants import completed
 from .core.kinds import Doc, check_fields, choice, option, whole
 from .core.options import SCRAM_MECHANISMS, TOKEN_KEYS, PoolOptions, ServerOptions
+from .core.rate_storage import missing_extra as missing_for_storage
 from .oauth2 import missing_extra
 from .services import Service, find
 
@@ -135,6 +136,8 @@ OPTIONS = (
     Option("batch_connections", MailerOptions, "EMAIL_POOL_BATCH_CONNECTIONS"),
     Option("rate_limit", PoolOptions, "EMAIL_POOL_RATE_LIMIT", "rateLimit"),
     Option("rate_delta", PoolOptions, "EMAIL_POOL_RATE_DELTA", "rateDelta"),
+    Option("rate_storage", PoolOptions, "EMAIL_POOL_RATE_STORAGE"),
+    Option("on_rate_storage_failure", PoolOptions, "EMAIL_POOL_ON_RATE_STORAGE_FAILURE"),
     Option("on_partial_refusal", MailerOptions, "EMAIL_POOL_ON_PARTIAL_REFUSAL"),
     Option("pipelining", ServerOptions, "EMAIL_POOL_PIPELINING"),
     Option("chunking", ServerOptions, "EMAIL_POOL_CHUNKING"),
@@ -171,17 +174,18 @@ def configuration(given: Mapping[str, Any], *, alias: str | None) -> Config:
     if alias is not None and given.get("host") is None:
         raise complaint("OPTIONS must define 'host'.", alias)  # in Django's words
     values = _with_preset(dict(_with_settings(given, alias)))
+    if alias is not None and given.get("rate_storage") is None and "rate_limit" not in values:
+        values.pop("rate_storage", None)  # the setting is there for those mailers that have a limit
     try:
         server = ServerOptions(**_part(values, ServerOptions))
         if server.oauth2 is not None and (missing := missing_extra()):
             raise ValueError(missing)
         if server.auth_method in SCRAM_MECHANISMS and (missing := scram.missing_extra()):
             raise ValueError(f"auth_method {server.auth_method} {missing}")
-        return Config(
-            server=server,
-            pool=PoolOptions(**_part(values, PoolOptions)),
-            mailer=MailerOptions(**_part(values, MailerOptions)),
-        )
+        pool = PoolOptions(**_part(values, PoolOptions))
+        if pool.rate_storage is not None and (missing := missing_for_storage()):
+            raise ValueError(missing)
+        return Config(server=server, pool=pool, mailer=MailerOptions(**_part(values, MailerOptions)))
     except ValueError as error:
         raise complaint(_name_setting(str(error), given, alias), alias) from None
 

@@ -20,8 +20,10 @@ from .core.housekeeper import Housekeeper
 from .core.logs import LogObserver
 from .core.options import PoolOptions, ServerOptions
 from .core.pool import Pool
-from .core.rate_limit import RateLimit
+from .core.rate_limit import Limiter, RateLimit
+from .core.rate_storage import RedisWindow, key_of
 from .core.sender import Sender
+from .core.shared_limit import SharedRateLimit
 from .core.tls import forget_contexts
 from .oauth2 import generator_for
 from .signals import SignalObserver, tell_of_token
@@ -94,8 +96,25 @@ class Registry:
             observer=self._observer,
             caretaker=self._housekeeper,
         )
-        limit = RateLimit(key.pool.rate_limit, key.pool.rate_delta) if key.pool.rate_limit else None
+        limit = self._rate_limit(key, pool)
         return Sender(pool, connector=connector, clock=self._clock, observer=self._observer, rate_limit=limit)
+
+    def _rate_limit(self, key: PoolKey, pool: Pool[Connection]) -> Limiter | None:
+        limit, window, storage = key.pool.rate_limit, key.pool.rate_delta, key.pool.rate_storage
+        if limit is None:
+            return None
+        alone = RateLimit(limit, window)
+        if storage is None:
+            return alone
+        return SharedRateLimit(
+            RedisWindow(storage, key_of(key.server), limit=limit, window=window),
+            alone=alone,
+            clock=self._clock,
+            observer=self._observer,
+            server=pool.name,
+            closed=key.pool.on_rate_storage_failure == "closed",
+            count=pool.count,
+        )
 
     def _tokens(self, server: ServerOptions) -> Tokens | None:
         source = server.token_source
@@ -130,11 +149,11 @@ class Registry:
                 is waited for, and QUIT is said in the background.
         """
         with self._lock:
-            pools = [sender.pool for sender in self._senders.values()]
+            senders = list(self._senders.values())
             self._senders.clear()
         limit = self._clock.monotonic() + timeout
-        for pool in pools:
-            pool.close(max(0.0, limit - self._clock.monotonic()))
+        for sender in senders:
+            sender.close(max(0.0, limit - self._clock.monotonic()))
         if timeout > 0:
             # Whoever grants time may end the process next, and not by way of the exit handlers (Celery does not).
             self._housekeeper.finish()

@@ -4,7 +4,7 @@ import django
 import pytest
 
 from django_smtp_pool import checks, oauth2
-from django_smtp_pool.core import scram
+from django_smtp_pool.core import rate_storage, scram
 
 HAS_MAILERS = django.VERSION >= (6, 1)
 POOLED = "django_smtp_pool.backend.PooledBackend"
@@ -102,6 +102,28 @@ def test_more_connections_than_allowed(told, monkeypatch):
     assert told(service="office365", host=None) == {"W003": text.format(3, 4)}
     monkeypatch.setenv("WEB_CONCURRENCY", "many")
     assert told(service="office365", host=None) == {}
+
+
+def test_a_limit_over_all_processes(told, monkeypatch):
+    store = {"rate_storage": "redis://:hidden@cache.example.com"}
+    assert told(rate_limit=3, **store) == {}
+    assert told(service="office365", host=None, **store) == {}, "that one brings a limit"
+    assert told(**store) == {"E001": "MAILERS['default']: rate_storage is of no use without rate_limit"}
+    (text,) = told(rate_limit=3, rate_storage="redis://:hid/den@h").values()
+    assert text.startswith("MAILERS['default']: rate_storage must look like 'redis://host:6379/0'; in a password, ")
+    monkeypatch.setattr(rate_storage, "MODULES", ("limits", "no_such_library"))
+    text = "MAILERS['default']: rate_storage needs no_such_library: pip install 'django-smtp-pool[ratelimit]'"
+    assert told(rate_limit=3, **store) == {"E001": text}
+    assert told(rate_limit=3) == {}
+
+
+def test_the_setting_is_for_the_mailers_that_have_a_limit(told, settings):
+    settings.EMAIL_POOL_RATE_STORAGE = "redis://cache.example.com"
+    assert told() == {}
+    assert told(rate_limit=3) == {}
+    settings.EMAIL_POOL_RATE_STORAGE = "cache.example.com"
+    assert told() == {}
+    assert set(told(rate_limit=3)) == {"E001"}
 
 
 def test_a_missing_extra(told, monkeypatch):

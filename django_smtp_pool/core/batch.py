@@ -21,7 +21,7 @@ from .judgement import Done, Raise, Retry, concerns_all, tells_of_idling
 from .lane import Entry, Lane
 from .lanes import Lanes
 from .pool import Pool
-from .rate_limit import RateLimit
+from .rate_limit import Limiter
 
 AHEAD = 2**20  # octets of rendered messages that may wait for a connection, before one more is rendered
 
@@ -34,7 +34,7 @@ class Means(Protocol):
     pool: Pool[Connection]
     clock: Clock
     connector: Connector
-    rate_limit: RateLimit | None
+    rate_limit: Limiter | None
 
     def judge(self, job: Job, this: Try) -> Done | Retry | Raise:
         """Take note of a try and judge what follows."""
@@ -194,12 +194,17 @@ class Batch:
 
     def _serve(self, lane: Lane) -> None:
         """Give a lane the next message, or give its connection back where there is none to go now."""
-        now = self._clock.monotonic()
-        if not self._ready or not self._may_go_on or self._is_held_back(now):
+        try:
+            goes = bool(self._ready) and self._may_go_on and not self._is_held_back()
+        except Exception as error:  # noqa: BLE001 - judged
+            self._lanes.release(lane)
+            self._bereft(error)
+            return
+        if not goes:
             self._lanes.release(lane)
             return
         entry = lane.entry = self._ready.popleft()
-        lane.started_at = now
+        now = lane.started_at = self._clock.monotonic()
         job = entry.begin(self._options, now)
         try:
             lane.run = lane.taken.connection.delivering(job.envelope, job.deadline)
@@ -207,10 +212,17 @@ class Batch:
         except Exception as error:  # noqa: BLE001 - refused by ourselves, before anything was said
             self._message_ended(lane, lane.tried(now, error=error))
 
-    def _is_held_back(self, now: float) -> bool:
+    def _is_held_back(self) -> bool:
         """Ask the rate limit, with the connection in hand."""
         limit = self._means.rate_limit
-        pause = limit.take(now) if limit is not None else 0.0
+        if limit is None:
+            return False
+        asked_at = self._clock.monotonic()
+        try:
+            pause = limit.take(asked_at)
+        finally:
+            self._allow_for(asked_at)  # the answer may come from another machine
+        now = self._clock.monotonic()
         if pause:
             longer = now + pause - max(now, self._held_until)
             self._held_until = now + pause
@@ -251,7 +263,7 @@ class Batch:
             self._ready.appendleft(entry)
 
     def _bereft(self, error: BaseException) -> None:
-        """No connection can be had: that is the next message's failure, and perhaps everybody's."""
+        """Nothing can go: that is the next message's failure, and perhaps everybody's."""
         if not self._ready:
             return
         entry = self._ready.popleft()

@@ -175,6 +175,12 @@ class PoolClosed(Failure):
     """The pool was closed while this message waited for a connection."""
 
 
+class RateStorageUnavailable(Failure):
+    """The store of the rate limit gave no answer, and `on_rate_storage_failure` lets nothing go without one."""
+
+    is_final = True
+
+
 def outcome_of(error: BaseException) -> Outcome:
     """Return what an error says of the message; an error that says nothing came before anything was sent."""
     outcome = getattr(error, "outcome", Outcome.NOT_SENT)

@@ -54,6 +54,24 @@ class Learnt:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RateStorageFailed:
+    """The store of the rate limit gave no answer; from now on it is asked only now and then."""
+
+    server: str
+    storage: str
+    error: BaseException
+    nothing_goes: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class RateStorageBack:
+    """The store of the rate limit answers again."""
+
+    server: str
+    storage: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Attempted:
     """One attempt to deliver a message ended without an acceptance, and another one follows."""
 
@@ -84,7 +102,7 @@ class Line:
     text: str
 
 
-Event = Opened | Closed | DialFailed | Learnt | Attempted | Finished | Line
+Event = Opened | Closed | DialFailed | Learnt | RateStorageFailed | RateStorageBack | Attempted | Finished | Line
 
 
 class Observer:

@@ -12,6 +12,7 @@ from .errors import (
     PoolClosed,
     PoolFull,
     PoolTimeout,
+    RateStorageUnavailable,
     Stage,
     outcome_of,
 )
@@ -98,8 +99,8 @@ def may_pass(error: BaseException) -> bool:
 
 
 def concerns_all(error: BaseException) -> bool:
-    """Tell whether the next message would fail the same way: no connection can be had."""
-    if isinstance(error, (PoolTimeout, PoolFull, PoolClosed)):
+    """Tell whether the next message would fail the same way: no connection can be had, or no place in the window."""
+    if isinstance(error, (PoolTimeout, PoolFull, PoolClosed, RateStorageUnavailable)):
         return True
     return isinstance(error, OSError) and getattr(error, "stage", None) in SETUP_STAGES
 

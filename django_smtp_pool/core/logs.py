@@ -5,7 +5,19 @@ from __future__ import annotations
 import logging
 
 from .errors import Outcome
-from .events import Attempted, Closed, DialFailed, Event, Finished, Learnt, Line, Observer, Opened
+from .events import (
+    Attempted,
+    Closed,
+    DialFailed,
+    Event,
+    Finished,
+    Learnt,
+    Line,
+    Observer,
+    Opened,
+    RateStorageBack,
+    RateStorageFailed,
+)
 from .records import write
 
 _pool = logging.getLogger("django_smtp_pool.pool")
@@ -39,6 +51,12 @@ class LogObserver(Observer):
             write(_pool, logging.INFO, "No connection to %s: %s", event.server, event.error)
         elif isinstance(event, Learnt):
             write(_pool, logging.WARNING, "%s: %s: %s", event.server, event.what, event.why)
+        elif isinstance(event, RateStorageFailed):
+            consequence = "nothing is sent" if event.nothing_goes else "this process keeps the limit for itself alone"
+            text = "%s: rate limit: %s gave no answer, and until it does, %s: %s"
+            write(_pool, logging.WARNING, text, event.server, event.storage, consequence, event.error)
+        elif isinstance(event, RateStorageBack):
+            write(_pool, logging.WARNING, "%s: rate limit: %s answers again", event.server, event.storage)
         elif isinstance(event, Attempted):
             write(_sender, logging.INFO, "Not sent yet, trying again in %.2f s: %s", event.retry_after, event.error)
         else:

@@ -28,6 +28,7 @@ from .kinds import (
     text,
     whole,
 )
+from .storage_uri import StorageURI, storage_uri
 
 TOKEN_MECHANISMS = ("XOAUTH2", "OAUTHBEARER")
 TOKEN_KEYS = ("oauth2_token", "oauth2_generator", "oauth2")
@@ -235,6 +236,16 @@ class PoolOptions:
         None, whole(minimum=1), "messages in a window of `rate_delta` seconds, wherever that starts; None = no limit"
     )
     rate_delta: float = option(1.0, seconds(), "length of the window of `rate_limit`")
+    rate_storage: StorageURI | None = option(
+        None,
+        storage_uri,
+        "URI of a Redis in which all processes and hosts keep one `rate_limit` for each account; None = each by itself",
+    )
+    on_rate_storage_failure: str = option(
+        "open",
+        choice("open", "closed"),
+        "that Redis gives no answer: 'open' (each process keeps the limit for itself), or 'closed' (nothing is sent)",
+    )
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -242,6 +253,8 @@ class PoolOptions:
             raise ValueError(
                 f"min_connections must not be above max_connections: {self.min_connections} > {self.max_connections}"
             )
+        if self.rate_storage is not None and self.rate_limit is None:
+            raise ValueError("rate_storage is of no use without rate_limit")
 
 
 def is_loopback(host: str) -> bool:

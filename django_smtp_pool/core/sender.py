@@ -16,7 +16,7 @@ from .job import Delivery, Job, Try
 from .judgement import Done, Raise, Retry, tells_of_idling
 from .lease import Lease
 from .pool import Pool
-from .rate_limit import RateLimit
+from .rate_limit import Limiter
 
 
 class Sender:
@@ -34,7 +34,7 @@ class Sender:
         connector: Connector,
         clock: Clock,
         observer: Observer,
-        rate_limit: RateLimit | None = None,
+        rate_limit: Limiter | None = None,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
         self.pool = pool
@@ -63,6 +63,12 @@ class Sender:
         """Deliver messages side by side over up to so many connections; see `batch.Batch`."""
         Batch(self, envelopes, finish, connections).run()
 
+    def close(self, timeout: float) -> None:
+        """Close the pool, waiting so many seconds for deliveries under way, and what the rate limit holds open."""
+        self.pool.close(timeout)
+        if self.rate_limit is not None:
+            self.rate_limit.close()
+
     def after_fork(self) -> None:
         """Start over in a forked child."""
         self.pool.after_fork()
@@ -83,11 +89,15 @@ class Sender:
         """Borrow a connection, and keep it only if the rate limit lets a message go now."""
         while True:
             lease = self.pool.acquire(job.deadline)
+            if self.rate_limit is None:
+                return lease
+            asked_at = self.clock.monotonic()
             try:
-                pause = self.rate_limit.take(self.clock.monotonic()) if self.rate_limit else 0.0
+                pause = self.rate_limit.take(asked_at)
             except BaseException:
                 lease.give_back()
                 raise
+            job.postpone(self.clock.monotonic() - asked_at)  # the answer may come from another machine
             if not pause:
                 return lease
             lease.give_back()

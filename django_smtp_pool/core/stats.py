@@ -17,6 +17,7 @@ COUNTERS = (
     "connections_opened",
     "stale",
     "requeues",
+    "rate_storage_failures",
     "wait_ms",
 )
 
@@ -39,6 +40,7 @@ class Stats:
     connections_closed: Mapping[str, int]
     stale: int
     requeues: int
+    rate_storage_failures: int
     wait_ms: int
     learnt: Mapping[str, str]  # what was found out about the server's limits, and why
 

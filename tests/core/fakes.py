@@ -1,4 +1,4 @@
-"""Stand-ins for what a pool is given: connections without a server, and somebody who looks after them."""
+"""Stand-ins for what a pool is given: connections without a server, somebody who looks after them, a shared window."""
 
 import itertools
 import threading
@@ -6,6 +6,7 @@ import threading
 from django_smtp_pool.core.events import Observer
 from django_smtp_pool.core.options import PoolOptions
 from django_smtp_pool.core.pool import Pool
+from django_smtp_pool.core.rate_storage import StorageFailed
 from tests.clocks import ManualClock
 
 
@@ -103,6 +104,32 @@ class Bench:
     def reasons(self):
         """Return why connections were closed, with how many of each."""
         return dict(self.pool.stats().connections_closed)
+
+
+class FakeWindow:
+    """The window of a shared rate limit: it says what it is told to."""
+
+    place = "redis://store.example.com"
+
+    def __init__(self):
+        self.asked = self.forks = self.closed = 0
+        self.says = []  # pauses, or what to raise; a place where there is nothing left
+        self.is_down = False
+        self.meanwhile = lambda: None
+
+    def take(self):
+        self.asked += 1
+        self.meanwhile()
+        said = StorageFailed("gone") if self.is_down else self.says.pop(0) if self.says else 0.0
+        if isinstance(said, BaseException):
+            raise said
+        return said
+
+    def after_fork(self):
+        self.forks += 1
+
+    def close(self):
+        self.closed += 1
 
 
 def in_thread(work, *args):

@@ -50,6 +50,8 @@ POOL = {
     "max_requeues": ([0, 1], [-1, None]),
     "rate_limit": ([1], [0, -1, "x"]),
     "rate_delta": ([2], [0, -1, None]),
+    "rate_storage": ([], ["", "cache.example.com", "memcached://h:1", 1]),  # it needs a rate_limit too
+    "on_rate_storage_failure": (["closed"], ["", "Open", True, None]),
 }
 TLS = {
     "ca_file": (["ca.pem"], ["", 1]),
@@ -127,6 +129,15 @@ def test_a_key_needs_a_certificate():
 def test_more_connections_kept_than_allowed_are_refused():
     with pytest.raises(ValueError, match=r"min_connections must not be above max_connections: 6 > 5"):
         PoolOptions(min_connections=6)
+
+
+def test_a_place_to_keep_the_limit_needs_a_limit():
+    with pytest.raises(ValueError, match=r"rate_storage is of no use without rate_limit"):
+        PoolOptions(rate_storage="redis://cache.example.com")
+    options = PoolOptions(rate_limit=1, rate_storage="redis://cache.example.com")
+    assert options == PoolOptions(rate_limit=1, rate_storage="redis://cache.example.com")
+    others = (None, "redis://cache.example.com:6380", "redis://:p@cache.example.com", "redis://:q@cache.example.com")
+    assert len({options, *(PoolOptions(rate_limit=1, rate_storage=other) for other in others)}) == 5
 
 
 def test_unknown_tls_options_are_named():

@@ -9,11 +9,12 @@ import pytest
 
 from django_smtp_pool import close_all
 
-from . import certificates, dovecot, exim, postfix
+from . import certificates, dovecot, exim, postfix, redis_server
 from .certificates import Certificates
 from .dovecot import Dovecot
 from .exim import Exim
 from .postfix import Postfix
+from .redis_server import RedisServer
 from .server import Account, MailServer
 
 _HERE = Path(__file__).parent
@@ -95,6 +96,24 @@ def fixture_exim(exim_of_the_session: Exim) -> Exim:
     """Return the running Exim with an empty mailbox and an empty log."""
     exim_of_the_session.forget()
     return exim_of_the_session
+
+
+@pytest.fixture(scope="session")
+def redis_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """Run Redis for the session."""
+    server = redis_server.create(tmp_path_factory.mktemp("redis"))
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(name="store")
+def fixture_store(redis_of_the_session: RedisServer) -> RedisServer:
+    """Return the running Redis with nothing in it."""
+    redis_of_the_session.forget()
+    return redis_of_the_session
 
 
 @pytest.fixture(params=["postfix", "exim"])
