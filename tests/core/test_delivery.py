@@ -2,7 +2,7 @@
 
 import pytest
 
-from django_smtp_pool.core.delivery import Session, deliver, fit
+from django_smtp_pool.core.delivery import Session, deliver
 from django_smtp_pool.core.envelope import Envelope
 from django_smtp_pool.core.errors import (
     ConnectionLost,
@@ -16,6 +16,7 @@ from django_smtp_pool.core.errors import (
     SenderRefused,
     Stage,
 )
+from django_smtp_pool.core.fitting import fit
 from django_smtp_pool.core.offer import Offer
 from tests.core.transcript import play
 
