@@ -19,7 +19,8 @@ NEVER = "NEVER"
 LONGEST_ENVID = 100  # characters as encoded (RFC 3461 §4.4)
 LONGEST_ORCPT = 500  # (RFC 3461 §4.2)
 
-_TYPED = re.compile(r"([A-Za-z0-9-]+);(.*)", re.DOTALL)
+_KIND = r"[A-Za-z0-9-]+"
+_TYPED = re.compile(rf"({_KIND});(.*)", re.DOTALL)
 
 
 def xtext(text: str) -> str:
@@ -44,6 +45,10 @@ def _embedded(text: str, *, smtputf8: bool) -> str:
     return "".join(map(written, text))
 
 
+def _from_embedded(encoded: str) -> str:
+    return re.sub(r"\\x\{([0-9A-F]{2,6})\}", lambda match: chr(int(match[1], 16)), encoded)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Original:
     """The address that a recipient had at first, before lists and forwarding (RFC 3461 §4.2).
@@ -61,26 +66,34 @@ class Original:
         if isinstance(value, Original):
             return value
         typed = _TYPED.fullmatch(nonempty_text(value))
-        ours = cls(kind=typed[1], address=typed[2]) if typed else cls(kind=_kind_of(value), address=value)
-        if not ours.address or (ours.kind.lower() != "utf-8" and not ours.address.isascii()):
-            raise ValueError(f"must be an address, and one of type {ours.kind} in ASCII: {value!r}")
-        if len(ours.parameter(smtputf8=False)) > LONGEST_ORCPT:
-            raise ValueError(f"must not be longer than {LONGEST_ORCPT} characters: {value[:80]!r}...")
-        return ours
+        return cls(kind=typed[1], address=typed[2]) if typed else cls(kind=_kind_of(value), address=value)
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(_KIND, self.kind):
+            raise ValueError(f"must have a type such as 'rfc822', not {self.kind!r}")
+        if not (nonempty_text(self.address).isascii() or self._is_utf8):
+            raise ValueError(f"must be in ASCII, unless it is of type utf-8: {self.address!r}")
+        if len(self.parameter(smtputf8=False)) > LONGEST_ORCPT:
+            raise ValueError(f"must not be longer than {LONGEST_ORCPT} characters: {self.address[:80]!r}...")
 
     @classmethod
     def read(cls, parameter: str) -> Original:
         """Accept what stands behind `ORCPT=`, encoded as it is there."""
-        kind, _, encoded = parameter.partition(";")
-        if kind.lower() != "utf-8":
-            return cls.of(f"{kind};{from_xtext(encoded)}")
-        return cls.of(f"{kind};" + re.sub(r"\\x\{([0-9A-F]{2,6})\}", lambda match: chr(int(match[1], 16)), encoded))
+        typed = _TYPED.fullmatch(parameter)
+        if typed is None:
+            raise ValueError(f"must be a type and an address, such as 'rfc822;ann@example.com', not {parameter!r}")
+        kind, encoded = typed.groups()
+        read = _from_embedded if kind.lower() == "utf-8" else from_xtext
+        return cls.of(f"{kind};{read(encoded)}")
 
     def parameter(self, *, smtputf8: bool) -> str:
         """Return what stands behind `ORCPT=`; other characters than ASCII only where the transaction has SMTPUTF8."""
-        if self.kind.lower() == "utf-8":
-            return f"{self.kind};{_embedded(self.address, smtputf8=smtputf8)}"
-        return f"{self.kind};{xtext(self.address)}"
+        encoded = _embedded(self.address, smtputf8=smtputf8) if self._is_utf8 else xtext(self.address)
+        return f"{self.kind};{encoded}"
+
+    @property
+    def _is_utf8(self) -> bool:
+        return self.kind.lower() == "utf-8"
 
 
 def _kind_of(address: str) -> str:
