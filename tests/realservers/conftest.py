@@ -9,9 +9,10 @@ import pytest
 
 from django_smtp_pool import close_all
 
-from . import certificates, dovecot, exim, postfix
+from . import certificates, dovecot, dovecot_lmtp, exim, postfix
 from .certificates import Certificates
 from .dovecot import Dovecot
+from .dovecot_lmtp import DovecotLmtp
 from .exim import Exim
 from .postfix import Postfix
 from .server import Account, MailServer
@@ -95,6 +96,21 @@ def fixture_exim(exim_of_the_session: Exim) -> Exim:
     """Return the running Exim with an empty mailbox and an empty log."""
     exim_of_the_session.forget()
     return exim_of_the_session
+
+
+@pytest.fixture(scope="session")
+def lmtp_of_the_session(place: Path, account: Account, issued: Certificates) -> Iterator[DovecotLmtp]:
+    """Run Dovecot's LMTP server for the session."""
+    server = dovecot_lmtp.create(place / "dovecot-lmtp", account=account, certificates=issued)
+    with server.running():
+        yield server
+
+
+@pytest.fixture(name="lmtp")
+def fixture_lmtp(lmtp_of_the_session: DovecotLmtp) -> DovecotLmtp:
+    """Return the running LMTP server with empty mailboxes and an empty log."""
+    lmtp_of_the_session.forget()
+    return lmtp_of_the_session
 
 
 @pytest.fixture(params=["postfix", "exim"])
