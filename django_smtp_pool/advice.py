@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .core.errors import AuthRefused, Failure, NotOffered, ProtocolError, Stage, TokenUnavailable
+from .core.errors import AuthRefused, EhloRefused, Failure, NotOffered, ProtocolError, Stage, TokenUnavailable
 from .core.options import ServerOptions
 
 # By enhanced status code: how providers refuse logins that are right as such.
@@ -26,6 +26,8 @@ BLOCKED = (
 )
 CLOSED = "no mail server listens at {host} port {port}: check both; 587 is usual with use_tls, 465 with use_ssl"
 CLEAR = "the server speaks first, and in clear: use_ssl wants port 465, use_tls (STARTTLS) ports 587 and 25"
+NO_LMTP = "the server knows no LHLO: leave lmtp out if it speaks SMTP here, or name the port where it speaks LMTP"
+NO_SMTP = "the server knows neither EHLO nor HELO: set lmtp if it is a mailbox server that speaks LMTP"
 BUSY = "the server is busy or counts too many connections: wait, or lower max_connections"
 
 
@@ -44,6 +46,8 @@ def _advice(error: BaseException, server: ServerOptions) -> str | None:
         return BUSY
     if isinstance(error, ProtocolError) and error.stage is Stage.TLS and server.use_ssl:
         return CLEAR
+    if isinstance(error, EhloRefused):
+        return NO_LMTP if server.lmtp else NO_SMTP
     if getattr(error, "stage", None) is Stage.CONNECT:
         return _about_connecting(error)
     if isinstance(error, Failure) and error.reply is not None and error.reply.code == 530:

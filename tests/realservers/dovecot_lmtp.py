@@ -9,7 +9,7 @@ from pathlib import Path
 from . import mailbox
 from .certificates import Certificates
 from .mailbox import Mail
-from .programs import Daemon, find, free_port
+from .programs import Daemon, find, free_port, unavailable
 from .server import DOMAIN, Account, MailServer
 
 _CONFIGURATION = """\
@@ -53,6 +53,7 @@ service lmtp {{
 
 USERS = ("recipient", "second", "full")
 FULL_USER = f"full@{DOMAIN}"  # the mailbox has no room for any mail
+_LMTP = Path("/usr/lib/dovecot/lmtp")
 _INSTALL = "install Debian's dovecot-core and dovecot-lmtpd"
 
 
@@ -99,6 +100,8 @@ class DovecotLmtp(MailServer):
 def create(directory: Path, *, account: Account, certificates: Certificates) -> DovecotLmtp:
     """Lay out the directories and the configuration; nothing runs yet."""
     program = find("dovecot", install=_INSTALL)
+    if not _LMTP.exists():
+        unavailable(f"Dovecot's LMTP is not there: {_INSTALL}")
     nobody = pwd.getpwnam("nobody")
     for name in ("log", "mail"):
         (directory / name).mkdir(parents=True)
