@@ -38,13 +38,13 @@ def asked_by(message: Any, recipients: Sequence[str], prepare: Callable[[Any], s
     Raises ValueError for what cannot be asked for.
     """
     options = getattr(message, "smtp_options", None)
-    if not options:
+    if options is None:
         return NOTHING
     _check(options, KEYS, "smtp_options")
-    dsn = options.get("dsn")
+    dsn, require_tls = options.get("dsn"), options.get("require_tls")
     return Asked(
         dsn=None if dsn is None else _dsn(dsn, recipients, prepare),
-        require_tls=_named("smtp_options['require_tls']", flag, options.get("require_tls") or False),
+        require_tls=require_tls is not None and _named("smtp_options['require_tls']", flag, require_tls),
     )
 
 
@@ -58,7 +58,7 @@ def _check(options: Any, known: Sequence[str], name: str) -> None:
             raise ValueError(f"{name} has the unknown key {key!r}{hint}")
 
 
-def _dsn(options: Any, recipients: Sequence[str], prepare: Callable[[Any], str]) -> DSN:
+def _dsn(options: Any, recipients: Sequence[str], prepare: Callable[[Any], str]) -> DSN | None:
     name = "smtp_options['dsn']"
     _check(options, [spec.name for spec in fields(DSN)], name)
     given = {key: value for key, value in options.items() if value is not None}
@@ -68,7 +68,8 @@ def _dsn(options: Any, recipients: Sequence[str], prepare: Callable[[Any], str])
             given[key] = {known(address): each for address, each in given[key].items()}
     if "notify" in given and not isinstance(given["notify"], Mapping):
         given["notify"] = dict.fromkeys(recipients, given["notify"])
-    return _named(f"{name}:", lambda: DSN(**given))
+    dsn = _named(f"{name}:", lambda: DSN(**given))
+    return dsn if dsn.asks else None
 
 
 def _recipient(address: Any, *, recipients: Sequence[str], prepare: Callable[[Any], str], name: str) -> str:

@@ -211,7 +211,7 @@ def _judge_each(envelope: Envelope, fates: Fates, replies: Sequence[Reply], why:
     """
     pairs = list(zip(fates.accepted, replies, strict=False))
     accepted = {address: reply for address, reply in pairs if reply.is_positive}
-    # The same address may be there twice, and have it once.
+    # Here, too, the same address may be there twice, and have the message once.
     unclear = [*(address for address, reply in pairs if reply.is_intermediate), *fates.accepted[len(replies) :]]
     unknown = tuple(dict.fromkeys(address for address in unclear if address not in accepted))
     refused = {address: reply for address, reply in pairs if address not in accepted and address not in unknown}
@@ -221,7 +221,7 @@ def _judge_each(envelope: Envelope, fates: Fates, replies: Sequence[Reply], why:
         raise _nobody_has_it({**fates.refused, **refused}, replies)
     return Receipt(
         accepted=tuple(accepted),
-        refused={address: reply for address, reply in {**fates.refused, **refused}.items() if address not in accepted},
+        refused={**fates.refused, **refused},
         reply=next(iter(accepted.values())),
         replies=accepted,
         session_survives=not replies[-1].closes_connection,

@@ -144,6 +144,11 @@ class DSN:
         check_fields(self)
 
     @property
+    def asks(self) -> bool:
+        """Whether there is anything to say."""
+        return bool(self.ret or self.envid or self.notify or self.orcpt)
+
+    @property
     def addresses(self) -> set[str]:
         """The recipients that something is asked for by name."""
         return {*(self.notify or ()), *(self.orcpt or ())}

@@ -184,10 +184,10 @@ class Transaction:
         if len(replies) < len(self._envelope.recipients):
             raise self._lost or ProtocolError("the server did not answer every RCPT")
         pairs = list(zip(self._envelope.recipients, replies, strict=True))
-        return Fates(
-            accepted=tuple(address for address, reply in pairs if reply.is_positive),
-            refused={address: reply for address, reply in pairs if reply.is_refusal},
-        )
+        accepted = tuple(address for address, reply in pairs if reply.is_positive)
+        # The same address may be there twice; who was accepted once is not refused.
+        refused = {address: reply for address, reply in pairs if reply.is_refusal and address not in accepted}
+        return Fates(accepted=accepted, refused=refused)
 
     def _only(self, stage: Stage) -> Reply:
         replies = [reply for at, reply in self._replies if at is stage]

@@ -108,12 +108,15 @@ def test_warm_connections_ask_as_well_as_cold_ones(pipelining):
         assert server.connections == 1
 
 
-@pytest.mark.parametrize("nothing", [None, {}, {"dsn": None}, {"dsn": {}}, {"require_tls": False}])
+@pytest.mark.parametrize(
+    "nothing", [None, {}, {"dsn": None, "require_tls": None}, {"dsn": {"notify": {}}}, {"require_tls": 0}]
+)
 def test_nothing_is_nothing(server, nothing):
     made = message()
     made.smtp_options = nothing
     taken = send(server, made)
     assert (taken.parameters[1:], taken.rcpt_parameters) == ((), {"to@example.com": ()})
+    assert made.smtp_pool_status.dsn is None
 
 
 @MODERN
@@ -126,6 +129,7 @@ def test_an_original_address_beyond_ascii(server):
 
 BAD = {
     "no dict": (["dsn"], r"smtp_options must be a dict"),
+    "empty list": ([], r"smtp_options must be a dict"),
     "unknown": ({"dns": {}}, r"smtp_options has the unknown key 'dns': did you mean 'dsn'\?"),
     "very unknown": ({"priority": 1}, r"unknown key 'priority'; known are dsn, require_tls"),
     "dsn no dict": ({"dsn": "success"}, r"smtp_options\['dsn'\] must be a dict"),
@@ -147,6 +151,7 @@ BAD = {
         r"notify names 'x@example.com', who is no recip",
     ),
     "no address": ({"dsn": {"notify": {"a@[::1": "never"}}}, r"(?i)invalid|address"),
+    "empty flag": ({"require_tls": ""}, r"smtp_options\['require_tls'\] must be True or False"),
     "bad flag": ({"require_tls": "yes"}, r"smtp_options\['require_tls'\] must be True or False"),
 }
 
