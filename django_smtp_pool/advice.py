@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .core.errors import SETUP_STAGES, AuthRefused, NotOffered, ProtocolError, Stage, TokenUnavailable
+from .core.errors import SETUP_STAGES, AuthRefused, EhloRefused, NotOffered, ProtocolError, Stage, TokenUnavailable
 from .core.options import ServerOptions
 from .core.replies import Reply
 from .refusals import known_advice
@@ -28,6 +28,8 @@ COUNTED = (
 )
 LATER = "a refusal for now (4xx): the same message may be taken later"
 NOBODY = "the server wants a login, or TLS first: set username and password, and use_tls or use_ssl"
+NO_LMTP = "the server knows no LHLO: leave lmtp out if it speaks SMTP here, or name the port where it speaks LMTP"
+NO_SMTP = "the server knows neither EHLO nor HELO: set lmtp if it is a mailbox server that speaks LMTP"
 
 
 def advice_for(error: BaseException, server: ServerOptions) -> str | None:
@@ -54,6 +56,8 @@ def _about_refusal(error: BaseException, reply: Reply, stage: Stage | None, serv
         return BUSY if stage in SETUP_STAGES else LATER
     if isinstance(error, AuthRefused):
         return _about_login(reply, server)
+    if isinstance(error, EhloRefused):
+        return NO_LMTP if server.lmtp else NO_SMTP
     return NOBODY if reply.code == 530 else None
 
 

@@ -141,6 +141,7 @@ OPTIONS = (
     Option("on_partial_refusal", MailerOptions, "EMAIL_POOL_ON_PARTIAL_REFUSAL"),
     Option("pipelining", ServerOptions, "EMAIL_POOL_PIPELINING"),
     Option("chunking", ServerOptions, "EMAIL_POOL_CHUNKING"),
+    Option("lmtp", ServerOptions, "EMAIL_POOL_LMTP", "lmtp"),
     Option("debug", ServerOptions, "EMAIL_POOL_DEBUG", "debug"),
 )
 
@@ -148,6 +149,7 @@ BY_KEY = {option.key: option for option in OPTIONS}
 
 STOCK_PLACE_KEYS = ("host", "port", "use_tls", "use_ssl")  # where a server is, and how it is reached
 PLACE_KEYS = (*STOCK_PLACE_KEYS, "opportunistic_tls")
+LMTP_PORT = 24  # the one that IANA has set aside for mail systems of one's own; RFC 2033 §5 forbids 25
 
 # What Django's own machinery passes beside options.
 PASSED_ON = frozenset({"alias", "fail_silently", "_ignore_unknown_kwargs"})
@@ -225,10 +227,15 @@ def _with_preset(values: dict[str, Any]) -> dict[str, Any]:
 def place(given: Mapping[str, Any], *, alias: str | None) -> dict[str, Any]:
     """Return where the server is by `service`, and what the user says of it himself; {} where he names none.
 
+    The port of LMTP is another than SMTP's, also where no service is named.
+
     Raises ImproperlyConfigured for an unknown service.
     """
+    own = {key: _given(BY_KEY[key], given, alias) for key in PLACE_KEYS}
     service = _service(given, alias)
-    return service.place(**{key: _given(BY_KEY[key], given, alias) for key in PLACE_KEYS}) if service else {}
+    if service is not None:
+        return service.place(**own)
+    return {"port": LMTP_PORT} if _given(BY_KEY["lmtp"], given, alias) and not own["port"] else {}
 
 
 def place_by_settings(given: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:

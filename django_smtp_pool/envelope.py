@@ -17,6 +17,7 @@ from .addresses import (
 from .core.envelope import Envelope, with_crlf
 from .headers import SMTP, SMTPUTF8
 from .safety import check_rendered, has_long_line
+from .smtp_options import asked_by
 from .transfer import seven_bit, short_lined
 
 
@@ -27,13 +28,16 @@ def envelope_of(message: Any, prep_address: PrepareAddress | None) -> Envelope:
         message: an EmailMessage with at least one recipient.
         prep_address: the backend's own method where it has one (Django 6.0 and later).
 
-    Raises ValueError for what must not go on the wire: bad addresses, header injection.
+    Raises ValueError for what must not go on the wire: bad addresses, header injection, and for `smtp_options` that
+    are no good.
     """
     check_before_parsing(message)
     smtputf8 = needs_smtputf8(message)
     with errors_of_the_parser():
         sender = addr_spec(message.from_email, prep_address, smtputf8=smtputf8)
-        recipients = [addr_spec(address, prep_address, smtputf8=smtputf8) for address in message.recipients()]
+        prepare = partial(addr_spec, prepare=prep_address, smtputf8=smtputf8)
+        recipients = [prepare(address) for address in message.recipients()]
+        asked = asked_by(message, recipients, prepare)
         content, message_id = _render(message, smtputf8=smtputf8)
     return Envelope(
         sender=sender,
@@ -43,6 +47,8 @@ def envelope_of(message: Any, prep_address: PrepareAddress | None) -> Envelope:
         # RFC 6531 §3.1: a server with SMTPUTF8 has 8BITMIME too.
         seven_bit=None if smtputf8 or content.isascii() else partial(seven_bit, content),
         message_id=message_id,
+        dsn=asked.dsn,
+        require_tls=asked.require_tls,
     )
 
 

@@ -7,6 +7,7 @@ from functools import partial
 
 from .core.envelope import Envelope
 from .core.sender import Sender
+from .smtp_options import asked_in_words
 from .transfer import seven_bit
 
 
@@ -30,20 +31,20 @@ class ConnectionProxy:
     ) -> dict[str, tuple[int, bytes]]:
         """Send a message; return the refused recipients with (code, text), as smtplib does.
 
-        Raises ValueError for options other than those we set ourselves (BODY=, SIZE=, SMTPUTF8).
+        Options are those of DSN (RET=, ENVID=, NOTIFY=, ORCPT=) and REQUIRETLS; BODY=, SIZE= and SMTPUTF8 are set by
+        ourselves. Raises ValueError for others, and NotOffered where the server does not offer what they ask for.
         """
-        options = [option.upper() for option in (*mail_options, *rcpt_options)]
-        strange = [option for option in options if option.partition("=")[0] not in {"BODY", "SIZE", "SMTPUTF8"}]
-        if strange:
-            raise ValueError(f"options of MAIL and RCPT are not supported here: {', '.join(strange)}")
         content = msg.encode("ascii") if isinstance(msg, str) else msg
         recipients = (to_addrs,) if isinstance(to_addrs, str) else tuple(to_addrs)
+        asked = asked_in_words(mail_options, rcpt_options, recipients)
         envelope = Envelope(
             sender=from_addr,
             recipients=recipients,
             content=content,
-            smtputf8="SMTPUTF8" in options,
+            smtputf8="SMTPUTF8" in map(str.upper, mail_options),
             seven_bit=partial(seven_bit, content),
+            dsn=asked.dsn,
+            require_tls=asked.require_tls,
         )
         delivery = self._sender().send(envelope)
         if delivery.error is not None:

@@ -21,6 +21,7 @@ _WORDINGS = tuple(
         r".*\bok \d+ qp (\d+)",  # qmail
         rf".*\bok +\d+ {_ID} - gsmtp",  # Gmail
         rf"{_ID}:? message accepted",  # sendmail, OpenSMTPD, Kerio, CommuniGate
+        r"<[^>]*> ([\w+/=-]+(?::\w+)*) saved",  # Dovecot, by LMTP: its session
         r"ok ([0-9a-f]{16}-[0-9a-f-]{20,})",  # Amazon SES
         r"ok ([0-9A-F]{2}/[0-9A-F]{2}-[0-9A-F-]+)",  # SparkPost (Momentum)
     )

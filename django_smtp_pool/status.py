@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .core.envelope import Envelope
-from .core.errors import Outcome, outcome_of
+from .core.errors import DeliveryUnknown, Outcome, outcome_of
 from .core.job import Delivery
 from .core.replies import Reply
 from .queue_ids import queue_id_of
@@ -56,6 +56,8 @@ class SmtpPoolStatus:
         attempts: how many connections it was tried on.
         reused: whether the last of them had carried messages before.
         waited, connected, sent: seconds spent waiting for a connection, opening one, and delivering.
+        dsn: of an accepted message that asks for notifications, whether the server was asked for them: it may not
+            offer DSN. Else None.
     """
 
     outcome: str
@@ -67,6 +69,7 @@ class SmtpPoolStatus:
     waited: float = 0.0
     connected: float = 0.0
     sent: float = 0.0
+    dsn: bool | None = None
 
     @property
     def accepted(self) -> tuple[str, ...]:
@@ -92,9 +95,11 @@ def status_of(envelope: Envelope, delivery: Delivery) -> SmtpPoolStatus:
     receipt, error = delivery.receipt, delivery.error
     reply = receipt.reply if receipt else getattr(error, "reply", None)
     refused = receipt.refused if receipt else getattr(error, "refused", {})
+    accepted = receipt.replies if receipt else _accepted_by(error)
+    fates = {address: _fate(address, delivery.outcome, reply, refused, accepted) for address in envelope.recipients}
     return SmtpPoolStatus(
         outcome=delivery.outcome.value,
-        recipients={address: _fate(address, delivery.outcome, reply, refused) for address in envelope.recipients},
+        recipients=fates,
         reply=reply,
         error=error,
         attempts=delivery.attempts,
@@ -102,10 +107,24 @@ def status_of(envelope: Envelope, delivery: Delivery) -> SmtpPoolStatus:
         waited=delivery.waited,
         connected=delivery.connected,
         sent=delivery.sent,
+        dsn=receipt.dsn if receipt else None,
     )
 
 
-def _fate(address: str, outcome: Outcome, reply: Reply | None, refused: Mapping[str, Reply]) -> RecipientStatus:
+def _accepted_by(error: BaseException | None) -> Mapping[str, Reply]:
+    """Return those who have a message in doubt for certain (LMTP), each with the reply."""
+    return error.accepted if isinstance(error, DeliveryUnknown) else {}
+
+
+def _fate(
+    address: str,
+    outcome: Outcome,
+    reply: Reply | None,
+    refused: Mapping[str, Reply],
+    accepted: Mapping[str, Reply],
+) -> RecipientStatus:
+    if address in accepted:
+        return RecipientStatus(address=address, outcome=Outcome.ACCEPTED.value, reply=accepted[address])
     # What a recipient was told on the way to a message that was not sent in the end was not its last word.
     if address in refused and outcome is not Outcome.NOT_SENT:
         return RecipientStatus(address=address, outcome=Outcome.REFUSED.value, reply=refused[address])

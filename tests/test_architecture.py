@@ -16,8 +16,8 @@ MODULES = {
     for path in sorted(ROOT.rglob("*.py"))
 }
 CORE = sorted(name for name in MODULES if name.startswith("django_smtp_pool.core"))
-PURE = ["replies", "auth", "mechanisms", "scram", "dialogue", "delivery", "policy", "envelope", "offer", "steps",
-        "kinds", "options", "errors", "events"]  # fmt: skip
+PURE = ["replies", "auth", "mechanisms", "scram", "dialogue", "delivery", "fitting", "policy", "envelope", "dsn",
+        "offer", "steps", "kinds", "options", "errors", "events"]  # fmt: skip
 SOCKETS = {"socket", "ssl", "selectors"}
 MAY_IMPORT_SOCKETS = {"transport", "dial", "run", "drive", "tls", "connection", "sender"}
 

@@ -91,6 +91,23 @@ def test_a_user_name_that_is_the_password_is_not_shown(settings, secure, trustin
     assert "token" not in text
 
 
+@pytest.mark.parametrize(("lmtp", "advice"), [(True, "leave lmtp out"), (False, "set lmtp")])
+def test_lmtp_and_smtp_are_told_apart(settings, lmtp, advice):
+    with FaultServer(lmtp=not lmtp) as server:
+        project(settings, server, lmtp=lmtp)
+        text, failure = run()
+    assert failure is not None
+    assert steps(text)[-1] == ("FAIL", "EHLO")
+    assert advice in text
+
+
+def test_a_test_message_by_lmtp(settings):
+    with FaultServer(lmtp=True) as server:
+        project(settings, server, lmtp=True)
+        assert run("--to", "me@example.com")[1] is None
+        assert [each.recipients for each in server.accepted] == [("me@example.com",)]
+
+
 def test_a_test_message(settings, secure, trusting):
     project(settings, secure, **trusting)
     text, failure = run("--to", "me@example.com")

@@ -12,17 +12,18 @@ from . import drive
 from .channel import Channel
 from .clock import Clock
 from .credentials import Credentials, TokenSource
-from .delivery import UNKNOWN_COMMAND, Receipt, deliver, fit
+from .delivery import UNKNOWN_COMMAND, Receipt, deliver
 from .dialogue import Experience, Greeter, noop, open_session, quit_politely
 from .envelope import Envelope
 from .errors import AuthRefused, DataRefused, Failure
 from .events import Line, Observer
+from .fitting import fit
 from .offer import Offer
 from .options import ServerOptions
 from .replies import Reply
 from .run import Run
 from .steps import Dialogue, Patience
-from .tls import context_for
+from .tls import context_for, flaw_of
 from .transaction import Session
 
 T = TypeVar("T")
@@ -160,16 +161,16 @@ class Connection:
     def delivering(self, envelope: Envelope, deadline: float | None) -> Run[Receipt]:
         """Return the run that delivers one message.
 
-        Raises what `delivery.fit` raises, before anything is said.
+        Raises what `fitting.fit` raises, before anything is said.
         """
-        content = fit(self.offer, envelope)
+        content = fit(self.offer, envelope, tls_flaw=flaw_of(self.tls))
         session = self._session(len(content))
         self.messages += 1
         return self._run(self._learn(session, self._keep_step(deliver(session, envelope, content))), deadline)
 
     def _session(self, size: int) -> Session:
         pipelining = self.server.pipelining and self.offer.pipelining
-        chunking = self.server.chunking and self.offer.chunking and self._experience.takes_chunks is not False
+        chunking = self._may_chunk and self.offer.chunking and self._experience.takes_chunks is not False
         return Session(
             offer=self.offer,
             reused=self.messages > 0 or self.has_idled,
@@ -177,7 +178,13 @@ class Connection:
             pipelining=pipelining,
             chunking=chunking,
             one_shot=chunking and pipelining and self._may_go_in_one_shot(size),
+            lmtp=self.server.lmtp,
         )
+
+    @property
+    def _may_chunk(self) -> bool:
+        # No RFC says how many replies follow a chunk in LMTP that is refused; and its servers are not far away.
+        return self.server.chunking and not self.server.lmtp
 
     def _may_go_in_one_shot(self, size: int) -> bool:
         """Tell whether content may go with its commands: only where next to nothing can come in between.
@@ -202,6 +209,7 @@ class Connection:
                 self._experience.takes_chunks = False
             raise
         self._answered_at = self._clock.monotonic()
+        self._is_broken = self._is_broken or not receipt.session_survives
         if session.chunking:
             self._experience.takes_chunks = True
         return receipt

@@ -1,27 +1,25 @@
-"""The dialogue of one message: envelope, content, verdict (RFC 5321 §3.3, RFC 2920, RFC 3030).
+"""The dialogue of one message: envelope, content, verdict (RFC 5321 §3.3, RFC 2920, RFC 3030; LMTP: RFC 2033).
 
 The outcome is decided here, by what was said and heard, and nowhere else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from .envelope import Envelope, dot_stuffed, with_crlf
+from .envelope import Envelope, dot_stuffed
 from .errors import (
     ConnectionLost,
     DataRefused,
+    DeliveryUnknown,
     Failure,
-    NotOffered,
     Outcome,
     ProtocolError,
     RecipientsRefused,
-    SenderRefused,
     Stage,
     refusal,
 )
-from .offer import Offer
 from .replies import Reply
 from .steps import Dialogue, Heard, Patience, Say
 from .transaction import Fates, Session, Transaction, in_doubt
@@ -35,29 +33,23 @@ class Receipt:
 
     Arguments:
         accepted: the addresses it was accepted for.
-        refused: each refused address and the reply to its RCPT.
-        reply: the reply to the end of the data.
+        refused: each refused address and the reply to its RCPT; in LMTP also those refused after the data.
+        reply: the reply to the end of the data; in LMTP the first that accepts.
+        replies: in LMTP, each accepted address and its own reply.
+        dsn: whether the server was asked for the notifications that the message wants; None where it wants none.
+        session_survives: whether both sides are still in step.
     """
 
     accepted: tuple[str, ...]
     refused: Mapping[str, Reply] = field(default_factory=dict)
     reply: Reply
-
-
-def fit(offer: Offer, envelope: Envelope) -> bytes:
-    """Return the content in the form this server takes, or raise before anything is said.
-
-    Raises NotOffered where an address needs SMTPUTF8 and the server does not offer it, SenderRefused (552)
-    where the message is larger than the server said it takes, ValueError where it cannot be made 7-bit.
-    """
-    _check_smtputf8(offer, envelope)
-    content = with_crlf(_content_for(offer, envelope))
-    _check_size(offer, envelope, len(content))
-    return content
+    replies: Mapping[str, Reply] = field(default_factory=dict)
+    dsn: bool | None = None
+    session_survives: bool = True
 
 
 def deliver(session: Session, envelope: Envelope, content: bytes) -> Dialogue[Receipt]:
-    """Deliver one message, its content as `fit` returned it.
+    """Deliver one message, its content as `fitting.fit` returned it.
 
     Returns the receipt, or raises what tells the message's outcome.
     """
@@ -66,50 +58,41 @@ def deliver(session: Session, envelope: Envelope, content: bytes) -> Dialogue[Re
     transaction.judge_sender()
     fates = transaction.judge_recipients()
     if not fates.accepted:
-        survives = yield from _abandon(transaction)
-        raise _all_refused(fates, session_survives=survives)
+        survives = yield from _abandon(transaction, lmtp=session.lmtp)
+        raise _all_refused(fates.refused, stage=Stage.RCPT, session_survives=survives)
     try:
-        if session.one_shot:
-            _check_subject(envelope, fates, transaction.chunk_reply)
-            return _verdict_on_chunk(envelope, fates, Heard(replies=(transaction.chunk_reply,)))
-        if session.chunking:
-            return (yield from _send_chunk(envelope, content, fates))
-        transaction.judge_data()
-        return (yield from _send_data(envelope, content, fates))
+        receipt = yield from _conclude(session, transaction, envelope, content, fates)
     except Failure as error:
-        error.refused = fates.refused  # these have their answer, whatever becomes of the others
+        # These have their answer, whatever becomes of the others.
+        error.refused = {**fates.refused, **error.refused}
         raise
+    return receipt if envelope.dsn is None else replace(receipt, dsn=session.offer.dsn)
 
 
-def _check_smtputf8(offer: Offer, envelope: Envelope) -> None:
-    if envelope.smtputf8 and not offer.smtputf8:
-        error = NotOffered("an address has non-ASCII characters, and the server does not offer SMTPUTF8")
-        error.stage, error.session_survives = Stage.MAIL, True
-        raise error
+def _conclude(
+    session: Session, transaction: Transaction, envelope: Envelope, content: bytes, fates: Fates
+) -> Dialogue[Receipt]:
+    """Send the content, if it has not gone with the commands, and hear the verdict."""
+    if session.one_shot:
+        _check_subject(envelope, fates, transaction.chunk_reply)
+        return _verdict_on_chunk(envelope, fates, Heard(replies=(transaction.chunk_reply,)))
+    if session.chunking:
+        return (yield from _send_chunk(envelope, content, fates))
+    transaction.judge_data()
+    if session.lmtp:
+        return (yield from _send_to_each(envelope, content, fates))
+    return (yield from _send_data(envelope, content, fates))
 
 
-def _content_for(offer: Offer, envelope: Envelope) -> bytes:
-    if envelope.is_eight_bit and not offer.eight_bit_mime and envelope.seven_bit is not None:
-        return envelope.seven_bit()
-    return envelope.content
-
-
-def _check_size(offer: Offer, envelope: Envelope, size: int) -> None:
-    """Refuse what the server has said it will refuse, before MAIL (RFC 1870 §6.1)."""
-    if offer.size and size > offer.size:
-        text = f"5.3.4 the message has {size} octets, the server takes at most {offer.size}".encode()
-        error = refusal(SenderRefused, Reply(code=552, lines=(text,)), envelope.sender, stage=Stage.MAIL)
-        error.is_final = error.session_survives = True
-        raise error
-
-
-def _abandon(transaction: Transaction) -> Dialogue[bool]:
+def _abandon(transaction: Transaction, *, lmtp: bool) -> Dialogue[bool]:
     """Send a lone dot to a server that waits for content although it refused every recipient (RFC 2920 §3.1).
 
     Every recipient has its answer, so what comes back decides only whether the session survives.
     """
     if not transaction.was_told_to_go_ahead:
         return transaction.is_in_step
+    if lmtp:  # one reply for each recipient: there is none (RFC 2033 §4.2), and nothing to tell when it has had enough
+        return False
     try:
         heard = yield Say(pieces=(b".\r\n",), stage=Stage.CONTENT)
     except ConnectionLost:
@@ -117,11 +100,11 @@ def _abandon(transaction: Transaction) -> Dialogue[bool]:
     return not heard.replies[0].closes_connection
 
 
-def _all_refused(fates: Fates, *, session_survives: bool) -> RecipientsRefused:
-    error = RecipientsRefused({address: (reply.code, reply.message) for address, reply in fates.refused.items()})
-    error.refused = fates.refused
-    error.stage, error.outcome = Stage.RCPT, Outcome.REFUSED
-    error.reply = next(iter(fates.refused.values()))
+def _all_refused(refused: Mapping[str, Reply], *, stage: Stage, session_survives: bool) -> RecipientsRefused:
+    error = RecipientsRefused({address: (reply.code, reply.message) for address, reply in refused.items()})
+    error.refused = refused
+    error.stage, error.outcome = stage, Outcome.REFUSED
+    error.reply = next(iter(refused.values()))
     error.session_survives = session_survives
     return error
 
@@ -176,8 +159,7 @@ def _verdict(envelope: Envelope, fates: Fates, heard: Heard) -> Receipt:
     reply = heard.replies[0]
     if reply.is_about_connection:
         raise refusal(DataRefused, reply, stage=Stage.CONTENT)
-    if not heard.all_said:
-        raise _interrupted(reply)
+    _check_all_said(heard)
     if reply.is_refusal:
         error = refusal(DataRefused, reply, stage=Stage.CONTENT, outcome=Outcome.REFUSED)
         error.session_survives = True
@@ -187,10 +169,74 @@ def _verdict(envelope: Envelope, fates: Fates, heard: Heard) -> Receipt:
     return Receipt(accepted=fates.accepted, refused=fates.refused, reply=reply)
 
 
-def _interrupted(reply: Reply) -> Failure:
-    """A reply in the middle of the content: the message was not taken, and the two sides are out of step."""
+def _check_all_said(heard: Heard) -> None:
+    """Raise for a reply in the middle of the content: the message was not taken, and the two sides are out of step."""
+    if heard.all_said:
+        return
+    reply = heard.replies[0]
     if reply.is_refusal:
-        return refusal(DataRefused, reply, stage=Stage.CONTENT)
+        raise refusal(DataRefused, reply, stage=Stage.CONTENT)
     error = ProtocolError(f"the server answered in the middle of the content: {reply}")
     error.reply, error.stage = reply, Stage.CONTENT
+    raise error
+
+
+# -- LMTP: a verdict for each recipient (RFC 2033 §4.2) ------------------------------------------------------------
+
+
+def _send_to_each(envelope: Envelope, content: bytes, fates: Fates) -> Dialogue[Receipt]:
+    """Send the content, and hear a reply for each recipient that RCPT accepted, in their order."""
+    heard = yield from _say_content(envelope, (dot_stuffed(content), b".\r\n"), fates)
+    _check_all_said(heard)
+    replies, why = [heard.replies[0]], ""
+    try:
+        while len(replies) < len(fates.accepted) and not _ends_the_verdicts(replies[-1]):
+            # One at a time: each has the whole of `data_timeout`, since the server may deliver in between.
+            heard = yield Say(pieces=(), stage=Stage.CONTENT, patience=Patience.VERDICT)
+            replies.append(heard.replies[0])
+    except ConnectionLost as lost:
+        why = str(lost)
+    return _judge_each(envelope, fates, replies, why or f"the server said {replies[-1]}")
+
+
+def _ends_the_verdicts(reply: Reply) -> bool:
+    return reply.closes_connection or reply.is_intermediate
+
+
+def _judge_each(envelope: Envelope, fates: Fates, replies: Sequence[Reply], why: str) -> Receipt:
+    """Decide the message's outcome by what each recipient was told.
+
+    Doubt about one is doubt about the message: it is never sent again by us. A 421 or 432 is an answer too, of one who
+    does not have it: where nobody has, the message was not sent.
+    """
+    pairs = list(zip(fates.accepted, replies, strict=False))
+    accepted = {address: reply for address, reply in pairs if reply.is_positive}
+    # Here, too, the same address may be there twice, and have the message once.
+    unclear = [*(address for address, reply in pairs if reply.is_intermediate), *fates.accepted[len(replies) :]]
+    unknown = tuple(dict.fromkeys(address for address in unclear if address not in accepted))
+    refused = {address: reply for address, reply in pairs if address not in accepted and address not in unknown}
+    if unknown:
+        raise _partly_in_doubt(in_doubt(envelope, unknown, why), accepted, refused)
+    if not accepted:
+        raise _nobody_has_it({**fates.refused, **refused}, replies)
+    return Receipt(
+        accepted=tuple(accepted),
+        refused={**fates.refused, **refused},
+        reply=next(iter(accepted.values())),
+        replies=accepted,
+        session_survives=not replies[-1].closes_connection,
+    )
+
+
+def _partly_in_doubt(
+    error: DeliveryUnknown, accepted: Mapping[str, Reply], refused: Mapping[str, Reply]
+) -> DeliveryUnknown:
+    error.accepted, error.refused = accepted, refused
     return error
+
+
+def _nobody_has_it(refused: Mapping[str, Reply], replies: Sequence[Reply]) -> Failure:
+    about_connection = [reply for reply in replies if reply.is_about_connection]
+    if about_connection:
+        return refusal(DataRefused, about_connection[0], stage=Stage.CONTENT)
+    return _all_refused(refused, stage=Stage.CONTENT, session_survives=True)

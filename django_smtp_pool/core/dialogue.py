@@ -88,13 +88,13 @@ def open_session(greeter: Greeter) -> Dialogue[Offer]:
         yield _secure(server)
     yield from _hear_greeting(server)
     name = greeter.local_hostname()
-    offer = yield from say_hello(name)
+    offer = yield from say_hello(name, lmtp=server.lmtp)
     encrypted = server.use_ssl
     if not encrypted and (server.use_tls or (server.opportunistic_tls and offer.starttls)):
         encrypted = yield from _start_tls(server, offer)
     if encrypted and not server.use_ssl:
         # RFC 3207 §4.2: what was said before TLS is forgotten.
-        offer = yield from say_hello(name)
+        offer = yield from say_hello(name, lmtp=server.lmtp)
     yield from log_in(greeter, offer, encrypted=encrypted)
     return offer
 
@@ -109,19 +109,21 @@ def _hear_greeting(server: ServerOptions) -> Dialogue[None]:
         greeting = yield from ask(Say(pieces=(), stage=Stage.GREETING, patience=Patience.GREETING))
     except (ProtocolError, ReplyTimeout) as error:
         if not server.use_ssl:
-            hint = f"{server.host}:{server.port} does not greet like an SMTP server; does it expect TLS (use_ssl)?"
+            kind = "a mail server" if server.lmtp else "an SMTP server"
+            hint = f"{server.host}:{server.port} does not greet like {kind}; does it expect TLS (use_ssl)?"
             error.args = (f"{error}. {hint}",)
         raise
     if not greeting.is_positive:
         raise refusal(GreetingRefused, greeting, stage=Stage.GREETING)
 
 
-def say_hello(name: str) -> Dialogue[Offer]:
-    """Say EHLO, and HELO to a server that does not know EHLO (RFC 5321 §3.2)."""
-    reply = yield from ask(command(f"EHLO {name}", stage=Stage.EHLO, patience=Patience.GREETING))
+def say_hello(name: str, *, lmtp: bool = False) -> Dialogue[Offer]:
+    """Say EHLO, and HELO to a server that does not know EHLO (RFC 5321 §3.2); in LMTP, LHLO and nothing else."""
+    verb = "LHLO" if lmtp else "EHLO"
+    reply = yield from ask(command(f"{verb} {name}", stage=Stage.EHLO, patience=Patience.GREETING))
     if reply.is_positive:
         return Offer.from_reply(reply)
-    if reply.is_permanent:
+    if reply.is_permanent and not lmtp:
         reply = yield from ask(command(f"HELO {name}", stage=Stage.EHLO, patience=Patience.GREETING))
         if reply.is_positive:
             return Offer()

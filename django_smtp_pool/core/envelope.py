@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from .dsn import DSN
+
 LONGEST_ADDRESS = 320  # octets: 64 for the local part, 255 for the domain (RFC 5321 §4.5.3.1)
 
 _BREAKS_OUT = re.compile(r"[<>\x00-\x20\x7f]")
@@ -25,6 +27,8 @@ class Envelope:
         seven_bit: gives the content again without octets above 127, for a server without 8BITMIME (RFC 6152);
             may raise ValueError where that cannot be done.
         message_id: the Message-ID of the content, to find it in logs.
+        dsn: the notifications that are asked for (RFC 3461).
+        require_tls: whether every server on the way must use TLS (RFC 8689).
     """
 
     sender: str
@@ -33,12 +37,17 @@ class Envelope:
     smtputf8: bool = False
     seven_bit: Callable[[], bytes] | None = field(default=None, repr=False, compare=False)
     message_id: str | None = None
+    dsn: DSN | None = None
+    require_tls: bool = False
 
     def __post_init__(self) -> None:
         if not all(self.recipients or ("",)):
             raise ValueError("an envelope needs a recipient, and each its address")
         for address in (self.sender, *self.recipients):
             check_address(address, smtputf8=self.smtputf8)
+        strangers = sorted(self.dsn.addresses.difference(self.recipients)) if self.dsn is not None else []
+        if strangers:
+            raise ValueError(f"dsn names {strangers[0]!r}, who is no recipient of the message")
 
     @property
     def is_eight_bit(self) -> bool:

@@ -94,7 +94,7 @@ class GreetingRefused(Failure, smtplib.SMTPConnectError):
 
 
 class EhloRefused(Failure, smtplib.SMTPHeloError):
-    """The server refused both EHLO and HELO."""
+    """The server refused both EHLO and HELO, or LHLO."""
 
 
 class StartTLSRefused(Failure, smtplib.SMTPResponseException):
@@ -102,7 +102,7 @@ class StartTLSRefused(Failure, smtplib.SMTPResponseException):
 
 
 class NotOffered(Failure, smtplib.SMTPNotSupportedError):
-    """Something that was asked for (TLS, a login, SMTPUTF8) is not offered by this server."""
+    """Something that was asked for (TLS, a login, SMTPUTF8, DSN, REQUIRETLS) is not offered by this server."""
 
     is_final = True
 
@@ -136,12 +136,15 @@ class DeliveryUnknown(Failure):
     """The connection was lost after the whole message may have left, before the server's answer was read.
 
     The server may have the message or not; resending may duplicate it. `in_doubt` is True, `recipients` are
-    those the server had accepted, `message_id` identifies the message in the server's log.
+    those the server had accepted, `message_id` identifies the message in the server's log. In LMTP, where each
+    recipient has an answer of his own, `recipients` are those without one, and `accepted` those who have the message
+    for certain, each with the reply.
     """
 
     outcome = Outcome.UNKNOWN
     in_doubt = True
     recipients: tuple[str, ...] = ()
+    accepted: Mapping[str, Reply] = {}
     message_id: str | None = None
 
 

@@ -36,7 +36,9 @@ class Delivery:
     def summary(self) -> str:
         """Say it in a few words, for the log."""
         if self.receipt is not None:
-            return f"{len(self.receipt.accepted)} accepted, {len(self.receipt.refused)} refused: {self.receipt.reply}"
+            without = ", no DSN, which the server does not offer" if self.receipt.dsn is False else ""
+            numbers = f"{len(self.receipt.accepted)} accepted, {len(self.receipt.refused)} refused"
+            return f"{numbers}{without}: {self.receipt.reply}"
         return str(self.error)
 
 

@@ -1,4 +1,4 @@
-"""What a server offers: the extensions of its EHLO reply (RFC 5321 §4.1.1.1)."""
+"""What a server offers: the extensions of its reply to EHLO (RFC 5321 §4.1.1.1) or LHLO."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ class Offer:
     size: int | None = None
     auth: frozenset[str] = frozenset()
     mail_max: int | None = None
+    dsn: bool = False
+    require_tls: bool = False
     keywords: tuple[str, ...] = ()
 
     @classmethod
@@ -42,6 +44,8 @@ class Offer:
             size=_size(offered.get("SIZE")),
             auth=_mechanisms(words),
             mail_max=_limit(offered.get("LIMITS"), "MAILMAX"),
+            dsn="DSN" in offered,
+            require_tls="REQUIRETLS" in offered,
             keywords=tuple(" ".join(word) for word in words if word),
         )
 

@@ -121,6 +121,9 @@ class ServerOptions:
     )
     pipelining: bool = option(True, flag, "send several commands at once where the server offers PIPELINING")
     chunking: bool = option(True, flag, "send the content by BDAT where the server offers CHUNKING")
+    lmtp: bool = option(
+        False, flag, "speak LMTP, to a mailbox server of your own: a reply for each recipient; port 24 unless set"
+    )
     debug: bool = option(
         False, flag, "write the dialogue to the logger `django_smtp_pool.wire`, secrets and bodies masked"
     )

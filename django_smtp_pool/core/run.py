@@ -192,11 +192,13 @@ class Run(Generic[T]):
         self.done = True
 
     def _begin(self, step: Step) -> None:
+        if not (isinstance(step, Say) and not step.pieces):
+            # One who only listens on, to the next verdict of LMTP, stays in doubt, should an interrupt come here.
+            self._has_spoken = False
         self._step = step
         self._since = self._progress_at = self._clock.monotonic()
         self._replies = []
         self._size = 0
-        self._has_spoken = False
         try:
             if isinstance(step, Connect):
                 self._dial = Dial(step)

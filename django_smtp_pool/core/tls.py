@@ -7,6 +7,7 @@ import ssl
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from .fitting import IN_CLEAR
 from .options import ServerOptions, TLSOptions
 
 _contexts: dict[tuple[TLSOptions, str | None, str | None], ssl.SSLContext] = {}
@@ -63,6 +64,15 @@ def found(source: Any) -> Any:
     Raises ImportError or AttributeError where there is no such thing.
     """
     return pkgutil.resolve_name(source) if isinstance(source, str) else source
+
+
+def flaw_of(session: ssl.SSLObject | None) -> str | None:
+    """Return what keeps a session from being encrypted to a server that has shown who it is; None for nothing."""
+    if session is None or session.version() is None:
+        return IN_CLEAR
+    if session.context.verify_mode is not ssl.CERT_REQUIRED or not session.context.check_hostname:
+        return "the server's certificate is not checked (tls_options)"
+    return None
 
 
 @dataclass(frozen=True, kw_only=True)

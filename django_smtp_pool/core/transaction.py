@@ -34,6 +34,7 @@ class Session:
     pipelining: bool = True
     chunking: bool = False  # the content goes by BDAT
     one_shot: bool = False  # and in the same write as the commands
+    lmtp: bool = False  # a verdict for each recipient (RFC 2033); never by BDAT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +60,7 @@ class Transaction:
         if session.needs_reset:
             self._commands.append((Stage.RSET, "RSET"))
         self._commands.append((Stage.MAIL, _mail(session.offer, envelope, len(content))))
-        self._commands += [(Stage.RCPT, f"RCPT TO:<{address}>") for address in envelope.recipients]
+        self._commands += [(Stage.RCPT, _rcpt(session.offer, envelope, address)) for address in envelope.recipients]
         self._content = content if session.one_shot else None
         if session.one_shot:
             self._commands.append((Stage.CONTENT, f"BDAT {len(content)} LAST"))
@@ -183,10 +184,10 @@ class Transaction:
         if len(replies) < len(self._envelope.recipients):
             raise self._lost or ProtocolError("the server did not answer every RCPT")
         pairs = list(zip(self._envelope.recipients, replies, strict=True))
-        return Fates(
-            accepted=tuple(address for address, reply in pairs if reply.is_positive),
-            refused={address: reply for address, reply in pairs if reply.is_refusal},
-        )
+        accepted = tuple(address for address, reply in pairs if reply.is_positive)
+        # The same address may be there twice; who was accepted once is not refused.
+        refused = {address: reply for address, reply in pairs if reply.is_refusal and address not in accepted}
+        return Fates(accepted=accepted, refused=refused)
 
     def _only(self, stage: Stage) -> Reply:
         replies = [reply for at, reply in self._replies if at is stage]
@@ -229,6 +230,17 @@ def _mail(offer: Offer, envelope: Envelope, size: int) -> str:
         line += " BODY=8BITMIME"
     if envelope.smtputf8:
         line += " SMTPUTF8"
+    if envelope.require_tls:  # `fit` has seen that it is offered
+        line += " REQUIRETLS"
+    if envelope.dsn is not None and offer.dsn:
+        line += envelope.dsn.of_mail()
+    return line
+
+
+def _rcpt(offer: Offer, envelope: Envelope, address: str) -> str:
+    line = f"RCPT TO:<{address}>"
+    if envelope.dsn is not None and offer.dsn:
+        line += envelope.dsn.of_rcpt(address, smtputf8=envelope.smtputf8)
     return line
 
 

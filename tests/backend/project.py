@@ -11,6 +11,7 @@ SETTINGS = {
     "max_connections": "EMAIL_POOL_MAX_CONNECTIONS",
     "max_messages": "EMAIL_POOL_MAX_MESSAGES",
     "acquire_timeout": "EMAIL_POOL_ACQUIRE_TIMEOUT",
+    "lmtp": "EMAIL_POOL_LMTP",
 }
 
 

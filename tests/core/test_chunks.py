@@ -2,7 +2,7 @@
 
 import pytest
 
-from django_smtp_pool.core.delivery import deliver, fit
+from django_smtp_pool.core.delivery import deliver
 from django_smtp_pool.core.envelope import Envelope
 from django_smtp_pool.core.errors import (
     ConnectionLost,
@@ -13,6 +13,7 @@ from django_smtp_pool.core.errors import (
     RecipientsRefused,
     SenderRefused,
 )
+from django_smtp_pool.core.fitting import fit
 from django_smtp_pool.core.offer import Offer
 from django_smtp_pool.core.transaction import Session
 from tests.core.transcript import play

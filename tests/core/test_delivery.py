@@ -2,7 +2,7 @@
 
 import pytest
 
-from django_smtp_pool.core.delivery import Session, deliver, fit
+from django_smtp_pool.core.delivery import Session, deliver
 from django_smtp_pool.core.envelope import Envelope
 from django_smtp_pool.core.errors import (
     ConnectionLost,
@@ -16,6 +16,7 @@ from django_smtp_pool.core.errors import (
     SenderRefused,
     Stage,
 )
+from django_smtp_pool.core.fitting import fit
 from django_smtp_pool.core.offer import Offer
 from tests.core.transcript import play
 
@@ -183,6 +184,14 @@ def test_some_recipients_refused_the_rest_gets_it():
     )
     assert receipt.accepted == ("c@x",)
     assert receipt.refused["b@x"].enhanced == (5, 1, 1)
+
+
+def test_the_same_address_twice_is_not_refused_where_it_was_accepted_once():
+    group = GROUP_OF_TWO.replace("c@x", "b@x") + "S: 250 ok\nS: 250 ok\nS: 452 twice?\nS: 354 go\n"
+    receipt = sent(group + CONTENT + "S: 250 queued", to=("b@x", "b@x"))
+    assert (receipt.accepted, receipt.refused) == (("b@x",), {})
+    error = refused(DeliveryUnknown, group + CONTENT + "S: <gone>", to=("b@x", "b@x"))
+    assert (error.recipients, error.refused) == (("b@x",), {})
 
 
 @pytest.mark.parametrize("code", [451, 452, 503, 550, 554])

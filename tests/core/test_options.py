@@ -36,6 +36,7 @@ SERVER = {
     "allow_insecure_auth": ([True], ["no", None]),
     "pipelining": ([False, 0], ["no", None]),
     "chunking": ([False, 0], ["no", None]),
+    "lmtp": ([True, 1], ["no", None]),
     "debug": ([True], ["no", None]),
 }
 POOL = {

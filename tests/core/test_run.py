@@ -7,7 +7,7 @@ import pytest
 
 from django_smtp_pool.core import drive
 from django_smtp_pool.core.clock import SystemClock
-from django_smtp_pool.core.delivery import Session, deliver, fit
+from django_smtp_pool.core.delivery import Session, deliver
 from django_smtp_pool.core.dialogue import noop, quit_politely, say_hello
 from django_smtp_pool.core.envelope import Envelope
 from django_smtp_pool.core.errors import (
@@ -19,6 +19,7 @@ from django_smtp_pool.core.errors import (
     SenderRefused,
     Stage,
 )
+from django_smtp_pool.core.fitting import fit
 from django_smtp_pool.core.offer import Offer
 from django_smtp_pool.core.run import Channel, Run
 from django_smtp_pool.core.steps import Patience, Say, SecureChannel

@@ -1,6 +1,7 @@
 """Plays a dialogue against a transcript, without a socket.
 
 C: MAIL FROM:<a@example.com>     what the dialogue says; lines that follow each other are one write
+C: <listens>                     it says nothing, and waits for one reply more
 S: 250 ok                        what it hears
 S: <gone>                        the connection ends instead, when all has been said
 S: <gone early>                  the connection ends before the last octet has left
@@ -11,7 +12,7 @@ S: <early> 552 too much          a reply that came before the last octet had lef
 
 import textwrap
 
-from django_smtp_pool.core.errors import ConnectionLost
+from django_smtp_pool.core.errors import ConnectionLost, Stage
 from django_smtp_pool.core.replies import ReplyParser
 from django_smtp_pool.core.steps import Connect, Heard, SecureChannel
 
@@ -74,6 +75,8 @@ def shown(step):
         return [f"* TLS {step.server_hostname}"]
     if isinstance(step, End):
         return [str(step)]
+    if not step.pieces and step.stage is not Stage.GREETING:
+        return ["C: <listens>"]
     said = b"".join(step.pieces).decode()
     assert not said or said.endswith("\r\n")
     return [f"C: {line}".rstrip() for line in said.split("\r\n")[:-1]]

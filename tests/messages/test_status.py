@@ -254,6 +254,8 @@ REPLIES = {
     "2.0.0 OK: queued as <202611221200.12345@smtp-relay.example.com>": "202611221200.12345@smtp-relay.example.com",
     "2.0.0 Message queued with id 1a2b3c.": "1a2b3c",  # Stalwart
     "2.6.0 1234 bytes received in 00:00:00; Message id ABC123XYZ accepted for delivery": "ABC123XYZ",  # IceWarp
+    "2.0.0 <b@example.com> lpGzAHYMCWtuFQAAg+zDdQ:R3 Saved": "lpGzAHYMCWtuFQAAg+zDdQ:R3",  # Dovecot, by LMTP
+    "2.0.0 <b@example.com> Saved": None,
     "2.0.0 OK": None,
     "2.0.0 Ok: queued": None,
     "Queued (0.010 seconds)": None,

@@ -9,9 +9,10 @@ import pytest
 
 from django_smtp_pool import close_all
 
-from . import certificates, dovecot, exim, postfix, redis_server
+from . import certificates, dovecot, dovecot_lmtp, exim, postfix, redis_server
 from .certificates import Certificates
 from .dovecot import Dovecot
+from .dovecot_lmtp import DovecotLmtp
 from .exim import Exim
 from .postfix import Postfix
 from .redis_server import RedisServer
@@ -114,6 +115,21 @@ def fixture_store(redis_of_the_session: RedisServer) -> RedisServer:
     """Return the running Redis with nothing in it."""
     redis_of_the_session.forget()
     return redis_of_the_session
+
+
+@pytest.fixture(scope="session")
+def lmtp_of_the_session(place: Path, account: Account, issued: Certificates) -> Iterator[DovecotLmtp]:
+    """Run Dovecot's LMTP server for the session."""
+    server = dovecot_lmtp.create(place / "dovecot-lmtp", account=account, certificates=issued)
+    with server.running():
+        yield server
+
+
+@pytest.fixture(name="lmtp")
+def fixture_lmtp(lmtp_of_the_session: DovecotLmtp) -> DovecotLmtp:
+    """Return the running LMTP server with empty mailboxes and an empty log."""
+    lmtp_of_the_session.forget()
+    return lmtp_of_the_session
 
 
 @pytest.fixture(params=["postfix", "exim"])

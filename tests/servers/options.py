@@ -23,6 +23,8 @@ class Options:
     require_auth: bool = False  # 530 to MAIL otherwise
     require_tls: bool = False
     refuse_recipients: Mapping[str, str] = field(default_factory=dict)  # address: reply
+    refuse_content: Mapping[str, str] = field(default_factory=dict)  # address: reply, after the data; of LMTP only
+    lmtp: bool = False  # RFC 2033: LHLO, and a reply for each recipient after the data
     lenient_data: bool = False  # 354 though every recipient was refused
     max_connections: int | None = None  # a 421 for a banner from the next one on
     max_messages: int | None = None  # a connection; a 421 to MAIL after that

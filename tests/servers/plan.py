@@ -13,7 +13,7 @@ POINTS = (
     "connect",  # accepted; not a word said yet, no TLS either
     "tls",  # instead of the handshake, implicit or after STARTTLS
     "banner",
-    "ehlo",
+    "ehlo",  # LHLO, in LMTP
     "helo",
     "starttls",
     "challenge",  # a 334 in the middle of AUTH
@@ -24,7 +24,7 @@ POINTS = (
     "data",
     "body",  # in the middle of the content, whether DATA's or BDAT's
     "bdat",  # a chunk has been read, the last one too; before "end"
-    "end",  # the end of data has been read, whether by DATA or by BDAT
+    "end",  # the end of data has been read, whether by DATA or by BDAT; in LMTP, once for each recipient
     "after",  # right after a 250 to the end of data, unasked
     "rset",
     "noop",

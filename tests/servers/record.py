@@ -1,7 +1,7 @@
 """The ground truth: what the server saw, said and decided, written down before the client can know of it."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 
@@ -12,7 +12,8 @@ class Accepted:
     sender: str
     recipients: tuple[str, ...]
     content: bytes  # dot-unstuffed, as it came otherwise
-    parameters: tuple[str, ...]  # of MAIL, in upper case up to the "="
+    parameters: tuple[str, ...]  # of MAIL, as it came
+    rcpt_parameters: Mapping[str, tuple[str, ...]]  # of each RCPT, as it came
     connection: int
     tls: bool
     user: str | None

@@ -1,4 +1,4 @@
-"""The conversation as RFC 5321 has it: what a server does that does not misbehave."""
+"""The conversation as RFC 5321 has it, or RFC 2033: what a server does that does not misbehave."""
 
 import re
 
@@ -15,9 +15,11 @@ PARAMETERS = {
     "AUTH": "AUTH",
     "RET": "DSN",
     "ENVID": "DSN",
+    "REQUIRETLS": "REQUIRETLS",
 }
+RCPT_PARAMETERS = {"NOTIFY": "DSN", "ORCPT": "DSN"}
 # RFC 2920 §3.1: only as the last command of a group; STARTTLS and AUTH by their own RFCs.
-LAST_OF_A_GROUP = frozenset({"EHLO", "HELO", "DATA", "STARTTLS", "AUTH", "QUIT", "NOOP"})
+LAST_OF_A_GROUP = frozenset({"EHLO", "HELO", "LHLO", "DATA", "STARTTLS", "AUTH", "QUIT", "NOOP"})
 
 
 def multiline(code, lines):
@@ -45,7 +47,8 @@ class Conversation:
     def handle(self, line):
         """Carry out one command."""
         verb, _, argument = line.partition(" ")
-        method = getattr(self, f"_{verb.lower()}", None) if verb.upper() in VERBS else None
+        known = VERBS - ({"EHLO", "HELO"} if self.server.lmtp else {"LHLO"})
+        method = getattr(self, f"_{verb.lower()}", None) if verb.upper() in known else None
         if "\r" in line or "\n" in line:
             self.session.answer("unknown", proper="500 5.5.2 bare CR or LF")
         elif self._out_of_turn(verb.upper()):
@@ -65,6 +68,7 @@ class Conversation:
         self.sender = None
         self.parameters = ()
         self.recipients = []
+        self.rcpt_parameters = {}
         self.refused = 0
         self.chunks = None  # BDAT's octets so far
         self.spoiled = False  # a chunk was refused: RFC 3030 §2 wants RSET
@@ -72,6 +76,8 @@ class Conversation:
     def _ehlo(self, argument):
         code = self.session.answer("ehlo", proper=multiline("250", [HOSTNAME, *self.server.offers(self)]))
         self._greet(code)
+
+    _lhlo = _ehlo
 
     def _helo(self, argument):
         self._greet(self.session.answer("helo", proper=f"250 {HOSTNAME}"))
@@ -145,25 +151,35 @@ class Conversation:
         return self._parameters_reply(match[1], parameters) or "250 2.1.0 Ok"
 
     def _parameters_reply(self, address, parameters):
-        offered = {line.split()[0] for line in self.server.offers(self)}
         for name, _, value in (parameter.upper().partition("=") for parameter in parameters):
-            if PARAMETERS.get(name) not in offered:
+            if PARAMETERS.get(name) not in self._offered:
                 return f"555 5.5.4 Unsupported option: {name}"
             if name == "SIZE" and int(value) > self.server.size_limit:
                 return "552 5.3.4 Message size exceeds fixed limit"
+        if "REQUIRETLS" in parameters and not self.tls:
+            return "530 5.7.10 REQUIRETLS needs TLS"
         plain = address.isascii() or "SMTPUTF8" in (parameter.upper() for parameter in parameters)
         return None if plain else "553 5.6.7 SMTPUTF8 required"
 
+    @property
+    def _offered(self):
+        return {line.split()[0] for line in self.server.offers(self)}
+
     def _rcpt(self, argument):
         match = PATH.fullmatch(argument)
+        parameters = tuple((match[2] or "").split()) if match else ()
+        strange = [word for word in parameters if RCPT_PARAMETERS.get(word.partition("=")[0]) not in self._offered]
         if self.sender is None:
             proper = "503 5.5.1 Error: need MAIL command"
         elif match is None or not match[0].upper().startswith("TO") or not match[1]:
             proper = "501 5.5.4 Syntax: RCPT TO:<address>"
+        elif strange or not (argument.isascii() or "SMTPUTF8" in self.parameters):
+            proper = f"555 5.5.4 Unsupported option: {argument}"
         else:
             proper = self.server.refuse_recipients.get(match[1], "250 2.1.5 Ok")
         if well(self.session.answer("rcpt", proper=proper)) and match and self.sender is not None:
             self.recipients.append(match[1])
+            self.rcpt_parameters[match[1]] = parameters
         else:
             self.refused += 1
 
@@ -207,7 +223,9 @@ class Conversation:
     def _end(self, octets, *points):
         if octets is None:  # answered early, in the middle of the content
             return 0
-        message = self._message(octets)
+        if self.server.lmtp:
+            return self._end_for_each(octets, *points)
+        message = self._message(octets, self.recipients)
         refusal = self._refusal(octets)
         decide = None if refusal else lambda: self._accept(message)
         code = self.session.answer(
@@ -217,17 +235,31 @@ class Conversation:
             self.session.befall("after", "421 4.4.2 fault.test Error: timeout exceeded")
         return code
 
+    def _end_for_each(self, octets, *points):
+        codes = [self._deliver(octets, address, *points) for address in self.recipients]
+        if any(map(well, codes)):
+            self.session.befall("after", "421 4.4.2 fault.test Error: timeout exceeded")
+        return max(codes, default=0)
+
+    def _deliver(self, octets, address, *points):
+        message = self._message(octets, [address])
+        refusal = self.server.refuse_content.get(address) or self._refusal(octets)
+        decide = None if refusal else lambda: self._accept(message)
+        proper = refusal or f"250 2.0.0 <{address}> {message.queue_id} Saved"
+        return self.session.answer(*points, proper=proper, decide=decide)
+
     def _refusal(self, octets):
         if len(octets) > self.server.size_limit:
             return "552 5.3.4 Error: message file too big"
         return None if self.recipients else "554 5.5.1 Error: no valid recipients"
 
-    def _message(self, octets):
+    def _message(self, octets, recipients):
         return Accepted(
             sender=self.sender,
-            recipients=tuple(self.recipients),
+            recipients=tuple(recipients),
             content=octets,
             parameters=self.parameters,
+            rcpt_parameters={address: self.rcpt_parameters[address] for address in recipients},
             connection=self.session.number,
             tls=self.tls,
             user=self.user,
@@ -250,4 +282,4 @@ class Conversation:
         self.session.finish(polite=True)
 
 
-VERBS = frozenset({"EHLO", "HELO", "STARTTLS", "AUTH", "MAIL", "RCPT", "DATA", "BDAT", "RSET", "NOOP", "QUIT"})
+VERBS = frozenset({"EHLO", "HELO", "LHLO", "STARTTLS", "AUTH", "MAIL", "RCPT", "DATA", "BDAT", "RSET", "NOOP", "QUIT"})
