@@ -57,13 +57,17 @@ class Connector:
         """
         connection = self.begin(deadline)
         try:
-            drive.one(connection.opening(deadline), self.clock)
-        except AuthRefused as error:
-            if not self.may_begin_again(error):
-                raise
-            connection = self.begin_again(connection, error, deadline)
-            drive.one(connection.opening(deadline), self.clock)
-        return connection
+            try:
+                drive.one(connection.opening(deadline), self.clock)
+            except AuthRefused as error:
+                if not self.may_begin_again(error):
+                    raise
+                connection = self.begin_again(connection, error, deadline)
+                drive.one(connection.opening(deadline), self.clock)
+            return connection  # noqa: TRY300 - an interrupt may come when it is ready already
+        except BaseException:
+            connection.close()
+            raise
 
     @property
     def place(self) -> str:
@@ -152,10 +156,10 @@ class Connection:
         )
         try:
             self.offer = yield from open_session(greeter)
+            self._answered_at = self._clock.monotonic()
         except BaseException:
             self.close()
             raise
-        self._answered_at = self._clock.monotonic()
 
     def delivering(self, envelope: Envelope, deadline: float | None) -> Run[Receipt]:
         """Return the run that delivers one message.

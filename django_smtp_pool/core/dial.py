@@ -118,9 +118,9 @@ class Dial:
                 return None
             code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if code == 0:
-                self._sock = None
-                untrack(sock)
-                return Transport(sock)
+                transport = Transport(sock)
+                self._sock = None  # not before: an interrupt in between would leave it to nobody
+                return transport
             self._fail(OSError(code, os.strerror(code)))
 
     def _take_answer(self, resolving: Resolving) -> bool:
