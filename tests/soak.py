@@ -15,6 +15,7 @@ counts as "not sent", and of a batch that failed, what was not counted as sent a
 import argparse
 import collections
 import gc
+import logging
 import os
 import random
 import sys
@@ -190,13 +191,13 @@ class _Numbers:
 
 
 def _memory():
-    """Return the octets of all objects that the package has made and that are still there."""
+    """Return the octets of all objects that a backend has made and that are still there."""
     import tracemalloc
 
     if not tracemalloc.is_tracing():
         return 0
-    package = tracemalloc.Filter(True, "*django_smtp_pool*")
-    snapshot = tracemalloc.take_snapshot().filter_traces([package])
+    ours = [tracemalloc.Filter(True, f"*{name}*") for name in ("django_smtp_pool", "django/core/mail", "smtplib")]
+    snapshot = tracemalloc.take_snapshot().filter_traces(ours)
     return sum(trace.size for trace in snapshot.traces)
 
 
@@ -232,6 +233,7 @@ def main():
     parser.add_argument("--no-chunking", action="store_true")
     parser.add_argument("--stock", action="store_true", help="through Django's own backend, for comparison")
     given = parser.parse_args()
+    logging.getLogger("django_smtp_pool").setLevel(logging.ERROR)
     tracemalloc.start()
     result = Soak(
         seconds=60 * given.minutes,

@@ -70,8 +70,9 @@ def deliver(session: Session, envelope: Envelope, content: bytes) -> Dialogue[Re
         raise _all_refused(fates, session_survives=survives)
     try:
         if session.one_shot:
-            _check_subject(envelope, fates, transaction.chunk_reply)
-            return _verdict_on_chunk(envelope, fates, Heard(replies=(transaction.chunk_reply,)))
+            heard = transaction.chunk_heard
+            _check_subject(envelope, fates, heard.replies[0])
+            return _verdict_on_chunk(envelope, fates, heard)
         if session.chunking:
             return (yield from _send_chunk(envelope, content, fates))
         transaction.judge_data()
