@@ -14,6 +14,7 @@ counts as "not sent", and of a batch that failed, what was not counted as sent a
 
 import argparse
 import collections
+import contextlib
 import gc
 import logging
 import os
@@ -24,7 +25,10 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-POINTS = ("connect", "banner", "ehlo", "auth", "mail", "next", "rcpt", "data", "body", "bdat", "end", "after", "rset", "quit")  # fmt: skip
+POINTS = (
+    *("connect", "banner", "ehlo", "auth", "mail", "next", "rcpt", "data"),
+    *("body", "bdat", "end", "after", "rset", "quit"),
+)
 BATCH = 5  # messages
 GROWTH = 100  # kB for each thousand messages; a message of the soak has less than 1 kB
 
@@ -141,10 +145,8 @@ class Soak:
             mails = [message(number, body="Hello\n" * choose.choice([1, 1, 100])) for number in batch]
             since = time.monotonic()
             count, backend = 0, choose.choice(backends)
-            try:
+            with contextlib.suppress(OSError):  # what became of each is in its status
                 count = backend.send_messages(mails)
-            except OSError:  # what became of each is in its status
-                pass
             told = ["accepted"] * (count or 0) + ["not_sent"] * (len(batch) - (count or 0))
             if not self.stock:
                 # None: never reached, since no connection could be had.
@@ -168,7 +170,9 @@ class Soak:
             not_sent=count["not_sent"],
             lost=sum(outcome == "accepted" and not taken[number] for number, outcome in told.items()),
             duplicated=sum(count > 1 for count in taken.values()),
-            misreported=sum(outcome in ("refused", "not_sent") and taken[number] > 0 for number, outcome in told.items()),
+            misreported=sum(
+                outcome in ("refused", "not_sent") and taken[number] > 0 for number, outcome in told.items()
+            ),
             hung=hung,
             connections=sum(server.connections for server in servers),
             slowest_s=round(account.slowest, 2),

@@ -1,4 +1,4 @@
-"""Threads killed by `PyThreadState_SetAsyncExc`, as task queues with thread pools do: no place of the pool goes with them."""
+"""Threads killed by `PyThreadState_SetAsyncExc`: no place of the pool goes with them."""
 
 import collections
 import ctypes
@@ -66,7 +66,11 @@ def test_killed_in_the_middle(width, chunking):
                 thread.join(0.2)
         assert backend.send_messages([message(99999)]) == 1
         # As long as a status keeps the traceback of what killed a thread, it may keep whom a place was lent to.
-        told = [(mail.to[0], mail.smtp_pool_status and mail.smtp_pool_status.outcome) for batch in batches for mail in batch.mails]
+        told = [
+            (mail.to[0], mail.smtp_pool_status and mail.smtp_pool_status.outcome)
+            for batch in batches
+            for mail in batch.mails
+        ]
         batches.clear()
         del batch, thread
         gc.collect()

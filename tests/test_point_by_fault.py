@@ -1,9 +1,9 @@
 """What becomes of a message when the server fails at any point of the conversation, in any way.
 
-The rows are those of the specification (point x fault). What the dialogue says is one thing, what is below it another, so
-not every fault is tried in every company: each at every point in clear, fresh and reused, by DATA and by BDAT; under TLS
-fresh ones at every point, and of each kind of fault some by every other way (`SOME`). The server writes down what it took
-before it tries to say so; what the backend tells is compared with that.
+The rows are those of the specification (point x fault). What a dialogue says is one thing, what is below it another:
+so not every fault is tried in every company. Each is, at every point, in clear (fresh and reused, by DATA and by BDAT)
+and under TLS on fresh connections; some of each kind are by every other way (`SOME`). The server writes down what it
+took before it tries to say so; what the backend tells is compared with that.
 """
 
 import smtplib

@@ -15,6 +15,8 @@ def test_nothing_is_lost_duplicated_misreported_or_hung(chunking):
 
 def test_the_stock_backend_meets_the_same_faults():
     """And what it tells is compared in the same way: the soak can tell one from the other."""
-    result = Soak(seconds=20, threads=6, rate=0.02, seed=7, chunking=False, messages=200, patience=0.5, stock=True).run()
+    result = Soak(
+        seconds=20, threads=6, rate=0.02, seed=7, chunking=False, messages=200, patience=0.5, stock=True
+    ).run()
     assert result.total == 200
     assert not result.is_good, result

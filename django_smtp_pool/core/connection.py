@@ -169,7 +169,7 @@ class Connection:
         content = fit(self.offer, envelope)
         session = self._session(len(content))
         self.messages += 1
-        return self._run(self._learn(session, self._keep_step(deliver(session, envelope, content))), deadline)
+        return self._run(self._keep_step(self._learn(session, deliver(session, envelope, content))), deadline)
 
     def _session(self, size: int) -> Session:
         pipelining = self.server.pipelining and self.offer.pipelining
@@ -219,7 +219,10 @@ class Connection:
         return drive.one(self._run(self._keep_step(noop()), None), self._clock)
 
     def _keep_step(self, dialogue: Dialogue[T]) -> Generator[Any, Any, T]:
-        """Wrap a dialogue so that the connection knows whether both sides are still in step after it."""
+        """Wrap a dialogue so that the connection knows whether both sides are still in step after it.
+
+        The outermost of all: an interrupt may come while any of them is resumed, and each hears only of its own.
+        """
         try:
             result = yield from dialogue
         except Failure as error:

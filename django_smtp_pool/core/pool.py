@@ -170,9 +170,7 @@ class Pool(Generic[ConnectionT]):
 
     def _expiry(self) -> float | None:
         lifetime = self.options.max_lifetime
-        if not lifetime:
-            return None
-        return self._clock.monotonic() + lifetime * self._uniform(1 - LIFETIME_JITTER, 1)
+        return self._clock.monotonic() + lifetime * self._uniform(1 - LIFETIME_JITTER, 1) if lifetime else None
 
     # -- giving back -----------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """The pool with a server that is none, and a clock that stands still."""
 
-import gc
 import contextlib
+import gc
 import threading
 from dataclasses import FrozenInstanceError
 

@@ -1,1 +1,1 @@
-"""Octets of chance for whatever reads what others wrote; `python -m tests.fuzz replies --seconds 300` goes on and on."""
+"""Octets of chance for whatever reads what others wrote; `python -m tests.fuzz replies` goes on and on."""

@@ -1,6 +1,6 @@
 """Run one target by atheris, which looks for octets that lead where none have led before.
 
-    python -m tests.fuzz replies --seconds 300
+python -m tests.fuzz replies --seconds 300
 """
 
 import argparse
@@ -26,7 +26,12 @@ def main():
     if given.target not in TARGETS:
         parser.error(f"there are {', '.join(TARGETS)}")
     with tempfile.TemporaryDirectory() as findings:
-        options = [f"-max_total_time={given.seconds}", "-max_len=2048", f"-artifact_prefix={findings}/", "-print_final_stats=1"]
+        options = [
+            f"-max_total_time={given.seconds}",
+            "-max_len=2048",
+            f"-artifact_prefix={findings}/",
+            "-print_final_stats=1",
+        ]
         atheris.Setup([sys.argv[0], *options], TARGETS[given.target])
         atheris.Fuzz()
 

@@ -64,7 +64,12 @@ def addresses(data):
 def headers(data):
     """No text becomes a header field of its own, wherever it is put."""
     text = _text(data)
-    puts = ({"subject": text}, {"headers": {"X-Test": text}}, {"headers": {text: "x"}}, {"reply_to": [f"{text} <a@example.com>"]})  # fmt: skip
+    puts = (
+        {"subject": text},
+        {"headers": {"X-Test": text}},
+        {"headers": {text: "x"}},
+        {"reply_to": [f"{text} <a@example.com>"]},
+    )
     for fields in puts:
         with contextlib.suppress(ValueError):
             content = envelope_of(message(**fields), None).content
@@ -96,7 +101,7 @@ def conversation(data):
     envelope = Envelope(sender="a@example.com", recipients=("b@example.com", "c@example.com"), content=b"x\r\n")
     said_all, verdict = False, None
     dialogue, coming = deliver(session, envelope, envelope.content), iter(octets)
-    outcome = None
+    outcome, told = None, None
     try:
         step = next(dialogue)
         while True:
@@ -109,11 +114,11 @@ def conversation(data):
                 said_all, verdict = True, heard[-1] if len(heard) == step.hear else None
             step = _resume(dialogue, heard, lost=lost, all_said=all_said)
     except StopIteration as stop:
-        assert isinstance(stop.value, Receipt)
-        outcome = Outcome.ACCEPTED
+        outcome, told = Outcome.ACCEPTED, stop.value
     except Failure as error:
-        outcome = outcome_of(error)
-        assert (outcome is Outcome.UNKNOWN) == isinstance(error, DeliveryUnknown)
+        outcome, told = outcome_of(error), error
+    assert (outcome is Outcome.ACCEPTED) == isinstance(told, Receipt)
+    assert (outcome is Outcome.UNKNOWN) == isinstance(told, DeliveryUnknown)
     accepted = said_all and verdict is not None and verdict.is_positive
     if outcome is Outcome.ACCEPTED:
         assert accepted

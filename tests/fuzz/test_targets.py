@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from tests.fuzz.targets import TARGETS
 
 ROOT = Path(__file__).parents[2]
-PARTS = st.sampled_from([b"250", b"421 4.4.2", b"-", b" ", b"\r\n", b"\n", b"AUTH ", b"\x1b", b"<a@", b"[::", b"=?utf-8?q?=0A?=", b"\0"])
+PARTS = st.sampled_from(
+    [b"250", b"421 4.4.2", b"-", b" ", b"\r\n", b"\n", b"AUTH ", b"\x1b", b"<a@", b"[::", b"=?utf-8?q?=0A?=", b"\0"]
+)
 OCTETS = st.one_of(st.binary(max_size=40), st.lists(PARTS, max_size=10).map(b"".join))
 
 
