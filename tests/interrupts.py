@@ -4,12 +4,15 @@ A real one comes between two steps of the interpreter; here it comes where a fun
 `with` ends: there the interpreter itself lets no interrupt in between.
 """
 
+import inspect
 import linecache
 import sys
 from pathlib import Path
 
 import django_smtp_pool
 
+# Before Python 3.12, what a tracer raises where a generator is resumed passes by the generator's own handlers.
+RESUMES_OUTSIDE = sys.version_info < (3, 12)
 PACKAGE = str(Path(django_smtp_pool.__file__).parent)
 
 
@@ -30,7 +33,8 @@ class Tracer:
     def _enter(self, frame, event, argument):
         if not frame.f_code.co_filename.startswith(PACKAGE) or frame.f_code.co_name == "__del__":
             return None
-        self.look(frame, event)
+        if not (RESUMES_OUTSIDE and frame.f_code.co_flags & inspect.CO_GENERATOR):
+            self.look(frame, event)
         return self._inside
 
     def _inside(self, frame, event, argument):

@@ -77,6 +77,14 @@ class Scene:
         ]
 
 
+@pytest.fixture(autouse=True)
+def _nothing_old_is_collected():
+    """Let the garbage collector look only at what a test makes: it is called after each interrupt."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @contextlib.contextmanager
 def scene(monkeypatch, name):
     with FaultServer(**SCENES[name][0]) as server:
@@ -86,7 +94,7 @@ def scene(monkeypatch, name):
 
 
 # A socket that nobody had taken over yet is closed by Python itself, which says so.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore:unclosed:ResourceWarning")
 @pytest.mark.timeout(3600 if SOME is None else 120)
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, Limit], ids=["interrupt", "time-limit"])
 @pytest.mark.parametrize("name", SCENES)

@@ -48,12 +48,12 @@ class Batch:
 @pytest.mark.parametrize("width", [1, 3], ids=["one-by-one", "batch"])
 @pytest.mark.parametrize("chunking", [False, True], ids=["DATA", "BDAT"])
 # A connection that nobody had taken over yet is closed by Python itself, which says so.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore:unclosed:ResourceWarning")
 def test_killed_in_the_middle(width, chunking):
     choose = random.Random(width)
     with FaultServer(chunking=chunking) as server:
         backend = backend_for(server, max_connections=2, acquire_timeout=10)
-        batches = [Batch(1000 * number, width) for number in range(25)]
+        batches = [Batch(1000 * number, width) for number in range(12)]
         for batch in batches:
             before = len(server.accepted)
             thread = threading.Thread(target=send_until_killed, args=(backend, batch))

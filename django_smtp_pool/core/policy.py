@@ -91,6 +91,8 @@ def give_up(state: State, slot: Slot, reason: str) -> None:
     """A connection is of no use any more, or a place in which none was opened."""
     if slot in state.out:
         state.out.remove(slot)
+        if slot in state.idle:  # interrupted on its way back
+            state.idle.remove(slot)
         if slot.connection is not None:
             state.closing.append(Close(slot, reason))
 
@@ -153,6 +155,7 @@ def retire_idle(state: State, reason: str) -> None:
 
 def _retire(state: State, slot: Slot, reason: str) -> None:
     state.idle.remove(slot)
+    state.out.discard(slot)  # interrupted on its way
     state.closing.append(Close(slot, reason))
 
 
@@ -186,8 +189,6 @@ def decide(state: State, now: float) -> list[Action]:
 
 def _take_back_abandoned(state: State) -> None:
     for slot in [slot for slot in state.out if slot.is_abandoned]:
-        if slot in state.idle:  # interrupted on its way back
-            state.idle.remove(slot)
         give_up(state, slot, "abandoned")
 
 

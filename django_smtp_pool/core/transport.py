@@ -14,7 +14,7 @@ import weakref
 from collections import deque
 from collections.abc import Iterable
 
-_READ = 16384  # octets read at a time: replies of four octets each would make thousands of objects
+_READ = 8192  # octets read at a time: replies of four octets each would make thousands of objects
 _READS = 8  # in a row, before somebody looks at the clock
 _SLICE = 131072  # octets encrypted, or handed to the kernel, at a time: a large message needs no second copy
 _JOIN = 131072  # pieces below this travel in one write
