@@ -253,7 +253,8 @@ class PoolMachine(RuleBasedStateMachine):
     @invariant()
     def nothing_idle_is_worn_out(self):
         assert not [slot for slot in self.state.idle if self.is_worn(slot)]
-        assert not self.state.idle or self.state.occupied <= self.state.ceiling
+        # Dials under way beyond a lowered ceiling close nothing: they may fail.
+        assert not self.state.idle or self.state.alive <= self.state.ceiling
 
     @invariant()
     def somebody_looks_again_in_time(self):
