@@ -21,13 +21,14 @@ from .status import SmtpPoolStatus, record, status_of, status_without_delivery
 logger = logging.getLogger("django_smtp_pool.sender")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class _Item:
     """A message and its place in the batch."""
 
     index: int
     message: Any
     envelope: Envelope
+    is_told: bool = False  # what became of it is on the message
 
 
 class Mailing:
@@ -64,12 +65,12 @@ class Mailing:
 
     def _send_one(self, messages: Iterable[Any]) -> None:
         for item, envelope in self._rendered(messages):
+            job = self._sender.begin(envelope)
             try:
-                delivery = self._sender.send(envelope)
+                self._ended(item, self._sender.complete(job))
             except BaseException as interrupt:
-                record(item.message, status_without_delivery(item.message, interrupt))
+                self._ended(item, job.cut_short(interrupt))
                 raise
-            self._ended(item, delivery)
 
     def _rendered(self, messages: Iterable[Any]) -> Iterator[tuple[_Item, Envelope]]:
         """Render messages one by one, as they are asked for; one that cannot be rendered is a failure of its own."""
@@ -87,7 +88,12 @@ class Mailing:
 
     def _ended(self, item: _Item, delivery: Delivery) -> None:
         """Take note of what became of a message; its connection is back in the pool by now."""
-        self._conclude(item.message, status_of(item.envelope, delivery))
+        if item.is_told:  # an interrupt came while the receivers of a signal were told
+            return
+        status = status_of(item.envelope, delivery)
+        record(item.message, status)
+        item.is_told = True
+        self._conclude(item.message, status)
         self.accepted += delivery.outcome is Outcome.ACCEPTED
         if isinstance(delivery.error, Exception):
             self._failures[item.index] = delivery.error

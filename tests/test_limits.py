@@ -6,8 +6,11 @@ import threading
 
 import pytest
 
+from django_smtp_pool.core.logs import LogObserver
+from django_smtp_pool.registry import Registry
+from tests.clocks import ServersClock
 from tests.mailing import backend_for, message
-from tests.servers import FaultServer
+from tests.servers import FaultServer, faults
 
 
 def in_threads(work, count):
@@ -44,6 +47,64 @@ def test_eight_threads_and_a_server_that_allows_three_connections(caplog):
         assert stats.max_connections <= 3
         assert "too many connections" in stats.learnt["max_connections"]
     assert any("too many connections" in record.getMessage() for record in caplog.records)
+
+
+ALLOWED = 3
+TOO_MANY = [
+    ("banner", "421 4.7.0 fault.test Error: too many connections from 192.0.2.1"),
+    ("banner", "421 mwinf5c42 ME Trop de connexions, veuillez verifier votre configuration. OFR004_104"),
+    ("auth", "421 4.7.0 Too many concurrent sessions for this account"),
+    ("auth", "432 4.3.2 Concurrent connections limit exceeded. Visit https://aka.ms/concurrent_sending"),
+    ("mail", "421 Too many concurrent SMTP connections"),
+    ("end", "432 4.3.2 STOREDRV.ClientSubmit; sender thread limit exceeded"),
+]
+
+
+class Crowd:
+    """Sends away, at one point of the conversation, each connection beyond those that are allowed."""
+
+    def __init__(self, server, at, text):
+        self._server, self._at, self._away = server, at, faults.reply_and_close(text)
+
+    def pick(self, moment):
+        """Return what is to be done at this moment, or None."""
+        if self._at not in moment.points:
+            return None
+        present = [each.number for each in list(self._server.sessions) if each.state not in ("lingering", "closed")]
+        return self._away if moment.connection in present[ALLOWED:] else None
+
+
+@pytest.mark.parametrize(("at", "text"), TOO_MANY, ids=[f"{at}-{text[:9].strip()}" for at, text in TOO_MANY])
+def test_a_limit_told_at_any_point_is_learnt_and_outgrown(monkeypatch, caplog, at, text):
+    caplog.set_level(logging.WARNING, "django_smtp_pool.pool")
+    with FaultServer() as server:
+        server.fault = Crowd(server, at, text)
+        clock = ServersClock(server)
+        registry = Registry(clock=clock, observer=LogObserver())
+        monkeypatch.setattr("django_smtp_pool.backend.registry", registry)
+        options = {"max_connections": 8, "max_messages": 0, "username": "user", "password": "secret"}
+        backend = backend_for(server, idle_timeout=0, max_lifetime=0, **options)
+
+        def work(thread):
+            for number in range(10):
+                assert backend.send_messages([message(to=[f"to{thread}-{number}@example.com"])]) == 1
+
+        assert in_threads(work, 8) == []
+        assert len({each.recipients[0] for each in server.accepted}) == len(server.accepted) == 80
+        stats = backend.pool.stats()
+        assert stats.max_connections <= ALLOWED
+        assert text[4:40] in stats.learnt["max_connections"]
+        told = [record.getMessage() for record in caplog.records if text[4:40] in record.getMessage()]
+        assert 1 <= len(told) <= 8 - stats.max_connections  # once for each time that it was lowered, and not more
+        server.fault = None  # the limit is lifted: one more each minute, and at last as many as before
+        heights = []
+        for _ in range(9):
+            clock.advance(60)
+            backend.pool.tidy()
+            heights.append(backend.pool.stats().max_connections)
+        assert heights == [min(8, stats.max_connections + 1 + minute) for minute in range(9)]
+        assert "max_connections" not in backend.pool.stats().learnt
+        registry.at_exit()
 
 
 def test_a_batch_learns_too():

@@ -1,7 +1,9 @@
 """What becomes of a message when the server fails at any point of the conversation, in any way.
 
-The rows are those of the specification (point x fault, without BDAT). The server writes down what it took
-before it tries to say so; what the backend tells is compared with that.
+The rows are those of the specification (point x fault). What a dialogue says is one thing, what is below it another:
+so not every fault is tried in every company. Each is, at every point, in clear (fresh and reused, by DATA and by BDAT)
+and under TLS on fresh connections; some of each kind are by every other way (`SOME`). The server writes down what it
+took before it tries to say so; what the backend tells is compared with that.
 """
 
 import smtplib
@@ -23,6 +25,7 @@ GARBLED = [
     faults.binary,
     faults.overlong,
     faults.endless,
+    faults.unending,
     faults.differing_codes,
     faults.empty_lines,
     faults.nothing_but_empty,
@@ -193,13 +196,48 @@ def test_on_a_fresh_connection_under_tls_with_a_login(mailer, certificates, tmp_
 )
 def test_on_a_reused_connection(mailer, point, sin, fate):
     with FaultServer() as server:
-        backend = mailer(server)
-        assert send(backend, message(0)) is None
-        assert server.wait_for(lambda: server.idle_now == 1)
-        server.fault = Fault(at=point, do=sin)
-        mail = message()
-        error = send(backend, mail)
-        check(server, mail, error, fate, before=1)
+        try_reused(mailer, server, point, sin, fate)
+
+
+# Of each kind some: what is lost, no reply, refused, good all the same.
+SOME = {
+    faults.hang, faults.reset, faults.notify, faults.garbage, faults.endless, faults.truncated_text,
+    faults.unending, faults.drip, faults.code_421, faults.code_4xx, faults.code_5xx, faults.stray, faults.chopped,
+}  # fmt: skip
+
+
+def some(table):
+    """Return the rows of a table after the login, with some faults of each kind."""
+    return rows(
+        {
+            point: {sin: fate for sin, fate in fates.items() if sin in SOME}
+            for point, fates in table.items()
+            if point not in SETUP
+        }
+    )
+
+
+@pytest.mark.parametrize(("point", "sin", "fate"), some(TABLE))
+def test_on_a_reused_connection_one_by_one(mailer, point, sin, fate):
+    with FaultServer(pipelining=False) as server:
+        try_reused(mailer, server, point, sin, fate)
+
+
+@pytest.mark.parametrize(("point", "sin", "fate"), some(TABLE))
+def test_on_a_reused_connection_under_tls(mailer, certificates, point, sin, fate):
+    with FaultServer(implicit_tls=certificates.server_context()) as server:
+        try_reused(mailer, server, point, sin, fate, use_ssl=True, tls_options={"verify": False})
+
+
+def try_reused(mailer, server, point, sin, fate, **options):
+    """Let the fault hit a connection that has carried a message."""
+    backend = mailer(server, **options)
+    assert send(backend, message(0)) is None
+    assert server.wait_for(lambda: server.idle_now == 1)
+    server.fault = Fault(at=point, do=sin)
+    mail = message()
+    error = send(backend, mail)
+    check(server, mail, error, fate, before=1)
 
 
 # By BDAT, in one shot: from its last octet on, only a refusal of MAIL, of every RCPT or of the chunk is certain.
@@ -229,13 +267,19 @@ def test_by_chunks_on_a_fresh_connection(mailer, point, sin, fate, pipelining):
 @pytest.mark.parametrize(("point", "sin", "fate"), rows(IN_ONE_SHOT))
 def test_in_one_shot(mailer, point, sin, fate):
     with FaultServer(chunking=True) as server:
-        backend = mailer(server)
-        assert send(backend, message(0)) is None
-        assert server.wait_for(lambda: server.idle_now == 1)
-        server.fault = Fault(at=point, do=sin)
-        mail = message()
-        error = send(backend, mail)
-        check(server, mail, error, fate, before=1)
+        try_reused(mailer, server, point, sin, fate)
+
+
+@pytest.mark.parametrize(("point", "sin", "fate"), some(IN_ONE_SHOT))
+def test_in_one_shot_under_tls(mailer, certificates, point, sin, fate):
+    with FaultServer(chunking=True, implicit_tls=certificates.server_context()) as server:
+        try_reused(mailer, server, point, sin, fate, use_ssl=True, tls_options={"verify": False})
+
+
+@pytest.mark.parametrize(("point", "sin", "fate"), some(CHUNKED))
+def test_by_chunks_under_tls(mailer, certificates, point, sin, fate):
+    with FaultServer(chunking=True, implicit_tls=certificates.server_context()) as server:
+        try_row(mailer, server, point, sin, fate, use_ssl=True, tls_options={"verify": False})
 
 
 def test_in_one_shot_a_421_to_one_of_two_recipients_leaves_doubt(mailer):

@@ -7,7 +7,6 @@ them is half-way through a write; a deadline counts as missed only if a fresh lo
 
 from __future__ import annotations
 
-import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
@@ -15,7 +14,6 @@ from typing import Any, Protocol
 from .clock import Clock
 from .connection import Connection, Connector
 from .envelope import Envelope
-from .errors import Outcome
 from .job import Delivery, Job, Try
 from .judgement import Done, Raise, Retry, concerns_all, tells_of_idling
 from .lane import Entry, Lane
@@ -139,13 +137,16 @@ class Batch:
     def _tell(self) -> None:
         began_at = self._clock.monotonic()
         while self._ended and not self._lanes.are_writing:
-            self._tell_of(self._ended.popleft())
+            self._tell_of(self._ended[0])
+            self._ended.popleft()  # and not before: an interrupt must not hide what became of it
         self._allow_for(began_at)
 
     def _tell_of(self, entry: Entry) -> None:
         job = self._job(entry)
         try:
-            self._means.finished(job)
+            if not entry.is_counted:
+                entry.is_counted = True
+                self._means.finished(job)
         finally:  # an interrupt in a log handler must not hide what became of the message
             self._finish(entry.token, job.delivery)
 
@@ -207,10 +208,11 @@ class Batch:
         now = lane.started_at = self._clock.monotonic()
         job = entry.begin(self._options, now)
         try:
-            lane.run = lane.taken.connection.delivering(job.envelope, job.deadline)
-            lane.run.start()
+            job.run = lane.run = lane.taken.connection.delivering(job.envelope, job.deadline)
         except Exception as error:  # noqa: BLE001 - refused by ourselves, before anything was said
             self._message_ended(lane, lane.tried(now, error=error))
+            return
+        lane.run.start()  # what comes out of this is no answer of the server's
 
     def _is_held_back(self) -> bool:
         """Ask the rate limit, with the connection in hand."""
@@ -284,27 +286,15 @@ class Batch:
 
     def _break_off(self, interrupt: BaseException) -> None:
         """Stop in the middle, and tell what is known of the messages that were under way."""
-        known = (*self._ended, *self._ready, *self._pausing)
-        under_way = [lane for lane in self._lanes.all if lane.entry is not None and lane.entry not in known]
-        for lane in under_way:
-            if lane.run is not None and lane.run.done and lane.entry is not None:
-                with contextlib.suppress(BaseException):  # one that has ended, and nobody has looked yet
-                    self._judge(lane.entry, lane.ended(self._clock.monotonic()))
+        under_way = [lane.entry for lane in self._lanes.all if lane.entry is not None]
         self._lanes.close()
-        for entry, run in [(lane.entry, lane.run) for lane in under_way]:
-            if entry is not None and entry not in (*self._ended, *self._ready, *self._pausing):
-                doubt = run is not None and run.left_in_doubt
-                self._cut_short(entry, interrupt, Outcome.UNKNOWN if doubt else Outcome.NOT_SENT)
-        for entry in (*self._ready, *self._pausing):
-            if entry.job is not None:
-                self._cut_short(entry, interrupt, Outcome.NOT_SENT)
-        while self._ended:
-            self._tell_of(self._ended.popleft())
-
-    def _cut_short(self, entry: Entry, interrupt: BaseException, outcome: Outcome) -> None:
-        # The interrupt may have come between the lane's taking the message and its job's beginning.
-        entry.begin(self._options, self._clock.monotonic()).give_up(interrupt, outcome)
-        self._tell_of(entry)
+        ended = list(self._ended)
+        cut_short = [*under_way, *self._ready, *self._pausing]
+        for entry in [entry for entry in cut_short if entry.job is not None and entry not in ended]:
+            self._job(entry).cut_short(interrupt)
+            ended.append(entry)
+        for entry in ended:
+            self._tell_of(entry)
 
     @staticmethod
     def _job(entry: Entry) -> Job:

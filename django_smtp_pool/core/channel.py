@@ -16,11 +16,12 @@ class Channel:
     transport: Transport | None = None
     parser: ReplyParser = field(default_factory=ReplyParser)
     inbox: deque[Reply] = field(default_factory=deque)
+    is_closed: bool = False
 
     @property
     def in_step(self) -> bool:
-        """Whether every reply read so far was asked for."""
-        return self.parser.is_empty and not self.inbox
+        """Whether there may be a next command: not closed, and every reply read so far was asked for."""
+        return not self.is_closed and self.parser.is_empty and not self.inbox
 
     @property
     def is_quiet(self) -> bool:
@@ -37,5 +38,6 @@ class Channel:
 
     def close(self) -> None:
         """Close the socket at once."""
+        self.is_closed = True
         if self.transport is not None:
             self.transport.close()

@@ -9,7 +9,7 @@ from .contracts import ConnectionT
 from .errors import PoolTimeout
 from .lease import Lease, Lender
 from .options import PoolOptions
-from .policy import Slot, Waiter
+from .slots import Slot, Waiter
 from .waiting import ThreadWaiter
 
 
@@ -34,8 +34,8 @@ class Source(Lender, Protocol):
         """Open a connection in a slot."""
         ...
 
-    def drop(self, slot: Slot) -> None:
-        """Give up a slot whose borrower was interrupted."""
+    def drop(self, waiter: Waiter) -> None:
+        """Give up what is lent to somebody who was interrupted."""
         ...
 
     def take_back_ungranted(self, slot: Slot | None) -> None:
@@ -62,23 +62,23 @@ class Checkout(Generic[ConnectionT]):
 
     def borrow(self) -> Lease[ConnectionT]:
         """Wait for a slot, see that what is in it is alive, and dial where there is nothing in it."""
-        slot = self._wait_for_slot(first=False)
+        waiter, slot = self._wait_for_slot(first=False)
         try:
             while slot.connection is not None and not slot.connection.is_usable:
                 self._pool.take_back_dead(slot)
-                slot = self._wait_for_slot(first=True)
+                waiter, slot = self._wait_for_slot(first=True)
             granted_at = self._clock.monotonic()
             reused = slot.connection is not None
             if not reused:
                 self._pool.dial(slot, self._deadline)
             dialled = self._clock.monotonic() - granted_at
             waited = granted_at - self._asked_at
-            return Lease(pool=self._pool, slot=slot, reused=reused, waited=waited, dialled=dialled)
+            return Lease(pool=self._pool, slot=slot, waiter=waiter, reused=reused, waited=waited, dialled=dialled)
         except BaseException:
-            self._pool.drop(slot)
+            self._pool.drop(waiter)
             raise
 
-    def _wait_for_slot(self, *, first: bool) -> Slot:
+    def _wait_for_slot(self, *, first: bool) -> tuple[Waiter, Slot]:
         waiter = ThreadWaiter()
         came_at = self._clock.monotonic()
         try:
@@ -89,10 +89,11 @@ class Checkout(Generic[ConnectionT]):
         except BaseException:
             self._pool.leave_line(waiter)
             self._pool.take_back_ungranted(waiter.withdraw())
+            self._pool.drop(waiter)
             raise
         if slot is None:
             raise self._pool.timed_out(self._clock.monotonic() - self._asked_at)
-        return slot
+        return waiter, slot
 
     @property
     def _limit(self) -> float:

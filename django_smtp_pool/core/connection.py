@@ -58,13 +58,17 @@ class Connector:
         """
         connection = self.begin(deadline)
         try:
-            drive.one(connection.opening(deadline), self.clock)
-        except AuthRefused as error:
-            if not self.may_begin_again(error):
-                raise
-            connection = self.begin_again(connection, error, deadline)
-            drive.one(connection.opening(deadline), self.clock)
-        return connection
+            try:
+                drive.one(connection.opening(deadline), self.clock)
+            except AuthRefused as error:
+                if not self.may_begin_again(error):
+                    raise
+                connection = self.begin_again(connection, error, deadline)
+                drive.one(connection.opening(deadline), self.clock)
+            return connection  # noqa: TRY300 - an interrupt may come when it is ready already
+        except BaseException:
+            connection.close()
+            raise
 
     @property
     def place(self) -> str:
@@ -153,10 +157,10 @@ class Connection:
         )
         try:
             self.offer = yield from open_session(greeter)
+            self._answered_at = self._clock.monotonic()
         except BaseException:
             self.close()
             raise
-        self._answered_at = self._clock.monotonic()
 
     def delivering(self, envelope: Envelope, deadline: float | None) -> Run[Receipt]:
         """Return the run that delivers one message.
@@ -166,7 +170,7 @@ class Connection:
         content = fit(self.offer, envelope, tls_flaw=flaw_of(self.tls))
         session = self._session(len(content))
         self.messages += 1
-        return self._run(self._learn(session, self._keep_step(deliver(session, envelope, content))), deadline)
+        return self._run(self._keep_step(self._learn(session, deliver(session, envelope, content))), deadline)
 
     def _session(self, size: int) -> Session:
         pipelining = self.server.pipelining and self.offer.pipelining
@@ -223,7 +227,10 @@ class Connection:
         return drive.one(self._run(self._keep_step(noop()), None), self._clock)
 
     def _keep_step(self, dialogue: Dialogue[T]) -> Generator[Any, Any, T]:
-        """Wrap a dialogue so that the connection knows whether both sides are still in step after it."""
+        """Wrap a dialogue so that the connection knows whether both sides are still in step after it.
+
+        The outermost of all: an interrupt may come while any of them is resumed, and each hears only of its own.
+        """
         try:
             result = yield from dialogue
         except Failure as error:

@@ -74,8 +74,9 @@ def _conclude(
 ) -> Dialogue[Receipt]:
     """Send the content, if it has not gone with the commands, and hear the verdict."""
     if session.one_shot:
-        _check_subject(envelope, fates, transaction.chunk_reply)
-        return _verdict_on_chunk(envelope, fates, Heard(replies=(transaction.chunk_reply,)))
+        heard = transaction.chunk_heard
+        _check_subject(envelope, fates, heard.replies[0])
+        return _verdict_on_chunk(envelope, fates, heard)
     if session.chunking:
         return (yield from _send_chunk(envelope, content, fates))
     transaction.judge_data()

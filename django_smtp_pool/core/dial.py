@@ -118,9 +118,7 @@ class Dial:
                 return None
             code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if code == 0:
-                self._sock = None
-                untrack(sock)
-                return Transport(sock)
+                return Transport(sock)  # and it is ours too until we are dropped: an interrupt leaves it to nobody
             self._fail(OSError(code, os.strerror(code)))
 
     def _take_answer(self, resolving: Resolving) -> bool:

@@ -29,12 +29,10 @@ def one(run: Run[T], clock: Clock) -> T:
                 watch.wait([run], max(0.0, run.deadline - clock.monotonic()), clock)
                 run.look()
         return run.result()
-    except Exception:
+    except BaseException as interrupt:
+        # A task queue's time limit is an Exception, and may come wherever Ctrl-C may.
         if not run.done:
             run.abandon()
-        raise
-    except BaseException as interrupt:
-        run.abandon()
         if run.left_in_doubt:
             interrupt.outcome = Outcome.UNKNOWN  # type: ignore[attr-defined]
         raise

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, replace
+from typing import Any
 
 from .delivery import Receipt
 from .envelope import Envelope
 from .errors import Outcome, outcome_of
 from .judgement import Attempt, Done, Raise, Retry, judge
+from .lease import Lease
 from .options import PoolOptions
+from .run import Run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +69,8 @@ class Job:
         self.envelope = envelope
         self.delivery = Delivery(outcome=Outcome.NOT_SENT)
         self.deadline = now + options.delivery_timeout
+        self.run: Run[Receipt] | None = None  # of a try that has not been judged yet
+        self.lease: Lease[Any] | None = None  # the last one
         self._attempt = Attempt(max_requeues=options.max_requeues, time_left=options.delivery_timeout)
 
     def postpone(self, seconds: float) -> None:
@@ -75,11 +81,29 @@ class Job:
         """Let the message end without another try."""
         self.delivery = replace(self.delivery, error=error, outcome=outcome)
 
+    def cut_short(self, interrupt: BaseException) -> Delivery:
+        """Return what is known of the message where an interrupt came, and mark the interrupt with it."""
+        if self.run is not None:
+            receipt, error = _ending(self.run, interrupt)
+            self.delivery = replace(
+                self.delivery,
+                outcome=self.run.fate,
+                receipt=receipt,
+                error=error,
+                attempts=self.delivery.attempts + 1,
+            )
+            self.run = None
+        elif self.delivery.outcome is Outcome.NOT_SENT:
+            self.delivery = replace(self.delivery, error=interrupt)
+        with contextlib.suppress(AttributeError):
+            interrupt.outcome = self.delivery.outcome  # type: ignore[attr-defined]
+        return self.delivery
+
     def ended(self, this: Try, *, now: float, jitter: float) -> Done | Retry | Raise:
         """Take note of a try and judge what follows."""
         before = self.delivery
         self.delivery = Delivery(
-            outcome=Outcome.ACCEPTED if this.error is None else outcome_of(this.error),
+            outcome=self._outcome(this),
             receipt=this.receipt,
             error=this.error,
             attempts=before.attempts + 1,
@@ -88,14 +112,30 @@ class Job:
             connected=before.connected + this.connected,
             sent=before.sent + this.sent,
         )
+        self.run = None
         self._attempt = replace(self._attempt, reused=this.reused, time_left=self.deadline - now, jitter=jitter)
         verdict = judge(this.error, self._attempt)
         if isinstance(verdict, Retry):
             self._spend(verdict)
         return verdict
 
+    def _outcome(self, this: Try) -> Outcome:
+        if this.error is None:
+            return Outcome.ACCEPTED
+        # An error that is none of ours (a task queue's time limit, say) tells nothing of what the run has seen.
+        return outcome_of(this.error) if self.run is None else self.run.fate
+
     def _spend(self, verdict: Retry) -> None:
         if verdict.is_free:
             self._attempt = replace(self._attempt, free_retry_spent=True)
         else:
             self._attempt = replace(self._attempt, requeues=self._attempt.requeues + 1)
+
+
+def _ending(run: Run[Receipt], interrupt: BaseException) -> tuple[Receipt | None, BaseException | None]:
+    """Return how a run ended before nobody could look, or the interrupt that broke it off."""
+    try:
+        receipt = run.result()
+    except BaseException as error:  # noqa: BLE001 - it was not raised before
+        return None, error
+    return receipt, interrupt if receipt is None else None

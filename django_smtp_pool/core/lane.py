@@ -12,8 +12,8 @@ from .connection import Connection
 from .envelope import Envelope
 from .job import Job, Try
 from .options import PoolOptions
-from .policy import Slot
 from .run import Run
+from .slots import Slot
 
 
 @dataclass(eq=False, kw_only=True)
@@ -23,12 +23,14 @@ class Entry:
     Arguments:
         token: what the caller knows the message by.
         not_before: instant (monotonic) of the next try.
+        is_counted: those who watch have been told of its outcome.
     """
 
     token: Any
     envelope: Envelope
     job: Job | None = None
     not_before: float = 0.0
+    is_counted: bool = False
 
     def begin(self, options: PoolOptions, now: float) -> Job:
         """Return the job; its time runs from its first try on, not while others of the batch have theirs."""

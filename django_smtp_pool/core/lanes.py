@@ -163,9 +163,10 @@ class Lanes:
         try:
             lane.opening = self._begin(lane, deadline)
             lane.run = lane.opening.opening(deadline)
-            lane.run.start()
         except Exception as error:  # noqa: BLE001 - a certificate file that cannot be read, say
             self.dial_failed(lane, error)
+        else:
+            lane.run.start()
 
     def _begin(self, lane: Lane, deadline: float) -> Connection:
         try:
@@ -241,11 +242,11 @@ class Lanes:
 
     def release(self, lane: Lane, error: BaseException | None = None, *, stale: bool = False) -> None:
         """Give the connection back: whoever waits gets it, perhaps a single message of another thread."""
-        self.all.remove(lane)
         if stale:
             self._pool.take_back_stale(lane.taken)
         else:
             self._pool.take_back(lane.taken, error)
+        self.all.remove(lane)  # not before: an interrupt must not hide that it has a connection
 
     def close(self) -> None:
         """Leave every line, and break off what is under way: no dot and no QUIT, so no half message is accepted."""
@@ -256,5 +257,5 @@ class Lanes:
             self.all.remove(lane)
             if lane.run is not None:
                 lane.run.abandon()
-            self._pool.drop(lane.slot)
+            self._pool.drop(lane.waiter)
         self._wakeup.close()

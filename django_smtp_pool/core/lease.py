@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Generic, Protocol
 
 from .contracts import ConnectionT
-from .policy import Slot
+from .slots import Slot, Waiter
 
 
 class Lender(Protocol):
@@ -26,6 +26,7 @@ class Lease(Generic[ConnectionT]):
     """A connection that is one borrower's until it is given back.
 
     Arguments:
+        waiter: who the pool knows to have the slot; a lease that is lost takes him along, and the slot is free again.
         reused: the connection has been idle; its server may have given it up meanwhile.
         waited: seconds spent waiting for a free connection.
         dialled: seconds spent opening it.
@@ -33,6 +34,7 @@ class Lease(Generic[ConnectionT]):
 
     pool: Lender
     slot: Slot
+    waiter: Waiter
     reused: bool
     waited: float
     dialled: float

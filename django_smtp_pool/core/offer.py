@@ -33,7 +33,7 @@ class Offer:
     @classmethod
     def from_reply(cls, reply: Reply) -> Offer:
         """Read the lines of a reply to EHLO; the first is the server's name, lines that say nothing are ignored."""
-        words = [line.decode("ascii", "replace").upper().split() for line in reply.lines[1:]]
+        words = [_words(line) for line in reply.lines[1:]]
         offered = {word[0]: word[1:] for word in words if word}
         return cls(
             starttls="STARTTLS" in offered,
@@ -52,6 +52,12 @@ class Offer:
     def is_last_message(self, number: int) -> bool:
         """Tell whether the server will not take a message after this one of the session, counted from 1."""
         return self.mail_max is not None and number >= self.mail_max
+
+
+def _words(line: bytes) -> list[str]:
+    """Return the words of a line, which are shown in logs and on terminals: nothing in them moves a cursor."""
+    words = line.decode("ascii", "replace").upper().split()
+    return ["".join(char if char.isprintable() else "\ufffd" for char in word) for word in words]
 
 
 def _limit(parameters: list[str] | None, name: str) -> int | None:

@@ -3,96 +3,25 @@
 What happens is written into `State` by the small functions below; after each, `decide` looks at the whole and
 is the only place that changes who owns what. It returns what there is to do, and the pool does it.
 
-    a slot is   DIALLING -> BUSY <-> IDLE -> gone        and holds one place under the ceiling until it is gone
+An interrupt (Ctrl-C, a killed thread) may come between any two of these changes. So whoever has a slot is known by a
+weak reference, what moves is entered at its new place before it leaves the old one, and `decide` begins by taking
+back what belongs to nobody.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from enum import Enum
-from typing import Any, Protocol
+from typing import Any
 
 from .errors import PoolClosed, PoolTimeout
 from .lessons import Incident, Lessons
 from .options import PoolOptions
+from .slots import Action, Close, Dial, Grant, Place, Refuse, Slot, Waiter
 
 IN_USE = 600.0  # seconds since the last message during which `min_connections` are kept open
 SPARE_PAUSE = 30.0  # seconds after a failed dial before one that nobody waits for
 CLOCK_JUMP = 10.0  # seconds between wall and monotonic time that tell of a suspended machine
-
-
-class Place(Enum):
-    """Where a slot is in its life."""
-
-    DIALLING = "connecting"
-    BUSY = "busy"
-    IDLE = "idle"
-
-
-@dataclass(eq=False, kw_only=True)
-class Slot:
-    """One place under the ceiling, and the connection in it once there is one."""
-
-    place: Place = Place.DIALLING
-    connection: Any = None
-    messages: int = 0
-    idle_since: float = 0.0
-    busy_since: float = 0.0
-    expires_at: float | None = None
-    holder: int | None = None  # the thread whose batch has it, which must not wait for it
-
-
-class Waiter(Protocol):
-    """Somebody who wants a connection. Both methods may be called from any thread.
-
-    `blocks` is the thread that stands still until the answer comes, `holder` the one whose batch the slot is for.
-    """
-
-    blocks: int | None
-    holder: int | None
-
-    def grant(self, slot: Slot) -> bool:
-        """Take the slot; False from one who is gone, so that the next is asked and no connection is lost."""
-        ...
-
-    def refuse(self, error: BaseException) -> None:
-        """Hear that there will be no connection."""
-        ...
-
-
-@dataclass(frozen=True)
-class Grant:
-    """Give a slot to a waiter: an idle connection, or a place in which the waiter is to dial."""
-
-    waiter: Waiter
-    slot: Slot
-
-
-@dataclass(frozen=True)
-class Refuse:
-    """Tell a waiter that there will be no connection."""
-
-    waiter: Waiter
-    error: BaseException
-
-
-@dataclass(frozen=True)
-class Close:
-    """Say goodbye to a connection."""
-
-    slot: Slot
-    reason: str
-
-
-@dataclass(frozen=True)
-class Dial:
-    """Open a connection that nobody waits for."""
-
-    slot: Slot
-
-
-Action = Grant | Refuse | Close | Dial
 
 
 @dataclass(kw_only=True)
@@ -153,17 +82,25 @@ def connected(state: State, slot: Slot, connection: Any, expires_at: float | Non
 def put_back(state: State, slot: Slot, messages: int, now: float) -> None:
     """A connection comes back in good order."""
     if slot in state.out:
-        state.out.remove(slot)
-        slot.place, slot.messages, slot.idle_since, slot.holder = Place.IDLE, messages, now, None
         state.idle.append(slot)
+        slot.place, slot.messages, slot.idle_since, slot.holder = Place.IDLE, messages, now, None
+        state.out.remove(slot)
 
 
 def give_up(state: State, slot: Slot, reason: str) -> None:
     """A connection is of no use any more, or a place in which none was opened."""
     if slot in state.out:
         state.out.remove(slot)
+        if slot in state.idle:  # interrupted on its way back
+            state.idle.remove(slot)
         if slot.connection is not None:
             state.closing.append(Close(slot, reason))
+
+
+def drop(state: State, borrower: object) -> None:
+    """Somebody was interrupted: what is lent to him is of no use any more."""
+    for slot in [slot for slot in state.out if slot.is_lent_to(borrower)]:
+        give_up(state, slot, "interrupted")
 
 
 def dial_failed(state: State, slot: Slot, now: float) -> None:
@@ -218,6 +155,7 @@ def retire_idle(state: State, reason: str) -> None:
 
 def _retire(state: State, slot: Slot, reason: str) -> None:
     state.idle.remove(slot)
+    state.out.discard(slot)  # interrupted on its way
     state.closing.append(Close(slot, reason))
 
 
@@ -226,6 +164,7 @@ def _retire(state: State, slot: Slot, reason: str) -> None:
 
 def decide(state: State, now: float) -> list[Action]:
     """Settle who owns what now, and return what there is to do, in order."""
+    _take_back_abandoned(state)
     state.lessons.pass_time(now, state.ceiling)
     _retire_worn_out(state, now)
     actions: list[Action] = []
@@ -242,29 +181,38 @@ def decide(state: State, now: float) -> list[Action]:
         state.waiting.remove(starved_one)
         actions.append(Refuse(starved_one, starved()))
     if _is_short_of_spares(state, now):
-        actions.append(Dial(_new_slot(state)))
+        actions.append(_spare(state))
     actions[:0] = state.closing
     state.closing.clear()
     return actions
 
 
+def _take_back_abandoned(state: State) -> None:
+    for slot in [slot for slot in state.out if slot.is_abandoned]:
+        give_up(state, slot, "abandoned")
+
+
 def _serve_first(state: State, now: float) -> Grant | Refuse | None:
     """Serve the first in line; None where he has to wait."""
     if state.idle:
-        slot = state.idle.pop()
+        slot = state.idle[-1]
         slot.place, slot.busy_since = Place.BUSY, now
-        state.out.add(slot)
-        return _grant(state, slot)
+        grant = _grant(state, slot)
+        state.idle.pop()
+        return grant
     if not state.alive and (error := state.lessons.refusal(now)) is not None:
         return Refuse(state.waiting.popleft(), error)
     if state.occupied < state.ceiling_in_force:
-        return _grant(state, _new_slot(state))
+        return _grant(state, Slot())
     return None
 
 
 def _grant(state: State, slot: Slot) -> Grant:
-    waiter = state.waiting.popleft()
+    waiter = state.waiting[0]
     slot.holder = waiter.holder
+    slot.lend_to(waiter)
+    state.out.add(slot)
+    state.waiting.popleft()
     return Grant(waiter, slot)
 
 
@@ -285,10 +233,11 @@ def starved() -> PoolTimeout:
     )
 
 
-def _new_slot(state: State) -> Slot:
-    slot = Slot()
-    state.out.add(slot)
-    return slot
+def _spare(state: State) -> Dial:
+    dial = Dial(Slot())
+    dial.slot.lend_to(dial)
+    state.out.add(dial.slot)
+    return dial
 
 
 def _is_short_of_spares(state: State, now: float) -> bool:

@@ -19,7 +19,8 @@ from .errors import PoolFull, PoolTimeout
 from .events import Closed, DialFailed, Learnt, Observer, Opened
 from .lease import Lease
 from .options import PoolOptions
-from .policy import Slot, State, Waiter
+from .policy import State
+from .slots import Action, Close, Grant, Refuse, Slot, Waiter
 from .stats import Stats, gauges, snapshot
 from .waiting import timed_out, turned_away
 
@@ -65,7 +66,7 @@ class Pool(Generic[ConnectionT]):
         self._closed_for: Counter[str] = Counter()  # guarded by: _lock
         self._last_failure: BaseException | None = None  # guarded by: _lock
         # Decided and not done yet. A queue of its own, so that what an interrupted thread left is done by the next.
-        self._todo: deque[policy.Action] = deque()
+        self._todo: deque[Action] = deque()
         self._news: deque[tuple[str, str]] = deque()
 
     def after_fork(self) -> None:
@@ -169,9 +170,7 @@ class Pool(Generic[ConnectionT]):
 
     def _expiry(self) -> float | None:
         lifetime = self.options.max_lifetime
-        if not lifetime:
-            return None
-        return self._clock.monotonic() + lifetime * self._uniform(1 - LIFETIME_JITTER, 1)
+        return self._clock.monotonic() + lifetime * self._uniform(1 - LIFETIME_JITTER, 1) if lifetime else None
 
     # -- giving back -----------------------------------------------------------------------------------
 
@@ -208,10 +207,10 @@ class Pool(Generic[ConnectionT]):
             self._counters["stale"] += 1
             policy.died_idle(self._state, slot, self._clock.monotonic())
 
-    def drop(self, slot: Slot) -> None:
-        """Give up a slot whose borrower was interrupted before it had a lease; harmless where it has none."""
+    def drop(self, waiter: Waiter) -> None:
+        """Give up what is lent to somebody who was interrupted; harmless where he has given it back."""
         with self._lock:
-            policy.give_up(self._state, slot, "interrupted")
+            policy.drop(self._state, waiter)
             self._decide()
         self._carry_out()
 
@@ -275,19 +274,20 @@ class Pool(Generic[ConnectionT]):
                 return
             self._do(action)
 
-    def _do(self, action: policy.Action) -> None:
-        if isinstance(action, policy.Grant):
+    def _do(self, action: Action) -> None:
+        if isinstance(action, Grant):
             if not action.waiter.grant(action.slot):
                 self.take_back_ungranted(action.slot)
-        elif isinstance(action, policy.Refuse):
+        elif isinstance(action, Refuse):
             action.waiter.refuse(action.error)
-        elif isinstance(action, policy.Close):
+        elif isinstance(action, Close):
             self._see_off(action.slot, action.reason)
         else:
             self._start_dialling(action.slot)
 
     def _start_dialling(self, slot: Slot) -> None:
         thread = threading.Thread(target=self._dial_spare, args=(slot,), name="django-smtp-pool-dial", daemon=True)
+        slot.lend_to(thread)
         try:
             thread.start()
         except RuntimeError:  # no more threads, or the interpreter is ending; whoever gives back must not suffer

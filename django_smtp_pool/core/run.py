@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 from .channel import Channel
 from .clock import Clock
 from .dial import Dial, HasFileno
-from .errors import ConnectionLost, ProtocolError, ReplyTimeout, Stage
+from .errors import ConnectionLost, Failure, Outcome, ProtocolError, ReplyTimeout, Stage, outcome_of
 from .replies import MalformedReply, Reply
 from .steps import Connect, Dialogue, Heard, Patience, Say, SecureChannel, Step
 from .tls import explained
@@ -83,6 +83,15 @@ class Run(Generic[T]):
         if self._last_call is None or self._waits_for_verdict:
             return limit
         return min(limit, self._last_call)
+
+    @property
+    def fate(self) -> Outcome:
+        """What is known of the message that the run delivers, wherever it has been broken off."""
+        if self.left_in_doubt:
+            return Outcome.UNKNOWN
+        if self._error is not None:
+            return outcome_of(self._error)
+        return Outcome.NOT_SENT if self._result is None else Outcome.ACCEPTED
 
     def result(self) -> T:
         """Return what the dialogue returned, or raise what it raised."""
@@ -182,7 +191,8 @@ class Run(Generic[T]):
             self._finish(result=stop.value)
         except BaseException as error:  # noqa: BLE001 - handed to whoever asks for the result
             # An interrupt may fall between the verdict and its reading.
-            self.left_in_doubt = was_due and not isinstance(error, Exception)
+            self.left_in_doubt = was_due and not isinstance(error, Failure)
+            self._dialogue.close()  # where it never heard of it: it is in the middle of something
             self._finish(error=error)
         else:
             self._begin(step)

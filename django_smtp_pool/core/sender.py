@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from . import drive
 from .batch import Batch, Finish
 from .clock import Clock
 from .connection import Connection, Connector
@@ -50,7 +51,23 @@ class Sender:
         Nothing about the message is raised: `Delivery.error` is for the caller to raise. KeyboardInterrupt and
         the like pass through, with an `outcome` attribute.
         """
-        job = Job(envelope, self.pool.options, self.clock.monotonic())
+        return self.complete(self.begin(envelope))
+
+    def begin(self, envelope: Envelope) -> Job:
+        """Return a message's job, to be completed: whoever keeps it knows what became of it, interrupted or not."""
+        return Job(envelope, self.pool.options, self.clock.monotonic())
+
+    def complete(self, job: Job) -> Delivery:
+        """Do what `send` does, for a job."""
+        try:
+            return self._complete(job)
+        except BaseException as interrupt:
+            job.cut_short(interrupt)
+            if job.lease is not None:
+                self.pool.drop(job.lease.waiter)
+            raise
+
+    def _complete(self, job: Job) -> Delivery:
         while True:
             this = self._try(job)
             verdict = self.judge(job, this)
@@ -88,7 +105,7 @@ class Sender:
     def _borrow(self, job: Job) -> Lease[Connection]:
         """Borrow a connection, and keep it only if the rate limit lets a message go now."""
         while True:
-            lease = self.pool.acquire(job.deadline)
+            lease = job.lease = self.pool.acquire(job.deadline)
             if self.rate_limit is None:
                 return lease
             asked_at = self.clock.monotonic()
@@ -108,7 +125,8 @@ class Sender:
         started_at = self.clock.monotonic()
         receipt, error = None, None
         try:
-            receipt = lease.connection.deliver(job.envelope, job.deadline)
+            job.run = lease.connection.delivering(job.envelope, job.deadline)
+            receipt = drive.one(job.run, self.clock)
         except Exception as failure:  # noqa: BLE001 - judged, and raised to the caller in the end
             error = failure
         finally:

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from .policy import Place, State
+from .policy import State
+from .slots import Place
 
 COUNTERS = (
     "messages_accepted",

@@ -67,6 +67,7 @@ class Transaction:
         elif not session.chunking:
             self._commands.append((Stage.DATA, "DATA"))
         self._replies: list[tuple[Stage, Reply]] = []
+        self._all_said = True
 
     def exchange(self) -> Dialogue[None]:
         """Say the commands and collect the replies, as many as there come."""
@@ -81,7 +82,7 @@ class Transaction:
     def _say(self, commands: Sequence[tuple[Stage, str]]) -> Dialogue[None]:
         try:
             heard: Heard = yield self._step(commands)
-            replies = heard.replies
+            replies, self._all_said = heard.replies, heard.all_said
         except ConnectionLost as lost:
             self._lost, replies = lost, lost.heard
         stages = (stage for stage, _ in commands)
@@ -209,9 +210,9 @@ class Transaction:
         return not hung_up and not self.was_told_to_go_ahead
 
     @property
-    def chunk_reply(self) -> Reply:
-        """The reply to the content that went with the commands."""
-        return self._only(Stage.CONTENT)
+    def chunk_heard(self) -> Heard:
+        """The reply to the content that went with the commands, and whether all of it had left by then."""
+        return Heard(replies=(self._only(Stage.CONTENT),), all_said=self._all_said)
 
     def judge_data(self) -> None:
         """Raise where the server does not wait for the content."""

@@ -6,20 +6,23 @@ decides whether a lost message may have been accepted (`all_left`). A transport 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import ssl
+import weakref
 from collections import deque
 from collections.abc import Iterable
 
-_READ = 65536
+_READ = 8192  # octets read at a time: replies of four octets each would make thousands of objects
+_READS = 8  # in a row, before somebody looks at the clock
 _SLICE = 131072  # octets encrypted, or handed to the kernel, at a time: a large message needs no second copy
 _JOIN = 131072  # pieces below this travel in one write
 _BURST = 4 * _SLICE  # octets handed over between two looks at what the peer has to say
 
-# Every socket of this process, so that a forked child can close its copies. Changed by single dict
-# operations only: the child may be forked at any moment and reads it without a lock.
-_sockets: dict[int, socket.socket] = {}
+# Every socket of this process, so that a forked child can close its copies; the child may be forked at any moment
+# and reads it without a lock. Weak: a connection that an interrupt made everybody lose is closed, and not kept.
+_sockets: weakref.WeakValueDictionary[int, socket.socket] = weakref.WeakValueDictionary()
 
 
 def track(sock: socket.socket) -> None:
@@ -152,7 +155,9 @@ class Transport:
         Raises EOFError where the peer has closed the connection, OSError where it was reset.
         """
         arrived = bytearray()
-        while len(arrived) < _READ:
+        for _ in range(_READS):  # under TLS a peer could go on for ever with what is not content
+            if len(arrived) >= _READ:
+                break
             try:
                 more = self._receive_once()
             except (OSError, EOFError):
@@ -259,6 +264,11 @@ class Transport:
         untrack(self._sock)
         self._unsent.clear()
         self._sock.close()
+
+    def __del__(self) -> None:
+        """Close a connection that nobody has any more."""
+        with contextlib.suppress(AttributeError):  # interrupted before there was one
+            self._sock.close()
 
 
 def close_inherited() -> None:

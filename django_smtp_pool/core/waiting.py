@@ -6,7 +6,8 @@ import threading
 
 from .clock import Clock
 from .errors import PoolClosed, PoolFull, PoolTimeout
-from .policy import Slot, State
+from .policy import State
+from .slots import Slot
 from .stats import gauges
 
 

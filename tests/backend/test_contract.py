@@ -143,6 +143,7 @@ def test_open_finds_out_that_the_connection_has_died(server):
     backend = backend_for(server)
     backend.send_messages([message()])
     server.close_idle()
+    server.settle()  # the end is on the wire
     server.refuse()
     with pytest.raises(ConnectionRefusedError):
         backend.open()

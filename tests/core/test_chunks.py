@@ -10,6 +10,7 @@ from django_smtp_pool.core.errors import (
     DeliveryUnknown,
     Failure,
     Outcome,
+    ProtocolError,
     RecipientsRefused,
     SenderRefused,
 )
@@ -77,6 +78,8 @@ def test_a_server_that_does_not_know_bdat_has_not_taken_the_message(code):
         ("S: 250 ok\nS: 550 no\nS: <gone>\n", RecipientsRefused, Outcome.REFUSED),
         ("S: 250 ok\nS: 250 ok\nS: 421 4.3.0 no\n", DataRefused, Outcome.NOT_SENT),
         ("S: <gone early>\n", ConnectionLost, Outcome.NOT_SENT),
+        ("S: <early> 250 ok\nS: <early> 250 ok\nS: <early> 250 ok\n", ProtocolError, Outcome.NOT_SENT),
+        ("S: <early> 250 ok\nS: <early> 250 ok\nS: <early> 552 no\n", DataRefused, Outcome.NOT_SENT),
         ("S: <gone>\n", DeliveryUnknown, Outcome.UNKNOWN),
         ("S: 250 ok\nS: <gone>\n", DeliveryUnknown, Outcome.UNKNOWN),
         ("S: 250 ok\nS: 250 ok\nS: <gone>\n", DeliveryUnknown, Outcome.UNKNOWN),

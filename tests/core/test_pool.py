@@ -1,6 +1,7 @@
 """The pool with a server that is none, and a clock that stands still."""
 
 import contextlib
+import gc
 import threading
 from dataclasses import FrozenInstanceError
 
@@ -152,9 +153,10 @@ def test_a_wait_ends_with_an_error_that_says_all():
 
 def test_a_wait_ends_at_the_deadline_of_the_message_if_that_is_sooner():
     bench = Bench(max_connections=1, acquire_timeout=30, clock=LeapingClock())
-    bench.pool.acquire()
+    lease = bench.pool.acquire()
     with pytest.raises(PoolTimeout, match=r"within 2\.0 s"):
         bench.pool.acquire(bench.clock.monotonic() + 2)
+    lease.give_back()
 
 
 def test_a_wait_in_vain_has_the_last_connection_failure_for_its_cause():
@@ -179,10 +181,43 @@ def test_a_failure_that_was_made_good_is_no_cause():
     bench.server.fails_with = [ConnectionRefusedError()]
     with pytest.raises(ConnectionRefusedError):
         bench.pool.acquire()
-    bench.pool.acquire()
+    lease = bench.pool.acquire()
     with pytest.raises(PoolTimeout) as caught:
         bench.pool.acquire()
     assert caught.value.__cause__ is None
+    lease.give_back()
+
+
+def test_what_nobody_can_give_back_any_more_is_taken_back():
+    bench = Bench(max_connections=1)
+    lease = bench.pool.acquire()
+    connection = lease.connection
+    del lease
+    assert bench.pool.stats().busy == 1  # nobody has looked yet
+    other = bench.pool.acquire()
+    assert other.connection is not connection
+    assert connection.seen_off == 1
+    assert bench.reasons() == {"abandoned": 1}
+    other.give_back()
+
+
+def test_a_thread_that_is_killed_takes_no_place_along():
+    """At no moment between the request and the end: as long as somebody comes who wants a connection."""
+    bench = Bench(max_connections=1)
+
+    class Killed(BaseException):
+        pass
+
+    def work():
+        lease = bench.pool.acquire()
+        assert lease.connection is not None
+        raise Killed
+
+    with pytest.raises(Killed):
+        in_thread(work).join()
+    gc.collect()
+    assert bench.use() is bench.server.connections[-1]
+    assert bench.pool.stats().busy == 0
 
 
 def test_too_many_waiters_are_turned_away_at_once():

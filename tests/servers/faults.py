@@ -153,6 +153,23 @@ def endless(session, proper):
 
 
 @sin(accepts=True)
+def torrent(session, proper):
+    """Answer again and again, with replies as short as they can be, until the client goes."""
+    for _ in range(FLOOD // 4096):
+        session.wire.send(f"{proper[:3]}\n".encode() * 1024)
+    session.finish(polite=False)
+
+
+@sin(accepts=True)
+def unending(session, proper):
+    """Answer with a line that has no end, until the client goes."""
+    session.wire.send(proper[:4].encode())
+    for _ in range(FLOOD // 4096):
+        session.wire.send(b"x" * 4096)
+    session.finish(polite=False)
+
+
+@sin(accepts=True)
 def differing_codes(session, proper):
     """Answer in two lines with two codes, the proper one last."""
     session.say(f"{'550' if proper[0] == '2' else '250'}-first this\r\n{proper}")

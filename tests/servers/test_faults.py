@@ -38,6 +38,8 @@ SINS = {
     "binary": (bytes(range(256)) + b"\r\n", "open"),
     "overlong": (b"250 2.0.0 Ok" + b"x" * 100_000 + b"\r\n", "open"),
     "endless": (b"250-and another thing\r\n" * 50_000, "more"),
+    "torrent": (b"250\n" * 50_000, "more"),
+    "unending": (b"250 " + b"x" * 100_000, "more"),
     "drip": (b"250-drip\r\n25", "more"),
     "differing_codes": (b"550-first this\r\n" + OK, "open"),
     "code_1xx": (b"150 About to\r\n", "open"),

@@ -1,0 +1,99 @@
+"""Places under the ceiling: what is in each, who has it, and what there is to do about it. Pure.
+
+a slot is   DIALLING -> BUSY <-> IDLE -> gone        and holds one place under the ceiling until it is gone
+"""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Protocol
+
+
+class Place(Enum):
+    """Where a slot is in its life."""
+
+    DIALLING = "connecting"
+    BUSY = "busy"
+    IDLE = "idle"
+
+
+@dataclass(eq=False, kw_only=True)
+class Slot:
+    """One place under the ceiling, and the connection in it once there is one."""
+
+    place: Place = Place.DIALLING
+    connection: Any = None
+    messages: int = 0
+    idle_since: float = 0.0
+    busy_since: float = 0.0
+    expires_at: float | None = None
+    holder: int | None = None  # the thread whose batch has it, which must not wait for it
+    borrower: weakref.ref[Any] | None = None  # what lives as long as somebody may give the slot back
+
+    def lend_to(self, borrower: object) -> None:
+        """Leave the slot to somebody, until he gives it back or is no more."""
+        self.borrower = weakref.ref(borrower)
+
+    def is_lent_to(self, borrower: object) -> bool:
+        """Tell whether somebody has the slot."""
+        return self.borrower is not None and self.borrower() is borrower
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether nobody is left who could give it back."""
+        return self.borrower is not None and self.borrower() is None
+
+
+class Waiter(Protocol):
+    """Somebody who wants a connection. Both methods may be called from any thread.
+
+    `blocks` is the thread that stands still until the answer comes, `holder` the one whose batch the slot is for.
+    Whoever uses the slot keeps the waiter: when the waiter is no more, the slot is free again.
+    """
+
+    blocks: int | None
+    holder: int | None
+
+    def grant(self, slot: Slot) -> bool:
+        """Take the slot; False from one who is gone, so that the next is asked and no connection is lost."""
+        ...
+
+    def refuse(self, error: BaseException) -> None:
+        """Hear that there will be no connection."""
+        ...
+
+
+@dataclass(frozen=True)
+class Grant:
+    """Give a slot to a waiter: an idle connection, or a place in which the waiter is to dial."""
+
+    waiter: Waiter
+    slot: Slot
+
+
+@dataclass(frozen=True)
+class Refuse:
+    """Tell a waiter that there will be no connection."""
+
+    waiter: Waiter
+    error: BaseException
+
+
+@dataclass(frozen=True)
+class Close:
+    """Say goodbye to a connection."""
+
+    slot: Slot
+    reason: str
+
+
+@dataclass(frozen=True)
+class Dial:
+    """Open a connection that nobody waits for."""
+
+    slot: Slot
+
+
+Action = Grant | Refuse | Close | Dial

@@ -1,0 +1,75 @@
+"""Interrupts at chosen lines of the package: what Ctrl-C, a time limit or a killed thread does, and always alike.
+
+A real one comes between two steps of the interpreter; here it comes where a function or a line begins. Not where a
+`with` ends: there the interpreter itself lets no interrupt in between.
+"""
+
+import inspect
+import linecache
+import sys
+from pathlib import Path
+
+import django_smtp_pool
+
+# Before Python 3.12, what a tracer raises where a generator is resumed passes by the generator's own handlers.
+RESUMES_OUTSIDE = sys.version_info < (3, 12)
+PACKAGE = str(Path(django_smtp_pool.__file__).parent)
+
+
+class Limit(Exception):
+    """A task queue's time limit."""
+
+
+class Tracer:
+    """Looks at every line of the package that one thread runs, in the `with` block."""
+
+    def __enter__(self):
+        sys.settrace(self._enter)
+        return self
+
+    def __exit__(self, *_):
+        sys.settrace(None)
+
+    def _enter(self, frame, event, argument):
+        if not frame.f_code.co_filename.startswith(PACKAGE) or frame.f_code.co_name == "__del__":
+            return None
+        if not (RESUMES_OUTSIDE and frame.f_code.co_flags & inspect.CO_GENERATOR):
+            self.look(frame, event)
+        return self._inside
+
+    def _inside(self, frame, event, argument):
+        if event == "line" and not linecache.getline(frame.f_code.co_filename, frame.f_lineno).lstrip().startswith(
+            "with "
+        ):
+            self.look(frame, event)
+        return self._inside
+
+
+class Route(Tracer):
+    """Notes the way through the package: for each line, at which step it was come to first."""
+
+    def __init__(self):
+        self._steps = 0
+        self.first = {}
+
+    def look(self, frame, event):
+        """Note a line."""
+        self.first.setdefault((frame.f_code.co_filename, frame.f_lineno, event), self._steps)
+        self._steps += 1
+
+
+class Interrupting(Tracer):
+    """Raises at one step."""
+
+    def __init__(self, step, kind):
+        self._left = step
+        self._kind = kind
+        self.where = None
+
+    def look(self, frame, event):
+        """Count, and raise when it is time."""
+        self._left -= 1
+        if self._left < 0:
+            sys.settrace(None)
+            self.where = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno} ({event})"
+            raise self._kind

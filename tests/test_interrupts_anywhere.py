@@ -1,0 +1,117 @@
+"""An interrupt at any line between `send_messages()` and the socket: the truth on each message, and nothing leaks."""
+
+import contextlib
+import gc
+import os
+from itertools import islice
+
+import pytest
+
+from django_smtp_pool.core import transport
+from django_smtp_pool.core.clock import SystemClock
+from django_smtp_pool.core.events import Observer
+from django_smtp_pool.registry import Registry
+from tests.batches.ledger import QUIET, messages, misreported
+from tests.core.fakes import until
+from tests.interrupts import Interrupting, Limit, Route
+from tests.mailing import backend_for, message
+from tests.servers import FaultServer
+
+# All lines in the nightly run, some of them in every run; never the same number of steps apart.
+SOME = None if os.environ.get("NIGHTLY") else 30
+
+# name: (options of the server, of the backend, messages before, how those connections end, messages)
+SCENES = {
+    "fresh": ({}, {}, 0, None, 1),
+    "reused": ({}, {}, 1, None, 1),
+    "one-shot": ({"chunking": True}, {}, 1, None, 1),
+    "stale": ({}, {}, 1, "fin", 1),
+    "batch": ({}, {"max_connections": 3}, 1, None, 4),
+}
+
+
+def open_sockets():
+    """Return how many sockets the package has open."""
+    return sum(sock.fileno() >= 0 for sock in list(transport._sockets.values()))
+
+
+class Scene:
+    """A server and a backend, ready to send."""
+
+    def __init__(self, monkeypatch, server, name):
+        _, options, before, way, count = SCENES[name]
+        self.server = server
+        self.registry = Registry(clock=SystemClock(), observer=Observer())
+        monkeypatch.setattr("django_smtp_pool.backend.registry", self.registry)
+        self.backend = backend_for(server, idle_timeout=0, max_lifetime=0, acquire_timeout=5, **options)
+        for number in range(before):
+            self.backend.send_messages([message(number)])
+            assert server.wait_for(lambda: server.idle_now == 1)
+        if way:
+            server.close_idle(way)
+        self.batch = messages(count)
+
+    def send(self, tracer):
+        """Send the batch under a tracer; return what the interrupt did to it."""
+        with contextlib.suppress(KeyboardInterrupt, Limit), tracer:
+            self.backend.send_messages(self.batch)
+
+    def leftovers(self):
+        """Return what is not as it should be when all is over; whoever asks the pool next sets it right."""
+        wrong = misreported(self.server, self.batch)
+        for mail in self.batch:
+            mail.smtp_pool_status = None  # its error has a traceback, and with that whoever had a connection
+        gc.collect()
+        pool = self.backend.pool
+        pool.tidy()
+        stats = pool.stats()
+        gone = self.server.wait_for(lambda: self.server.open_now == self.server.idle_now <= stats.idle, 5)
+        numbers = {"connecting": stats.connecting, "busy": stats.busy, "waiting": stats.waiting}
+        with contextlib.suppress(AssertionError):  # the server's end is gone first
+            until(lambda: open_sockets() <= stats.idle, 5)
+        return [
+            *([f"{numbers}, {stats.idle} idle"] if numbers != QUIET else []),
+            *([] if gone else [f"{self.server.open_now} open at the server, {stats.idle} in the pool"]),
+            *([f"{open_sockets()} sockets"] if open_sockets() > stats.idle else []),
+            *wrong,
+        ]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_old_is_collected():
+    """Let the garbage collector look only at what a test makes: it is called after each interrupt."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@contextlib.contextmanager
+def scene(monkeypatch, name):
+    with FaultServer(**SCENES[name][0]) as server:
+        made = Scene(monkeypatch, server, name)
+        yield made
+        made.registry.at_exit()
+
+
+# A socket that nobody had taken over yet is closed by Python itself, which says so.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore:unclosed:ResourceWarning")
+@pytest.mark.timeout(3600 if SOME is None else 120)
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, Limit], ids=["interrupt", "time-limit"])
+@pytest.mark.parametrize("name", SCENES)
+def test_at_any_line(monkeypatch, name, kind):
+    with scene(monkeypatch, name) as made:
+        route = Route()
+        made.send(route)
+        assert made.leftovers() == []
+    steps = sorted(route.first.values())
+    assert len(steps) > 300
+    stride = 1 if SOME is None else len(steps) // SOME
+    found = {}
+    for step in islice(steps, 1 if kind is Limit else 0, None, stride):
+        tracer = Interrupting(step, kind)
+        with scene(monkeypatch, name) as made:
+            made.send(tracer)
+            if problems := made.leftovers():
+                found[tracer.where] = problems
+            assert made.backend.send_messages([message(99)]) == 1  # whatever was left, the next one is none the worse
+    assert found == {}

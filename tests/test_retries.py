@@ -1,0 +1,170 @@
+"""Networks that fail a tenth of the time, connections that died while idle, and how long a caller is kept for it."""
+
+import smtplib
+
+import pytest
+
+from django_smtp_pool.core.events import Attempted, Observer
+from django_smtp_pool.registry import Registry
+from tests.clocks import LeapingClock, ServersClock
+from tests.mailing import backend_for, message
+from tests.servers import Fault, FaultServer, RandomFaults, faults
+from tests.servers.certificates import certificates
+
+# Not "body": of a small message the dot has left by then, and nobody can tell.
+BEFORE_THE_END = ("connect", "tls", "banner", "ehlo", "mail", "rcpt", "data")
+COUNT = 100
+NETWORK = (faults.reset, faults.fin, faults.vanish, faults.hang)
+
+
+class Diary(Observer):
+    """Writes down how long each further try had to wait."""
+
+    def __init__(self):
+        self.pauses = []
+
+    def notice(self, event):
+        if isinstance(event, Attempted):
+            self.pauses.append(event.retry_after)
+
+
+@pytest.fixture
+def mailer(monkeypatch):
+    """Return a function that makes a backend with a clock of the test's own."""
+    registries = []
+
+    def make(server, clock=None, observer=None, **options):
+        registry = Registry(clock=clock or ServersClock(server), observer=observer or Observer())
+        registries.append(registry)
+        monkeypatch.setattr("django_smtp_pool.backend.registry", registry)
+        return backend_for(server, **{"idle_timeout": 0, "max_lifetime": 0, **options})
+
+    yield make
+    for registry in registries:
+        registry.at_exit()
+
+
+@pytest.mark.parametrize("way", ["one-by-one", "batch"])
+def test_nearly_everything_gets_through_a_network_that_fails_at_a_tenth_of_all_steps(mailer, way):
+    """A tenth of the steps, that is half of all tries on a fresh connection."""
+    context = certificates().server_context() if way == "batch" else None
+    plan = RandomFaults(rate=0.1, seed=f"tenth/{way}", points=BEFORE_THE_END, choices=NETWORK)
+    with FaultServer(fault=plan, implicit_tls=context) as server:
+        options = {"use_ssl": context is not None, "tls_options": {"verify": False}, "max_connections": 3}
+        backend = mailer(server, timeout=10, greeting_timeout=10, **options)
+        batch = [message(number, to=[f"to{number}@example.com"]) for number in range(COUNT)]
+        failed = 0
+        for part in [batch] if way == "batch" else [[mail] for mail in batch]:
+            try:
+                backend.send_messages(part)
+            except (smtplib.SMTPException, OSError) as error:
+                failed += len(error.failures)
+        assert len(server.struck) > 30
+        taken = sorted(each.recipients[0] for each in server.accepted)
+        told = sorted(mail.to[0] for mail in batch if mail.smtp_pool_status.outcome == "accepted")
+        assert taken == told  # none twice, none lost
+        assert failed == COUNT - len(told)
+        assert len(told) >= 0.98 * COUNT
+
+
+@pytest.mark.parametrize("way", ["fin", "rst", "421", "silent", "notify", "451"])
+@pytest.mark.parametrize("encrypted", [False, True], ids=["clear", "tls"])
+@pytest.mark.parametrize("chunking", [False, True], ids=["DATA", "BDAT"])
+def test_every_connection_that_died_while_idle_is_invisible(mailer, way, encrypted, chunking):
+    """By BDAT too: after two seconds of rest nothing goes in one shot."""
+    context = certificates().server_context() if encrypted else None
+    with FaultServer(implicit_tls=context, chunking=chunking) as server:
+        clock = ServersClock(server)
+        backend = mailer(server, clock, use_ssl=encrypted, tls_options={"verify": False}, max_connections=3)
+        for number in range(6):
+            mail = message(number)
+            assert backend.send_messages([mail]) == 1
+            assert mail.smtp_pool_status.outcome == "accepted"
+            if way == "451":
+                # SES: the answer to the first command after the rest.
+                timeout = faults.reply_and_close("451 4.4.2 Timeout waiting for data from client.")
+                server.fault = Fault(at="next", do=timeout)
+            else:
+                server.close_idle(way)
+            clock.advance(3)
+        assert len(server.accepted) == 6
+        assert backend.pool.stats().stale >= 2
+        assert backend.pool.stats().messages_accepted == 6
+
+
+def test_further_tries_wait_longer_each_time(mailer):
+    """50 ms, doubling to two seconds, each between a half and the whole of that."""
+    with FaultServer(fault=Fault(at="mail", do=faults.reset, times=None)) as server:
+        diary = Diary()
+        backend = mailer(server, LeapingClock(), diary, max_requeues=9)
+        with pytest.raises(smtplib.SMTPServerDisconnected):
+            backend.send_messages([message()])
+    whole = [min(2.0, 0.05 * 2**number) for number in range(9)]
+    assert len(diary.pauses) == 9
+    assert all(full / 2 <= pause <= full for pause, full in zip(diary.pauses, whole, strict=True))
+    assert diary.pauses != whole
+
+
+@pytest.mark.parametrize("at", ["banner", "mail", "data"])
+def test_all_tries_together_have_delivery_timeout(mailer, at):
+    with FaultServer(fault=Fault(at=at, do=faults.hang, times=None)) as server:
+        clock = ServersClock(server)
+        began_at = clock.monotonic()
+        backend = mailer(server, clock, delivery_timeout=45, timeout=20, greeting_timeout=20, max_requeues=50)
+        mail = message()
+        with pytest.raises(smtplib.SMTPServerDisconnected):
+            backend.send_messages([mail])
+        assert mail.smtp_pool_status.attempts == 3
+        assert clock.monotonic() - began_at == pytest.approx(45, abs=0.5)
+
+
+@pytest.mark.parametrize("at", ["mail", "rcpt", "data", "end"])
+@pytest.mark.parametrize("text", ["451 4.7.1 Greylisting in action, please come back later", "450 4.2.0 Greylisted"])
+def test_nobody_waits_for_greylisting(mailer, at, text):
+    with FaultServer(fault=Fault(at=at, do=faults.reply(text), times=None)) as server:
+        clock = LeapingClock()
+        mail, began_at = message(), clock.monotonic()
+        with pytest.raises((smtplib.SMTPResponseException, smtplib.SMTPRecipientsRefused)):
+            mailer(server, clock).send_messages([mail])
+        assert (mail.smtp_pool_status.outcome, mail.smtp_pool_status.attempts) == ("refused", 1)
+        assert clock.monotonic() == began_at
+
+
+def step_of(server, clock, seconds):
+    """Return a misbehaviour that steps the wall clock and then does what is proper."""
+
+    def act(session, proper):
+        clock.jump(seconds)
+        session.say(proper)
+        return int(proper[:3])
+
+    return faults.Misbehaviour(name=f"step {seconds}", act=act, accepts=True)
+
+
+@pytest.mark.parametrize("seconds", [-86400, -3600, 3600, 86400 * 365])
+@pytest.mark.parametrize("at", ["banner", "ehlo", "mail", "rcpt", "data", "end"])
+def test_a_step_of_the_wall_clock_breaks_no_timeout(mailer, seconds, at):
+    with FaultServer() as server:
+        clock = ServersClock(server)
+        server.fault = Fault(at=at, do=step_of(server, clock, seconds))
+        backend = mailer(server, clock, rate_limit=5, rate_delta=1)
+        mails = [message(number) for number in range(3)]
+        for mail in mails:
+            assert backend.send_messages([mail]) == 1
+        assert [mail.smtp_pool_status.attempts for mail in mails] == [1, 1, 1]
+        assert len(server.accepted) == 3
+
+
+@pytest.mark.parametrize("seconds", [-600, 600])
+def test_a_machine_that_was_suspended_discards_what_was_idle(mailer, seconds):
+    """Monotonic time stands still meanwhile, on Linux: the wall clock alone tells."""
+    with FaultServer() as server:
+        clock = ServersClock(server)
+        backend = mailer(server, clock)
+        backend.send_messages([message(1)])
+        backend.send_messages([message(2)])
+        assert server.connections == 1
+        clock.jump(seconds)
+        backend.send_messages([message(3)])
+        assert (server.connections, len(server.accepted)) == (2, 3)
+        assert backend.pool.stats().connections_closed == {"clock jump": 1}
