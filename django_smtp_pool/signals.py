@@ -15,6 +15,7 @@ else None.
 from __future__ import annotations
 
 import logging
+import weakref
 from contextvars import ContextVar
 from typing import Any
 
@@ -35,7 +36,7 @@ token_refreshed = Signal()
 
 logger = logging.getLogger("django_smtp_pool.sender")
 
-_being_sent: ContextVar[frozenset[Signal]] = ContextVar("django_smtp_pool_signals", default=frozenset())
+_being_sent: ContextVar[tuple[weakref.ref[records.UnderWay], ...]] = ContextVar("django_smtp_pool_signals", default=())
 
 
 def tell(sender: type, message: Any, status: SmtpPoolStatus) -> None:
@@ -53,9 +54,11 @@ def tell_of_token(token: AccessToken) -> None:
 
 
 def _send(signal: Signal, **arguments: Any) -> None:
-    if signal in _being_sent.get():
+    before = _being_sent.get()
+    if any((each := reference()) is not None and each.what is signal for reference in before):
         return
-    token = _being_sent.set(_being_sent.get() | {signal})
+    sending = records.UnderWay(signal)
+    token = _being_sent.set((*before, weakref.ref(sending)))
     try:
         signal.send_robust(**arguments)
     except Exception:  # noqa: BLE001 - Django logs what a receiver raises, and a log handler may raise in turn

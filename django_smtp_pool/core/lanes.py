@@ -51,6 +51,7 @@ class Lanes:
         self._narrow_until = float("-inf")  # instant (monotonic) until which fewer lanes will do
         self._narrow_to = limit
         self._can_go_on: set[Run[Any]] = set()
+        self._due = float("-inf")  # instant (monotonic) before which nothing is overdue
         self.all: list[Lane] = []
 
     @property
@@ -207,11 +208,12 @@ class Lanes:
         """
         self.take_answers()
         now = self._clock.monotonic()
+        may_be_overdue = now >= self._due
         for lane in list(self.all):
             if lane.run is not None:
-                if lane.run in self._can_go_on or now >= lane.run.deadline:
+                if lane.run in self._can_go_on or (may_be_overdue and now >= lane.run.deadline):
                     lane.run.look()
-            elif lane.slot is None and now >= self._patience_of(lane):
+            elif lane.slot is None and may_be_overdue and now >= self._patience_of(lane):
                 self._forgo(lane)
                 self._no_connection(self._pool.timed_out(self._clock.monotonic() - lane.asked_at))
         self._can_go_on = set()
@@ -234,7 +236,8 @@ class Lanes:
         instants += [self._patience_of(lane) for lane in self.all if lane.slot is None]
         # A dialogue may have ended where it began: a refused connection on this machine is known at once.
         at_once = bool(self._answers) or any(run.done for run in runs)
-        patience = 0.0 if at_once else max(0.0, min(instants) - self._clock.monotonic())
+        self._due = min(instants)
+        patience = 0.0 if at_once else max(0.0, self._due - self._clock.monotonic())
         self._can_go_on = self._wakeup.wait([run for run in runs if not run.done], patience, self._clock)
 
     def _patience_of(self, lane: Lane) -> float:

@@ -10,26 +10,37 @@ from __future__ import annotations
 
 import logging
 import sys
+import weakref
 from contextvars import ContextVar
 from types import FrameType
 
 PACKAGE = "django_smtp_pool"
 
-_handling: ContextVar[bool] = ContextVar("django_smtp_pool_handling", default=False)
+
+class UnderWay:
+    """Something that a frame has under way; an interrupt that ends the frame anywhere ends this with it."""
+
+    def __init__(self, what: object = None) -> None:
+        self.what = what
+
+
+_handling: ContextVar[weakref.ref[UnderWay] | None] = ContextVar("django_smtp_pool_handling", default=None)
 
 
 def are_being_handled() -> bool:
     """Tell whether this code runs on behalf of a handler that has been given one of our records."""
-    return _handling.get()
+    handling = _handling.get()
+    return handling is not None and handling() is not None
 
 
 def write(logger: logging.Logger, level: int, text: str, *args: object, exc_info: bool = False) -> None:
     """Log a record; raises nothing, and does nothing where one of our records is being handled."""
-    if _handling.get() or not logger.isEnabledFor(level):
+    if are_being_handled() or not logger.isEnabledFor(level):
         return
     if level >= logging.WARNING and _is_sent_by_a_handler():
         level = logging.DEBUG
-    token = _handling.set(True)
+    handling = UnderWay()
+    token = _handling.set(weakref.ref(handling))
     try:
         logger.log(level, text, *args, exc_info=exc_info, stacklevel=2)
     except Exception:  # noqa: BLE001, S110 - a handler that fails has nowhere left to say so

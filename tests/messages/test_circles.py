@@ -1,5 +1,6 @@
 """Signals and log records: receivers and handlers that fail, or send mail themselves, do no harm."""
 
+import contextlib
 import logging
 import logging.config
 import logging.handlers
@@ -12,6 +13,8 @@ from django.core import mail
 from django_smtp_pool import signals
 from django_smtp_pool.core import records
 from django_smtp_pool.core.errors import SenderRefused
+from django_smtp_pool.status import SmtpPoolStatus
+from tests.interrupts import Interrupting
 from tests.mailing import backend_for, message
 from tests.servers import Fault, FaultServer, faults
 
@@ -259,3 +262,19 @@ def test_a_mail_that_a_handler_makes_of_our_record_is_left_unsent(server):
     assert made.smtp_pool_status.outcome == "not_sent"
     assert server.connections == 0
     assert not records.are_being_handled()
+
+
+def test_an_interrupt_in_the_middle_of_a_signal_keeps_no_later_one_back(receive):
+    seen = []
+    receive(signals.message_sent, lambda **told: seen.append(told))
+    status, places = SmtpPoolStatus(outcome="accepted"), set()
+    for step in range(30):
+        interrupting = Interrupting(step, KeyboardInterrupt)
+        with contextlib.suppress(KeyboardInterrupt), interrupting:
+            signals.tell(object, message(), status)
+        places.add(interrupting.where)
+        seen.clear()
+        signals.tell(object, message(), status)
+        assert len(seen) == 1
+    assert None in places, "the last ones came too late to interrupt anything"
+    assert len(places) > 8
