@@ -54,11 +54,11 @@ def tell_of_token(token: AccessToken) -> None:
 
 
 def _send(signal: Signal, **arguments: Any) -> None:
-    before = _being_sent.get()
-    if any((each := reference()) is not None and each.what is signal for reference in before):
+    under_way = [each for each in (reference() for reference in _being_sent.get()) if each is not None]
+    if any(each.what is signal for each in under_way):
         return
     sending = records.UnderWay(signal)
-    token = _being_sent.set((*before, weakref.ref(sending)))
+    token = _being_sent.set(tuple(map(weakref.ref, (*under_way, sending))))
     try:
         signal.send_robust(**arguments)
     except Exception:  # noqa: BLE001 - Django logs what a receiver raises, and a log handler may raise in turn
