@@ -1,5 +1,7 @@
 """Forks and ends of processes, in processes of their own, proved at the fault server's log."""
 
+import multiprocessing
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -274,3 +276,44 @@ send()
 assert {number: signal.getsignal(number) for number in signal.valid_signals()} == before
 """,
     )
+
+
+CHILDREN = """
+import multiprocessing
+
+def work(name):
+    for number in range(5):
+        send(f"{name} {number}")
+
+if __name__ == "__main__":
+    send("parent 1")
+    start = multiprocessing.get_context(sys.argv[2])
+    children = [start.Process(target=work, args=(name,)) for name in ("ann", "bob", "cid")]
+    for child in children:
+        child.start()
+    send("parent 2")
+    for child in children:
+        child.join(60)
+    assert [child.exitcode for child in children] == [0, 0, 0]
+    send("parent 3")
+    assert sender().pool.stats().connections_opened == 1
+"""
+
+
+@pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
+def test_children_however_multiprocessing_starts_them(server, tmp_path, method):
+    script = tmp_path / "mailer.py"
+    script.write_text(PRELUDE + CHILDREN)
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-W", "error", str(script), str(server.port), method],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    carried = [subjects(server, connection) for connection in range(1, server.connections + 1)]
+    assert carried[0] == [f"Subject: parent {number}".encode() for number in (1, 2, 3)]
+    assert sorted(carried[1:]) == [
+        [f"Subject: {name} {number}".encode() for number in range(5)] for name in ("ann", "bob", "cid")
+    ]
