@@ -129,7 +129,7 @@ class PooledBackend(EmailBackend):
             return int(super().send_messages(email_messages))  # type: ignore[arg-type]
         mailing = self._mailing()
         mailing.send(email_messages)
-        self._raise_first(mailing.failures)
+        self._raise_first(mailing)
         return mailing.accepted
 
     def _mailing(self) -> Mailing:
@@ -141,10 +141,11 @@ class PooledBackend(EmailBackend):
         kind = type(self)
         return kind._send is not PooledBackend._send or kind.open is not PooledBackend.open
 
-    def _raise_first(self, failures: dict[int, Exception]) -> None:
-        loud = []
-        for error in failures.values():
-            if self.fail_silently and isinstance(error, OSError):
+    def _raise_first(self, mailing: Mailing) -> None:
+        failures, loud = mailing.failures, []
+        for index, error in failures.items():
+            # An attachment that cannot be read is an OSError too, and no business of `fail_silently`.
+            if self.fail_silently and isinstance(error, OSError) and index not in mailing.unrendered:
                 _report_silenced(error)
             else:
                 loud.append(error)
@@ -158,7 +159,7 @@ class PooledBackend(EmailBackend):
             return bool(super()._send(email_message))  # type: ignore[misc]  # a subclass opened a connection of its own
         mailing = self._mailing()
         mailing.send([email_message])
-        self._raise_first(mailing.failures)
+        self._raise_first(mailing)
         return mailing.accepted > 0
 
 

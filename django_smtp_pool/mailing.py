@@ -46,6 +46,7 @@ class Mailing:
         self._connections = config.mailer.batch_connections or config.pool.max_connections
         self._prep_address = None if prep_address is None else quick(prep_address)
         self.accepted = 0
+        self.unrendered: set[int] = set()  # indices of messages whose failure is nothing that a network does
         self._failures: dict[int, Exception] = {}
 
     @property
@@ -82,6 +83,7 @@ class Mailing:
                 envelope = envelope_of(message, self._prep_address)
             except Exception as error:  # noqa: BLE001 - raised when the others have had their turn
                 self._failures[index] = error
+                self.unrendered.add(index)
                 self._conclude(message, status_without_delivery(message, error))
             else:
                 yield _Item(index=index, message=message, envelope=envelope), envelope

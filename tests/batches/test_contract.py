@@ -3,6 +3,7 @@
 import smtplib
 
 import pytest
+from django.core.mail import EmailMessage
 
 from django_smtp_pool import DeliveryUnknown
 from django_smtp_pool.backend import PooledBackend
@@ -83,6 +84,32 @@ def test_fail_silently_does_not_hide_what_is_no_fault_of_the_network(server, mai
     with pytest.raises(ValueError, match=r"(?i)newline|linefeed"):
         mailer(server, fail_silently=True).send_messages(batch)
     assert outcomes(batch) == ["accepted"] * 3 + ["not_sent", "accepted"]
+
+
+class Unreadable(EmailMessage):
+    """A message with an attachment that fails when it is to be serialised."""
+
+    error = None
+
+    def message(self, **how):
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    "error", [FileNotFoundError("report.pdf"), RuntimeError("half a file"), RecursionError("deep")]
+)
+@pytest.mark.parametrize("silently", [False, True])
+def test_an_attachment_that_cannot_be_serialised_harms_no_other_message(server, mailer, error, silently):
+    batch = messages(6)
+    batch[2] = Unreadable("Report", "x", "from@example.com", [address_of(2)])
+    batch[2].error = error
+    with pytest.raises((type(error), ValueError)) as caught:
+        mailer(server, fail_silently=silently).send_messages(batch)
+    assert list(caught.value.failures) == [2]
+    assert outcomes(batch) == ["accepted"] * 2 + ["not_sent"] + ["accepted"] * 3
+    assert misreported(server, batch) == []
+    with pytest.raises((type(error), ValueError)):
+        mailer(server, fail_silently=silently).send_messages(batch[2:3])
 
 
 def test_an_error_of_the_generator_lets_what_is_under_way_finish(server, mailer):
