@@ -19,7 +19,7 @@ from .errors import AuthRefused, DataRefused, Failure
 from .events import Line, Observer
 from .fitting import fit
 from .offer import Offer
-from .options import ServerOptions
+from .options import ServerOptions, is_unix
 from .replies import Reply
 from .run import Run
 from .steps import Dialogue, Patience
@@ -277,5 +277,5 @@ def _patience(server: ServerOptions) -> dict[Patience, float]:
 
 
 def place_of(server: ServerOptions) -> str:
-    """Return "host:port", as logs and errors name a server."""
-    return f"{server.host}:{server.port}"
+    """Return "host:port", or "unix:/path", as logs and errors name a server."""
+    return server.host if is_unix(server.host) else f"{server.host}:{server.port}"

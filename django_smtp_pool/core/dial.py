@@ -11,10 +11,11 @@ import threading
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from .options import UNIX, is_unix
 from .steps import Connect
 from .transport import Transport, track, untrack
 
-Address = tuple[socket.AddressFamily, tuple[Any, ...]]
+Address = tuple[socket.AddressFamily, Any]
 Resolve = Callable[[str, int], list[Address]]
 
 
@@ -80,7 +81,9 @@ class Dial:
         self._sock: socket.socket | None = None
         self._failure: OSError | None = None
         self._addresses: list[Address] = []
-        if _is_literal(step.host):
+        if is_unix(step.host):
+            self._addresses = [(socket.AF_UNIX, step.host.removeprefix(UNIX))]
+        elif _is_literal(step.host):
             self._addresses = resolve(step.host, step.port)
         else:
             self._resolving = Resolving(step.host, step.port, look_up)
@@ -99,7 +102,7 @@ class Dial:
 
     @property
     def _place(self) -> str:
-        return f"{self._step.host} port {self._step.port}"
+        return self._step.host if is_unix(self._step.host) else f"{self._step.host} port {self._step.port}"
 
     def advance(self) -> Transport | None:
         """Go on; return the transport once connected, None while there is more to wait for.
@@ -148,7 +151,9 @@ class Dial:
         except OSError as error:
             self._fail(error)
             return False
-        if code not in {0, errno.EINPROGRESS, errno.EWOULDBLOCK}:
+        # A unix socket connects at once or not at all: there, EAGAIN is a server with too many in its queue.
+        under_way = {0, errno.EINPROGRESS} if family == socket.AF_UNIX else {0, errno.EINPROGRESS, errno.EWOULDBLOCK}
+        if code not in under_way:
             self._fail(OSError(code, os.strerror(code)))
             return False
         return True
@@ -197,5 +202,5 @@ def _explained(error: OSError, what: str) -> OSError:
     number = error.errno if error.errno is not None else 0
     unknown_host = isinstance(error, socket.gaierror) and number != socket.EAI_AGAIN
     clear = socket.gaierror(number, text) if isinstance(error, socket.gaierror) else OSError(number, text)
-    clear.is_final = unknown_host or isinstance(clear, ConnectionRefusedError)  # type: ignore[attr-defined]
+    clear.is_final = unknown_host or isinstance(clear, (ConnectionRefusedError, FileNotFoundError, PermissionError))  # type: ignore[attr-defined]
     return clear

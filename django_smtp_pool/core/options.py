@@ -36,6 +36,8 @@ SCRAM_MECHANISMS = ("SCRAM-SHA-256", "SCRAM-SHA-1")
 PROOF_MECHANISMS = (*SCRAM_MECHANISMS, "CRAM-MD5")  # they show that we know the password, and not the password
 EXTERNAL = "EXTERNAL"
 MECHANISMS = ("PLAIN", "LOGIN", *PROOF_MECHANISMS, EXTERNAL, *TOKEN_MECHANISMS)
+UNIX = "unix:"  # before the path of a socket, as a host
+LONGEST_UNIX_PATH = 103  # octets: what every system takes
 TLS_VERSIONS = ("TLSv1.2", "TLSv1.3")
 _MADE_OF = ("ca_file", "verify", "minimum_version", "ciphers")  # what a context is made of where none is given
 
@@ -76,7 +78,7 @@ def _tls_options(value: Any) -> TLSOptions:
 class ServerOptions:
     """Where the server is, who we are to it, and how we speak to it."""
 
-    host: str = option("localhost", nonempty_text, "name or IP address of the server")
+    host: str = option("localhost", nonempty_text, "name or IP address of the server, or unix:/path of its socket")
     port: int = option(25, whole(minimum=1, maximum=65535), "TCP port")
     username: str | None = option(None, text, "account; no login unless a secret is set too")
     password: Secret | None = option(None, secret, "the account's password")
@@ -139,6 +141,7 @@ class ServerOptions:
             raise ValueError("ssl_keyfile is of no use without ssl_certfile")
         self._check_token()
         self._check_certificate()
+        self._check_unix_socket()
 
     def _check_token(self) -> None:
         given = [key for key in TOKEN_KEYS if getattr(self, key)]
@@ -172,6 +175,19 @@ class ServerOptions:
         """The account as it may be shown: there are servers that take one token as name and as password."""
         is_secret = self.password is not None and self.username == self.password.reveal()
         return "***" if is_secret else self.username
+
+    def _check_unix_socket(self) -> None:
+        if not is_unix(self.host):
+            return
+        path = self.host.removeprefix(UNIX)
+        if not path.startswith("/") or len(path.encode()) > LONGEST_UNIX_PATH:
+            raise ValueError(
+                f"host must be unix: and an absolute path of at most {LONGEST_UNIX_PATH} octets, not {self.host!r}"
+            )
+        if self.source_address:
+            raise ValueError("source_address and a unix socket as host exclude each other")
+        if self.may_encrypt and not (self.tls_options.server_hostname or self.tls_options.context):
+            raise ValueError("TLS over a unix socket needs tls_options['server_hostname']: the name in the certificate")
 
     @property
     def has_login(self) -> bool:
@@ -260,9 +276,14 @@ class PoolOptions:
             raise ValueError("rate_storage is of no use without rate_limit")
 
 
+def is_unix(host: str) -> bool:
+    """Tell whether a host is the path of a unix socket."""
+    return host.startswith(UNIX)
+
+
 def is_loopback(host: str) -> bool:
     """Tell whether a host is this machine by its name alone: `localhost`, a loopback IP literal, a unix socket."""
-    if host.lower() == "localhost" or host.startswith("unix:"):
+    if host.lower() == "localhost" or is_unix(host):
         return True
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback

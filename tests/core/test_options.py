@@ -258,3 +258,24 @@ def test_passwords_tell_apart():
     assert ServerOptions(password="a") != ServerOptions(password="b")
     assert ServerOptions(password="a") == ServerOptions(password="a")
     assert ServerOptions(password="a") != ServerOptions()
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"host": "unix:lmtp"}, "absolute path"),
+        ({"host": "unix:"}, "absolute path"),
+        ({"host": "unix:/" + "x" * 200}, "at most 103 octets"),
+        ({"host": "unix:/run/lmtp", "source_address": "127.0.0.1"}, "source_address"),
+        ({"host": "unix:/run/lmtp", "use_tls": True}, "server_hostname"),
+    ],
+)
+def test_a_unix_socket_that_cannot_be_meant(given, problem):
+    with pytest.raises(ValueError, match=problem):
+        ServerOptions(**given)
+
+
+def test_a_unix_socket_is_this_machine():
+    server = ServerOptions(host="unix:/run/lmtp", username="user", password="secret")
+    assert server.may_reveal_secret
+    ServerOptions(host="unix:/run/smtp", use_tls=True, tls_options={"server_hostname": "mail.example.com"})

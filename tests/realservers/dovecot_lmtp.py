@@ -40,6 +40,9 @@ plugin {{
   quota = maildir:User quota
 }}
 service lmtp {{
+  unix_listener {directory}/lmtp {{
+    mode = 0666
+  }}
   inet_listener lmtp {{
     port = {port}
   }}
@@ -63,6 +66,11 @@ class DovecotLmtp(MailServer):
 
     connected = re.compile(r"lmtp\((\d+)\): Info: Connect from ")
     disconnected = re.compile(r"lmtp\((\d+)\): Info: Disconnect from ")
+
+    @property
+    def socket(self) -> Path:
+        """Return the unix socket that the server listens on too."""
+        return self.directory / "lmtp"
 
     @property
     def maildir(self) -> Path:

@@ -108,3 +108,19 @@ def test_the_server_is_started_anew(lmtp: DovecotLmtp) -> None:
     lmtp.start()
     assert ours.send_messages([a_message(2)]) == 1
     lmtp.wait_for_mails(2)
+
+
+def test_by_a_unix_socket(lmtp: DovecotLmtp) -> None:
+    there = backend(lmtp, host=f"unix:{lmtp.socket}")
+    assert there.send_messages([a_message(number) for number in range(5)]) == 5
+    assert len(lmtp.mails()) == 5
+    assert repr(there.pool).startswith(f"<Pool unix:{lmtp.socket}: ")
+
+
+def test_a_unix_socket_that_nobody_listens_on(lmtp: DovecotLmtp) -> None:
+    lmtp.stop()
+    message = a_message()
+    with pytest.raises((ConnectionRefusedError, FileNotFoundError), match=f"could not connect to unix:{lmtp.socket}"):
+        backend(lmtp, host=f"unix:{lmtp.socket}").send_messages([message])
+    assert (message.smtp_pool_status.outcome, message.smtp_pool_status.attempts) == ("not_sent", 1)
+    lmtp.start()
