@@ -109,7 +109,8 @@ def envelope(number):
 
 
 def test_the_ceiling_holds_for_two_batches_and_eight_threads(server, mailer):
-    backend = mailer(server, max_connections=3)
+    # Without wear: one that says QUIT has left its place in the pool, and is open at the server until it has been heard.
+    backend = mailer(server, max_connections=3, max_messages=0)
 
     def singles(first):
         return sum(backend.send_messages([message(to=[address_of(first + number)])]) for number in range(10))
@@ -119,7 +120,7 @@ def test_the_ceiling_holds_for_two_batches_and_eight_threads(server, mailer):
     work += [in_thread(singles, 200 + 10 * thread) for thread in range(8)]
     assert [each.join() for each in work] == [100, 100, *[10] * 8]
     assert server.most_open <= 3
-    assert server.connections <= 10  # each connection carries a hundred messages
+    assert server.connections <= 3
     assert taken(server) == {address_of(number): 1 for number in range(280)}
     assert settled(server, backend.pool) == QUIET
 
