@@ -109,7 +109,7 @@ def envelope(number):
 
 
 def test_the_ceiling_holds_for_two_batches_and_eight_threads(server, mailer):
-    # Without wear: one that says QUIT has left its place in the pool, and is open at the server until it has been heard.
+    # Without wear: one that says QUIT has left its place in the pool, and is open at the server until that is heard.
     backend = mailer(server, max_connections=3, max_messages=0)
 
     def singles(first):
