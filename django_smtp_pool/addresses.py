@@ -25,7 +25,7 @@ PrepareAddress = Callable[..., str]
 LONGEST = 1000  # characters of an address with its display name: parsing takes time that grows with the square
 RENDERS_SMTPUTF8 = django.VERSION >= (6, 0)
 # What every parser returns as it is: nothing in it is quoted, encoded, folded or a comment.
-_PLAIN = re.compile(r"[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*")
+PLAIN = re.compile(r"[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*")
 _CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f]")
 # Defects of addresses that are in use and mean what they say: `webmaster`, dots in a row or at an end.
 _HARMLESS = {
@@ -95,7 +95,7 @@ def quick(prepare: PrepareAddress) -> PrepareAddress:
     def prepared(address: Any, **how: Any) -> str:
         if type(address) is not str:
             return prepare(address, **how)
-        if is_djangos and _PLAIN.fullmatch(address):
+        if is_djangos and PLAIN.fullmatch(address):
             return address
         return known(address, **how)
 
@@ -122,7 +122,7 @@ def addr_spec(address: Any, prepare: PrepareAddress | None, *, smtputf8: bool) -
 
 def _parsed(address: Any) -> str:
     """Return what Django 5.2's `sanitize_address` makes of an address, less the display name."""
-    if type(address) is str and _PLAIN.fullmatch(address):
+    if type(address) is str and PLAIN.fullmatch(address):
         return address
     if isinstance(address, tuple):
         local_part, at, domain = str(address[1]).rpartition("@")

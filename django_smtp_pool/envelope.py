@@ -16,6 +16,7 @@ from .addresses import (
 )
 from .core.envelope import Envelope, with_crlf
 from .headers import SMTP, SMTPUTF8
+from .ordinary import ordinary
 from .safety import check_rendered, has_long_line
 from .smtp_options import asked_by
 from .transfer import seven_bit, short_lined
@@ -54,6 +55,8 @@ def envelope_of(message: Any, prep_address: PrepareAddress | None) -> Envelope:
 
 def _render(message: Any, *, smtputf8: bool) -> tuple[bytes, str | None]:
     """Return the checked octets and the Message-ID; what they were rendered from is not kept."""
+    if RENDERS_SMTPUTF8 and not smtputf8 and (written := ordinary(message)) is not None:
+        return written
     if RENDERS_SMTPUTF8:
         rendered = message.message(policy=SMTPUTF8 if smtputf8 else SMTP)
         content = with_crlf(rendered.as_bytes())

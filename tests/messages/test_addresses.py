@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from django_smtp_pool.addresses import _PLAIN as PLAIN
-from django_smtp_pool.addresses import addr_spec, errors_of_the_parser, quick
+from django_smtp_pool.addresses import PLAIN, addr_spec, errors_of_the_parser, quick
 from django_smtp_pool.backend import PooledBackend
 from django_smtp_pool.core.envelope import check_address
 from django_smtp_pool.envelope import envelope_of
