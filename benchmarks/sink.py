@@ -11,6 +11,7 @@ class Counts:
     """What the sink took."""
 
     messages = connections = 0
+    seconds = 0.0  # from the ends of the data to the replies, together: timers of an event loop are late
 
 
 class Session(asyncio.Protocol):
@@ -49,7 +50,8 @@ class Session(asyncio.Protocol):
         if verb == b"BDAT":
             return self._chunk(line, replies)
         if verb == b"XCNT":
-            replies += b"250 %d %d\r\n" % (self._counts.messages, self._counts.connections)
+            counts = self._counts
+            replies += b"250 %d %d %.6f\r\n" % (counts.messages, counts.connections, counts.seconds)
         else:
             replies += self._replies.get(verb, b"250 ok\r\n")
         self._in_content = verb == b"DATA"
@@ -80,11 +82,14 @@ class Session(asyncio.Protocol):
 
     def _decide(self):
         self._is_waiting = True
-        asyncio.get_running_loop().call_later(self._delay, self._accept)
+        loop = asyncio.get_running_loop()
+        self._since = loop.time()
+        loop.call_later(self._delay, self._accept)
         return True
 
     def _accept(self):
         self._counts.messages += 1
+        self._counts.seconds += asyncio.get_running_loop().time() - self._since
         self._is_waiting = False
         self._transport.write(b"250 taken\r\n")
         self._go_on()

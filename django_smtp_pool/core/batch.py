@@ -23,6 +23,8 @@ from .rate_limit import Limiter
 
 AHEAD = 2**20  # octets of rendered messages that may wait for a connection, before one more is rendered
 
+BRIEF = 0.01  # seconds that are not worth moving deadlines for; they add up
+
 Finish = Callable[[Any, Delivery], None]  # (token, what became of the message)
 
 
@@ -66,6 +68,7 @@ class Batch:
         self._finish = finish
         self._limit = connections
         self._source_error: Exception | None = None  # of the caller's iterable: it has no more messages
+        self._owed = 0.0  # seconds of the caller's code that nobody has been allowed for yet
         self._held_until = float("-inf")  # instant (monotonic) before which the rate limit lets nothing go
         self._ready: deque[Entry] = deque()  # to be tried as soon as there is a connection
         self._pausing: list[Entry] = []  # to be tried again a little later
@@ -85,6 +88,8 @@ class Batch:
             while True:
                 self._render_ahead()
                 self._look()
+                if self._ended:  # whoever is told may send mail himself: one connection waits for him
+                    self._ask_for_lanes(idle=2)
                 self._tell()
                 self._ask_for_lanes()
                 if self._is_over:
@@ -152,9 +157,10 @@ class Batch:
 
     def _allow_for(self, began_at: float) -> None:
         """Do not hold the time that the caller's code took against the messages under way, nor their servers."""
-        seconds = self._clock.monotonic() - began_at
-        if seconds <= 0:
+        self._owed += self._clock.monotonic() - began_at
+        if self._owed < BRIEF:
             return
+        seconds, self._owed = self._owed, 0.0
         self._lanes.allow(seconds)
         for entry in (*self._ready, *self._pausing):
             if entry.job is not None:
@@ -162,13 +168,14 @@ class Batch:
 
     # -- connections -----------------------------------------------------------------------------------
 
-    def _ask_for_lanes(self) -> None:
+    def _ask_for_lanes(self, *, idle: int = 0) -> None:
+        """Get the connections that there is mail for, while so many are idle."""
         self._lanes.take_answers()
         now = self._clock.monotonic()
         for entry in [entry for entry in self._pausing if entry.not_before <= now]:
             self._pausing.remove(entry)
             self._ready.appendleft(entry)
-        while self._is_short_of_lanes and self._may_go_on:
+        while self._is_short_of_lanes and self._may_go_on and (not idle or self._means.pool.idle >= idle):
             if not self._lanes.ask():
                 return
 
