@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .core.errors import SETUP_STAGES, AuthRefused, EhloRefused, NotOffered, ProtocolError, Stage, TokenUnavailable
 from .core.options import ServerOptions
+from .core.place import socket_path
 from .core.replies import Reply
 from .refusals import known_advice
 
@@ -21,6 +22,7 @@ BLOCKED = (
 )
 CLOSED = "no mail server listens at {host} port {port}: check both; 587 is usual with use_tls, 465 with use_ssl"
 CLEAR = "the server speaks first, and in clear: use_ssl wants port 465, use_tls (STARTTLS) ports 587 and 25"
+BY_PROXY = "check that the proxy {proxy} runs, and that its rules and its network let it connect to {host} port {port}"
 BUSY = "the server is busy or counts too many connections or logins: wait, or lower max_connections"
 COUNTED = (
     "the server is busy, or counts too many connections or messages of ours: wait, or lower max_connections, which "
@@ -35,7 +37,8 @@ NO_SMTP = "the server knows neither EHLO nor HELO: set lmtp if it is a mailbox s
 def advice_for(error: BaseException, server: ServerOptions) -> str | None:
     """Return what to do now, None where the error says it itself."""
     text = _advice(error, server)
-    return text.format(host=server.host, port=server.port) if text else None
+    proxy = server.proxy.place if server.proxy is not None else ""
+    return text.format(host=server.host, port=server.port, proxy=proxy) if text else None
 
 
 def _advice(error: BaseException, server: ServerOptions) -> str | None:
@@ -46,7 +49,7 @@ def _advice(error: BaseException, server: ServerOptions) -> str | None:
         return CLEAR
     if reply is not None and reply.is_refusal:
         return known_advice(reply, stage, server) or _about_refusal(error, reply, stage, server)
-    return _about_connecting(error) if stage is Stage.CONNECT else None
+    return _about_connecting(error, server) if stage is Stage.CONNECT else None
 
 
 def _about_refusal(error: BaseException, reply: Reply, stage: Stage | None, server: ServerOptions) -> str | None:
@@ -69,7 +72,11 @@ def _about_login(reply: Reply, server: ServerOptions) -> str:
     return APP_PASSWORD if reply.enhanced == STRONGER else WRONG
 
 
-def _about_connecting(error: BaseException) -> str:
+def _about_connecting(error: BaseException, server: ServerOptions) -> str | None:
+    if socket_path(server.host) is not None:
+        return None
+    if server.proxy is not None:
+        return BY_PROXY
     if isinstance(error, TimeoutError):
         return BLOCKED
     if isinstance(error, ConnectionRefusedError):

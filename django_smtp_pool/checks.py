@@ -89,7 +89,7 @@ def _check_secret(server: ServerOptions, place: str) -> Iterator[CheckMessage]:
     in_clear = server.has_login and not (server.may_encrypt or server.may_reveal_secret)
     if in_clear and server.auth_method not in PROOF_MECHANISMS:
         yield Error(
-            f"{place}: the {secret} would travel to {server.host} in clear.",
+            f"{place}: the {secret} would travel to {server.host}{server.detour} in clear.",
             hint="Set use_tls (STARTTLS) or use_ssl; or allow_insecure_auth, if you really want that.",
             id="smtp_pool.E002",
         )

@@ -18,12 +18,11 @@ import django
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
-from .core import scram
 from .core.grants import completed
 from .core.kinds import Doc, check_fields, choice, option, whole
-from .core.options import SCRAM_MECHANISMS, TOKEN_KEYS, PoolOptions, ServerOptions
-from .core.rate_storage import missing_extra as missing_for_storage
-from .oauth2 import missing_extra
+from .core.options import TOKEN_KEYS, PoolOptions, ServerOptions
+from .core.place import socket_path
+from .libraries import missing_extra
 from .services import Service, find
 
 
@@ -139,6 +138,7 @@ OPTIONS = (
     Option("rate_storage", PoolOptions, "EMAIL_POOL_RATE_STORAGE"),
     Option("on_rate_storage_failure", PoolOptions, "EMAIL_POOL_ON_RATE_STORAGE_FAILURE"),
     Option("on_partial_refusal", MailerOptions, "EMAIL_POOL_ON_PARTIAL_REFUSAL"),
+    Option("proxy", ServerOptions, "EMAIL_POOL_PROXY", "proxy"),
     Option("pipelining", ServerOptions, "EMAIL_POOL_PIPELINING"),
     Option("chunking", ServerOptions, "EMAIL_POOL_CHUNKING"),
     Option("lmtp", ServerOptions, "EMAIL_POOL_LMTP", "lmtp"),
@@ -176,20 +176,28 @@ def configuration(given: Mapping[str, Any], *, alias: str | None) -> Config:
     if alias is not None and given.get("host") is None:
         raise complaint("OPTIONS must define 'host'.", alias)  # in Django's words
     values = _with_preset(dict(_with_settings(given, alias)))
-    if alias is not None and given.get("rate_storage") is None and "rate_limit" not in values:
-        values.pop("rate_storage", None)  # the setting is there for those mailers that have a limit
+    if alias is not None:
+        _drop_defaults(values, given)
     try:
-        server = ServerOptions(**_part(values, ServerOptions))
-        if server.oauth2 is not None and (missing := missing_extra()):
+        config = Config(
+            server=ServerOptions(**_part(values, ServerOptions)),
+            pool=PoolOptions(**_part(values, PoolOptions)),
+            mailer=MailerOptions(**_part(values, MailerOptions)),
+        )
+        if missing := missing_extra(config.server, config.pool):
             raise ValueError(missing)
-        if server.auth_method in SCRAM_MECHANISMS and (missing := scram.missing_extra()):
-            raise ValueError(f"auth_method {server.auth_method} {missing}")
-        pool = PoolOptions(**_part(values, PoolOptions))
-        if pool.rate_storage is not None and (missing := missing_for_storage()):
-            raise ValueError(missing)
-        return Config(server=server, pool=pool, mailer=MailerOptions(**_part(values, MailerOptions)))
     except ValueError as error:
         raise complaint(_name_setting(str(error), given, alias), alias) from None
+    return config
+
+
+def _drop_defaults(values: dict[str, Any], given: Mapping[str, Any]) -> None:
+    """Drop settings that are defaults for every mailer where a mailer has no use for them."""
+    if given.get("rate_storage") is None and "rate_limit" not in values:
+        values.pop("rate_storage", None)
+    is_unix = socket_path(str(values.get("host", ""))) is not None
+    if given.get("proxy") is None and (is_unix or "source_address" in values):
+        values.pop("proxy", None)
 
 
 def _with_settings(given: Mapping[str, Any], alias: str | None) -> Iterable[tuple[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import json
 from collections.abc import Callable
@@ -10,11 +9,12 @@ from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
+from .core import extras
 from .core.grants import CLIENT_CREDENTIALS, SERVICE, OAuth2Options, Same
 from .core.kinds import Secret
 from .core.tls import found
 
-EXTRA = "django-smtp-pool[oauth2]"
+EXTRA = "oauth2"
 MODULES = ("authlib", "joserfc", "requests")  # what the extra brings
 SERVICE_SCOPE = "https://mail.google.com/"
 SERVICE_URL = "https://oauth2.googleapis.com/token"
@@ -117,8 +117,7 @@ def _takes_renew(generate: Callable[..., Any]) -> bool:
 
 def missing_extra() -> str | None:
     """Return what to install for the option `oauth2`, None where it is there."""
-    missing = [name for name in MODULES if importlib.util.find_spec(name) is None]
-    return f"oauth2 needs {' and '.join(missing)}: pip install '{EXTRA}'" if missing else None
+    return extras.missing(MODULES, EXTRA)
 
 
 class Grant:

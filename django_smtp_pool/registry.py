@@ -13,7 +13,7 @@ from django.core.mail.utils import DNS_NAME
 from .conf import Config
 from .core import transport
 from .core.clock import Clock, SystemClock
-from .core.connection import Connection, Connector, place_of
+from .core.connection import Connection, Connector
 from .core.envelope import Envelope
 from .core.events import Observer, Observers
 from .core.housekeeper import Housekeeper
@@ -90,7 +90,7 @@ class Registry:
         connector = self._connector(key.server, self._observer)
         pool: Pool[Connection] = Pool(
             key.pool,
-            name=place_of(key.server),
+            name=key.server.place,
             connect=connector.connect,
             clock=self._clock,
             observer=self._observer,

@@ -173,7 +173,7 @@ class Verification:
         server = self._config.server
         account = _account(self._connection) or server.shown_username or "the client certificate says"
         return {
-            Stage.CONNECT.value: self._connector.place,
+            Stage.CONNECT.value: self._connector.place + server.detour,
             Stage.GREETING.value: self._recorder.greeting,
             Stage.AUTH.value: f"{self._recorder.mechanism} as {account}",
             MESSAGE: self._receipt,

@@ -48,8 +48,8 @@ def choose(server: ServerOptions, offered: Collection[str], *, encrypted: bool) 
     safe = [kind for kind in common if encrypted or server.may_reveal_secret or not kind.reveals_secret]
     if not safe:
         raise _not_offered(
-            f"the {_kind_of_secret(server)} would travel to {server.host} in clear ({common[0].name} without TLS): "
-            "set use_tls or use_ssl, or allow_insecure_auth if you really want that"
+            f"the {_kind_of_secret(server)} would travel to {server.host}{server.detour} in clear "
+            f"({common[0].name} without TLS): set use_tls or use_ssl, or allow_insecure_auth if you really want that"
         )
     return safe
 

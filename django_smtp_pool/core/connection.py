@@ -19,7 +19,7 @@ from .errors import AuthRefused, DataRefused, Failure
 from .events import Line, Observer
 from .fitting import fit
 from .offer import Offer
-from .options import ServerOptions, is_unix
+from .options import ServerOptions
 from .replies import Reply
 from .run import Run
 from .steps import Dialogue, Patience
@@ -73,7 +73,7 @@ class Connector:
     @property
     def place(self) -> str:
         """The server, as logs and errors name it."""
-        return place_of(self.server)
+        return self.server.place
 
     def begin(self, deadline: float | None = None) -> Connection:
         """Return a connection that is not open yet: run its `opening`.
@@ -264,7 +264,7 @@ class Connection:
         )
 
     def _trace(self, said: bool, text: str) -> None:  # noqa: FBT001 - a Trace
-        self._observer.notice(Line(connection=self.number, server=place_of(self.server), said=said, text=text))
+        self._observer.notice(Line(connection=self.number, server=self.server.place, said=said, text=text))
 
 
 def _patience(server: ServerOptions) -> dict[Patience, float]:
@@ -274,8 +274,3 @@ def _patience(server: ServerOptions) -> dict[Patience, float]:
         Patience.COMMAND: server.timeout,
         Patience.VERDICT: server.end_of_data_timeout,
     }
-
-
-def place_of(server: ServerOptions) -> str:
-    """Return "host:port", or "unix:/path", as logs and errors name a server."""
-    return server.host if is_unix(server.host) else f"{server.host}:{server.port}"

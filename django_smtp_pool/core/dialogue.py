@@ -83,7 +83,7 @@ class Greeter:
 def open_session(greeter: Greeter) -> Dialogue[Offer]:
     """Connect, greet, secure and log in; return what the server offers to the finished session."""
     server = greeter.server
-    yield Connect(host=server.host, port=server.port, source_address=server.source_address)
+    yield Connect(host=server.host, port=server.port, source_address=server.source_address, proxy=server.proxy)
     if server.use_ssl:
         yield _secure(server)
     yield from _hear_greeting(server)
@@ -110,7 +110,7 @@ def _hear_greeting(server: ServerOptions) -> Dialogue[None]:
     except (ProtocolError, ReplyTimeout) as error:
         if not server.use_ssl:
             kind = "a mail server" if server.lmtp else "an SMTP server"
-            hint = f"{server.host}:{server.port} does not greet like {kind}; does it expect TLS (use_ssl)?"
+            hint = f"{server.place} does not greet like {kind}; does it expect TLS (use_ssl)?"
             error.args = (f"{error}. {hint}",)
         raise
     if not greeting.is_positive:

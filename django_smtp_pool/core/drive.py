@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from .clock import Clock
-from .dial import HasFileno
 from .errors import Outcome
+from .leg import HasFileno
 from .run import Run
 from .transport import track, untrack
 
@@ -26,7 +26,7 @@ def one(run: Run[T], clock: Clock) -> T:
         run.start()
         with Watch() as watch:
             while not run.done:
-                watch.wait([run], max(0.0, run.deadline - clock.monotonic()), clock)
+                watch.wait([run], max(0.0, run.wake_at - clock.monotonic()), clock)
                 run.look()
         return run.result()
     except BaseException as interrupt:
@@ -45,7 +45,7 @@ def many(runs: Iterable[Run[Any]], clock: Clock) -> None:
         run.start()
     with Watch() as watch:
         while waiting := [run for run in waiting if not run.done]:
-            patience = max(0.0, min(run.deadline for run in waiting) - clock.monotonic())
+            patience = max(0.0, min(run.wake_at for run in waiting) - clock.monotonic())
             watch.wait(waiting, patience, clock)
             for run in waiting:
                 run.look()

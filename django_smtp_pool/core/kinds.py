@@ -7,6 +7,7 @@ What Django's own backend takes (`EMAIL_PORT = "587"`, 0 and 1 for a bool) is ta
 from __future__ import annotations
 
 import hmac
+import ipaddress
 import math
 import os
 import re
@@ -155,11 +156,18 @@ def choice(*allowed: str, upper: bool = False) -> Kind:
 
 def source_address(value: Any) -> tuple[str, int]:
     """Accept a local IP address, or (IP address, port)."""
-    if isinstance(value, str):
-        return nonempty_text(value), 0
-    if isinstance(value, (tuple, list)) and len(value) == 2:
-        return nonempty_text(value[0]), int(whole(maximum=65535)(value[1]))
-    raise ValueError(f"must be an IP address or (IP address, port), not {value!r}")
+    host, port = value if isinstance(value, (tuple, list)) and len(value) == 2 else (value, 0)
+    if not isinstance(host, str) or not _is_ip_address(host):
+        raise ValueError(f"must be an IP address or (IP address, port), not {value!r}")
+    return host, int(whole(maximum=65535)(port))
+
+
+def _is_ip_address(value: str) -> bool:
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        return False
+    return True
 
 
 def context_source(value: Any) -> Any:

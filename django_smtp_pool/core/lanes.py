@@ -211,7 +211,7 @@ class Lanes:
         may_be_overdue = now >= self._due
         for lane in list(self.all):
             if lane.run is not None:
-                if lane.run in self._can_go_on or (may_be_overdue and now >= lane.run.deadline):
+                if lane.run in self._can_go_on or (may_be_overdue and now >= lane.run.wake_at):
                     lane.run.look()
             elif lane.slot is None and may_be_overdue and now >= self._patience_of(lane):
                 self._forgo(lane)
@@ -232,7 +232,7 @@ class Lanes:
     def wait(self, until: float) -> None:
         """Wait for a socket, for an answer from the pool, or for an instant (monotonic)."""
         runs = [lane.run for lane in self.all if lane.run is not None]
-        instants = [until, *(run.deadline for run in runs if not run.done)]
+        instants = [until, *(run.wake_at for run in runs if not run.done)]
         instants += [self._patience_of(lane) for lane in self.all if lane.slot is None]
         # A dialogue may have ended where it began: a refused connection on this machine is known at once.
         at_once = bool(self._answers) or any(run.done for run in runs)

@@ -6,7 +6,6 @@ never travels on another's connection. Everything that changes identity or secur
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -28,6 +27,8 @@ from .kinds import (
     text,
     whole,
 )
+from .place import is_loopback, place_of, server_host, socket_path
+from .proxy_url import ProxyURL, proxy_url
 from .storage_uri import StorageURI, storage_uri
 
 TOKEN_MECHANISMS = ("XOAUTH2", "OAUTHBEARER")
@@ -36,8 +37,6 @@ SCRAM_MECHANISMS = ("SCRAM-SHA-256", "SCRAM-SHA-1")
 PROOF_MECHANISMS = (*SCRAM_MECHANISMS, "CRAM-MD5")  # they show that we know the password, and not the password
 EXTERNAL = "EXTERNAL"
 MECHANISMS = ("PLAIN", "LOGIN", *PROOF_MECHANISMS, EXTERNAL, *TOKEN_MECHANISMS)
-UNIX = "unix:"  # before the path of a socket, as a host
-LONGEST_UNIX_PATH = 103  # octets: what every system takes
 TLS_VERSIONS = ("TLSv1.2", "TLSv1.3")
 _MADE_OF = ("ca_file", "verify", "minimum_version", "ciphers")  # what a context is made of where none is given
 
@@ -78,7 +77,7 @@ def _tls_options(value: Any) -> TLSOptions:
 class ServerOptions:
     """Where the server is, who we are to it, and how we speak to it."""
 
-    host: str = option("localhost", nonempty_text, "name or IP address of the server, or unix:/path of its socket")
+    host: str = option("localhost", server_host, "name or IP address of the server, or `unix:/path` of its socket")
     port: int = option(25, whole(minimum=1, maximum=65535), "TCP port")
     username: str | None = option(None, text, "account; no login unless a secret is set too")
     password: Secret | None = option(None, secret, "the account's password")
@@ -121,6 +120,11 @@ class ServerOptions:
     allow_insecure_auth: bool = option(
         False, flag, "send a reusable secret without TLS to a host that is not this machine"
     )
+    proxy: ProxyURL | None = option(
+        None,
+        proxy_url,
+        "URL of a proxy to connect through: `socks5://`, `socks5h://` (it resolves the name), `http://`",
+    )
     pipelining: bool = option(True, flag, "send several commands at once where the server offers PIPELINING")
     chunking: bool = option(True, flag, "send the content by BDAT where the server offers CHUNKING")
     lmtp: bool = option(
@@ -141,7 +145,21 @@ class ServerOptions:
             raise ValueError("ssl_keyfile is of no use without ssl_certfile")
         self._check_token()
         self._check_certificate()
-        self._check_unix_socket()
+        self._check_way()
+
+    def _check_way(self) -> None:
+        is_unix = socket_path(self.host) is not None
+        if is_unix and self.may_encrypt and not self.tls_options.server_hostname:
+            raise ValueError(
+                "tls_options needs server_hostname with a unix socket: the name to find in the server's certificate; "
+                "or leave TLS out, since nothing leaves this machine"
+            )
+        if is_unix and self.source_address:
+            raise ValueError("source_address is of no use with a unix socket: remove one of them")
+        if is_unix and self.proxy:
+            raise ValueError("proxy cannot reach a unix socket of this machine: remove one of them")
+        if self.proxy and self.source_address:
+            raise ValueError("proxy and source_address exclude each other: what the server sees is the proxy's address")
 
     def _check_token(self) -> None:
         given = [key for key in TOKEN_KEYS if getattr(self, key)]
@@ -176,19 +194,6 @@ class ServerOptions:
         is_secret = self.password is not None and self.username == self.password.reveal()
         return "***" if is_secret else self.username
 
-    def _check_unix_socket(self) -> None:
-        if not is_unix(self.host):
-            return
-        path = self.host.removeprefix(UNIX)
-        if not path.startswith("/") or len(path.encode()) > LONGEST_UNIX_PATH:
-            raise ValueError(
-                f"host must be unix: and an absolute path of at most {LONGEST_UNIX_PATH} octets, not {self.host!r}"
-            )
-        if self.source_address:
-            raise ValueError("source_address and a unix socket as host exclude each other")
-        if self.may_encrypt and not (self.tls_options.server_hostname or self.tls_options.context):
-            raise ValueError("TLS over a unix socket needs tls_options['server_hostname']: the name in the certificate")
-
     @property
     def has_login(self) -> bool:
         """Whether we have to log in: as with Django's backend, name and secret must be set; or EXTERNAL asked for."""
@@ -221,6 +226,16 @@ class ServerOptions:
         return self.use_tls or self.use_ssl or self.opportunistic_tls
 
     @property
+    def place(self) -> str:
+        """The server, as logs and errors name it."""
+        return place_of(self.host, self.port)
+
+    @property
+    def detour(self) -> str:
+        """What follows the server's name where it is reached through a proxy: nothing where it is not."""
+        return f" through the proxy {self.proxy.place}" if self.proxy is not None else ""
+
+    @property
     def end_of_data_timeout(self) -> float:
         """Seconds to wait for the reply that decides (RFC 5321 §4.5.3.2.6 says 600)."""
         return self.data_timeout if self.data_timeout is not None else max(self.timeout, 120.0)
@@ -228,7 +243,7 @@ class ServerOptions:
     @property
     def may_reveal_secret(self) -> bool:
         """Whether a reusable secret may be sent without TLS: only to this machine, or where that was asked for."""
-        return self.allow_insecure_auth or is_loopback(self.host)
+        return self.allow_insecure_auth or (is_loopback(self.host) and self.proxy is None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -274,18 +289,3 @@ class PoolOptions:
             )
         if self.rate_storage is not None and self.rate_limit is None:
             raise ValueError("rate_storage is of no use without rate_limit")
-
-
-def is_unix(host: str) -> bool:
-    """Tell whether a host is the path of a unix socket."""
-    return host.startswith(UNIX)
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether a host is this machine by its name alone: `localhost`, a loopback IP literal, a unix socket."""
-    if host.lower() == "localhost" or is_unix(host):
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False

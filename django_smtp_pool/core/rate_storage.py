@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import itertools
 import os
 from typing import Any
 from urllib.parse import quote
 
+from . import extras
 from .options import ServerOptions
 from .storage_uri import StorageURI
 
-EXTRA = "django-smtp-pool[ratelimit]"
+EXTRA = "ratelimit"
 MODULES = ("limits", "redis")  # what the extra brings
 TIMEOUT = 1.0  # seconds to connect, and for each answer, unless the URI says otherwise
 PATIENCE = 30.0  # seconds: whoever waits for longer asks in between, so that nobody waits for those who have gone
@@ -169,5 +169,4 @@ def key_of(server: ServerOptions) -> str:
 
 def missing_extra() -> str | None:
     """Return what to install for the option `rate_storage`, None where it is there."""
-    missing = [name for name in MODULES if importlib.util.find_spec(name) is None]
-    return f"rate_storage needs {' and '.join(missing)}: pip install '{EXTRA}'" if missing else None
+    return extras.missing(MODULES, EXTRA)

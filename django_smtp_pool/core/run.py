@@ -9,8 +9,9 @@ from typing import Generic, TypeVar
 
 from .channel import Channel
 from .clock import Clock
-from .dial import Dial, HasFileno
+from .dial import Dial
 from .errors import ConnectionLost, Failure, Outcome, ProtocolError, ReplyTimeout, Stage, outcome_of
+from .leg import Watched
 from .replies import MalformedReply, Reply
 from .steps import Connect, Dialogue, Heard, Patience, Say, SecureChannel, Step
 from .tls import explained
@@ -64,7 +65,7 @@ class Run(Generic[T]):
     # -- for those who watch ---------------------------------------------------------------------------
 
     @property
-    def watched(self) -> tuple[tuple[HasFileno, int], ...]:
+    def watched(self) -> Watched:
         """What to wait for: sockets, each with its selectors events; they change while a connection is being made."""
         if self._dial is not None:
             return self._dial.watched
@@ -83,6 +84,11 @@ class Run(Generic[T]):
         if self._last_call is None or self._waits_for_verdict:
             return limit
         return min(limit, self._last_call)
+
+    @property
+    def wake_at(self) -> float:
+        """Return the instant at which to look although nothing is ready: a wait is over, or the dial goes on."""
+        return min(self.deadline, self._dial.wake_at) if self._dial is not None else self.deadline
 
     @property
     def fate(self) -> Outcome:
@@ -247,7 +253,7 @@ class Run(Generic[T]):
         """Go on with the current step and return the answer to it, None while there is more to wait for."""
         step = self._step
         if isinstance(step, Connect) and self._dial is not None:
-            transport = self._dial.advance()
+            transport = self._dial.advance(self._clock.monotonic())
             if transport is None:
                 return None
             self._channel.transport, self._dial = transport, None
@@ -312,7 +318,7 @@ class Run(Generic[T]):
             return ProtocolError(str(error))
         if isinstance(error, EOFError):
             return ConnectionLost("the server closed the connection")
-        if self._dial is not None:
+        if isinstance(self._step, Connect):
             # Failing to connect keeps its type (ConnectionRefusedError, gaierror): callers know those.
             return error
         if isinstance(error, ssl.SSLError) and isinstance(self._step, SecureChannel):
@@ -325,17 +331,12 @@ class Run(Generic[T]):
             error.stage = error.stage or self._stage
             error.heard = tuple(self._replies)
             error.all_said = self._all_said
-        else:
-            _mark_stage(error, self._stage)
+        elif isinstance(error, OSError):
+            error.stage = self._stage  # type: ignore[attr-defined]
         if self._dial is not None:
             self._dial.close()
             self._dial = None
         self._resume(lambda: self._dialogue.throw(error))
-
-
-def _mark_stage(error: Exception, stage: Stage) -> None:
-    if isinstance(error, OSError):
-        error.stage = stage  # type: ignore[attr-defined]
 
 
 def _readable(step: Say) -> str:

@@ -7,18 +7,18 @@ ours, raised apart from it: its frames hold the password.
 from __future__ import annotations
 
 import base64
-import importlib.util
 import re
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from . import extras
 from .errors import NotOffered, ProtocolError, Stage
 from .kinds import Secret
 from .mechanisms import Mechanism
 
-EXTRA = "django-smtp-pool[scram]"
+EXTRA = "scram"
 MODULES = ("scramp",)  # what the extra brings
 
 # RFC 7677 §4: less would make a proof that somebody has read easy to guess the password from.
@@ -34,8 +34,7 @@ T = TypeVar("T")
 
 def missing_extra() -> str | None:
     """Return what to install for SCRAM, None where it is there."""
-    missing = [name for name in MODULES if importlib.util.find_spec(name) is None]
-    return f"needs {' and '.join(missing)}: pip install '{EXTRA}'" if missing else None
+    return extras.missing(MODULES, EXTRA)
 
 
 def fresh_nonce() -> str:

@@ -1,0 +1,15 @@
+"""Optional libraries: which extra brings what is missing. Nothing is imported to find out."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterable
+
+
+def missing(modules: Iterable[str], extra: str) -> str | None:
+    """Return what is missing of an extra, and how to install it; None where all is there.
+
+    The text continues the name of the option that needs it.
+    """
+    absent = [name for name in modules if importlib.util.find_spec(name) is None]
+    return f"needs {' and '.join(absent)}: pip install 'django-smtp-pool[{extra}]'" if absent else None

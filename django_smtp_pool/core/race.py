@@ -1,0 +1,169 @@
+"""The race of a server's addresses (RFC 8305): the next attempt starts before the last one has been given up."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import math
+import os
+import selectors
+import socket
+from collections import deque
+from collections.abc import Sequence
+
+from .leg import Leg, Watched, explained, marked
+from .resolve import Address, interleaved, literal
+from .transport import track, untrack
+
+ATTEMPT_DELAY = 0.25  # seconds; RFC 8305 §5: "Connection Attempt Delay"
+
+# What this machine says of a family of addresses that it cannot use at all: it tells nothing of the server.
+_NO_WAY = frozenset({errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EHOSTUNREACH, errno.ENETDOWN})
+
+
+class Race(Leg[socket.socket]):
+    """Connects to the first of several addresses that answers.
+
+    The families take turns, in the order that the resolver gave; each attempt starts `ATTEMPT_DELAY` after the one
+    before, or at once when that has failed, and they go on side by side. The first to connect wins; the others are
+    closed.
+
+    Arguments:
+        name: what errors call the server.
+        source: local (IP address, port) to connect from: addresses of the other family are left out.
+    """
+
+    def __init__(self, name: str, addresses: Sequence[Address], source: tuple[str, int] | None = None) -> None:
+        self._name = name
+        self._source = source
+        self._waiting = deque(interleaved(_reachable_from(source, addresses)))
+        self._others = [] if self._waiting else list(addresses)
+        self._running: dict[socket.socket, Address] = {}
+        self._latest: socket.socket | None = None  # the attempt that the next one waits for
+        self._next_at = -math.inf
+        self._failures: list[tuple[Address, OSError]] = []
+
+    @property
+    def watched(self) -> Watched:
+        """The attempts under way."""
+        return tuple((sock, selectors.EVENT_WRITE) for sock in self._running)
+
+    @property
+    def wake_at(self) -> float:
+        """The instant at which the next attempt is due."""
+        return self._next_at if self._waiting else math.inf
+
+    @property
+    def progress(self) -> str:
+        """Name the server, and how its addresses fare where there are several."""
+        tried = [f"{literal(address)}: no answer" for address in self._running.values()]
+        tried += [f"{literal(address)}: {_reason(error)}" for address, error in self._failures]
+        return f"connecting to {self._name}" + (f" ({'; '.join(tried)})" if len(tried) > 1 else "")
+
+    def advance(self, now: float) -> socket.socket | None:
+        """Go on; return the socket that connected first.
+
+        Raises OSError (of the type that tells most) where no address answers.
+        """
+        while (winner := self._look()) is None:
+            if self._waiting and (self._latest is None or now >= self._next_at):
+                self._start(now)
+            elif self._running:
+                return None
+            else:
+                raise self._all_failed()
+        self._drop_all_but(winner)
+        return winner
+
+    def _look(self) -> socket.socket | None:
+        """Return the first attempt that has succeeded; those that have failed are dropped."""
+        for sock in _ended(self._running):
+            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if code == 0:
+                return sock
+            self._fail(sock, code)
+        return None
+
+    def _start(self, now: float) -> None:
+        """Start connecting to the next address."""
+        family, address = self._waiting[0]
+        sock = self._latest = socket.socket(family, socket.SOCK_STREAM)
+        self._running[sock] = self._waiting.popleft()
+        track(sock)
+        # Two attempts cannot have one local port: then one comes after the other.
+        self._next_at = math.inf if self._source and self._source[1] else now + ATTEMPT_DELAY
+        try:
+            sock.setblocking(False)
+            if self._source:
+                sock.bind(self._source)
+            code = sock.connect_ex(address)
+        except OSError as error:
+            code = error.errno or errno.EINVAL
+        if code not in {0, errno.EINPROGRESS, errno.EWOULDBLOCK}:
+            self._fail(sock, code)
+
+    def _fail(self, sock: socket.socket, code: int) -> None:
+        self._failures.append((self._running[sock], OSError(code, os.strerror(code))))
+        self._drop(sock)
+
+    def _drop(self, sock: socket.socket) -> None:
+        untrack(sock)
+        sock.close()
+        self._running.pop(sock, None)
+        if sock is self._latest:
+            self._latest = None
+
+    def _drop_all_but(self, winner: socket.socket | None) -> None:
+        for sock in [sock for sock in self._running if sock is not winner]:
+            self._drop(sock)
+
+    def _all_failed(self) -> OSError:
+        if not self._failures:
+            error = OSError(errno.EADDRNOTAVAIL, f"could not connect to {self._name}: {self._why_none()}")
+            return marked(error, is_final=bool(self._others))
+        telling = [error for _, error in self._failures if error.errno not in _NO_WAY] or [self._failures[-1][1]]
+        # One that gave another answer than a refusal may take us a moment later.
+        unrefused = [error for error in telling if not isinstance(error, ConnectionRefusedError)]
+        chosen = (unrefused or telling)[-1]
+        return explained(OSError(chosen.errno, self._reasons()), f"could not connect to {self._name}")
+
+    def _reasons(self) -> str:
+        """Return each reason, with the addresses that it is about where there are several."""
+        reasons: dict[str, list[str]] = {}
+        for address, error in self._failures:
+            reasons.setdefault(_reason(error), []).append(literal(address))
+        if len(self._failures) == 1:
+            return next(iter(reasons))
+        return "; ".join(f"{reason} ({', '.join(found)})" for reason, found in reasons.items())
+
+    def _why_none(self) -> str:
+        if self._source is None or not self._others:
+            return "the name has no address"
+        found = ", ".join(map(literal, self._others))
+        return f"source_address {self._source[0]} is of another family than {found}"
+
+    def close(self) -> None:
+        """Close every attempt, the one that has won too."""
+        self._drop_all_but(None)
+
+
+def _reachable_from(source: tuple[str, int] | None, addresses: Sequence[Address]) -> list[Address]:
+    if source is None:
+        return list(addresses)
+    family = socket.AF_INET6 if ipaddress.ip_address(source[0]).version == 6 else socket.AF_INET
+    return [address for address in addresses if address[0] == family]
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error)
+
+
+def _ended(running: dict[socket.socket, Address]) -> list[socket.socket]:
+    """Return the attempts that have come to an end, well or not, in the order in which they began."""
+    if not running:
+        return []
+    with selectors.DefaultSelector() as selector:
+        for sock in running:
+            selector.register(sock, selectors.EVENT_WRITE)
+        ready = {key.fileobj for key, _ in selector.select(0)}
+    return [sock for sock in running if sock in ready]
