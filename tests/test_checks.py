@@ -4,7 +4,7 @@ import django
 import pytest
 
 from django_smtp_pool import checks, oauth2
-from django_smtp_pool.core import rate_storage, scram
+from django_smtp_pool.core import rate_storage, scram, tunnel
 
 HAS_MAILERS = django.VERSION >= (6, 1)
 POOLED = "django_smtp_pool.backend.PooledBackend"
@@ -124,6 +124,37 @@ def test_the_setting_is_for_the_mailers_that_have_a_limit(told, settings):
     settings.EMAIL_POOL_RATE_STORAGE = "cache.example.com"
     assert told() == {}
     assert set(told(rate_limit=3)) == {"E001"}
+
+
+PROXY = "socks5h://user:hidden@proxy.example:1080"
+
+
+def test_a_missing_extra_for_proxies(told, monkeypatch):
+    assert told(proxy=PROXY) == {}
+    monkeypatch.setattr(tunnel, "MODULES", ("no_such_library",))
+    text = "MAILERS['default']: proxy needs no_such_library: pip install 'django-smtp-pool[proxy]'"
+    assert told(proxy=PROXY) == {"E001": text}
+
+
+def test_a_proxy_that_cannot_be_meant(told):
+    problems = told(proxy="ftp://user:hidden@proxy.example:1080")
+    assert problems["E001"].startswith("MAILERS['default']: proxy must be a URL such as 'socks5://user:password@")
+    assert "hidden" not in str(problems)
+
+
+def test_a_password_in_clear_through_a_proxy(told):
+    problems = told(host="localhost", use_tls=False, username="u", password="p", proxy=PROXY)
+    where = "localhost through the proxy socks5h://proxy.example:1080"
+    assert problems == {"E002": f"MAILERS['default']: the password would travel to {where} in clear."}
+
+
+def test_a_proxy_for_every_mailer_that_has_use_for_one(told, settings):
+    settings.EMAIL_POOL_PROXY = "ftp://nowhere"
+    assert set(told()) == {"E001"}
+    assert told(host="unix:/run/smtp", use_tls=False) == {}
+    assert told(source_address="192.0.2.1") == {}
+    settings.EMAIL_POOL_PROXY = PROXY
+    assert set(told(host="unix:/run/smtp", use_tls=False, proxy=PROXY)) == {"E001"}
 
 
 def test_a_missing_extra(told, monkeypatch):

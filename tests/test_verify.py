@@ -436,7 +436,9 @@ def transcripts():
 def test_the_documentation_shows_steps_and_advice_that_there_are():
     names = {each.value for each in Stage} | {"message", "access token"}
     advice = {
-        text.format(host="localhost", port=2525) for text in vars(advice_module).values() if isinstance(text, str)
+        text.format(host="localhost", port=2525, proxy="")
+        for text in vars(advice_module).values()
+        if isinstance(text, str)
     }
     for shown in transcripts():
         assert {name for _, name in steps(re.sub(r"(?m)^    ", "", shown))} <= names

@@ -25,7 +25,7 @@ SERVER = {
     "ssl_certfile": (["c.pem"], ["", 1]),
     "tls_options": ([{"verify": False}, TLSOptions(ca_file="ca.pem")], [None, 1, "x", {"verfy": False}, {"verify": 3}]),
     "local_hostname": (["client.example"], ["", 1, "a\r\nQUIT"]),
-    "source_address": (["127.0.0.1", ("127.0.0.1", 25)], [1, "", ("127.0.0.1", 70000)]),
+    "source_address": (["127.0.0.1", ("127.0.0.1", 25), "::1"], [1, "", "mail.example", ("127.0.0.1", 70000)]),
     "connection_timeout": ([1], [0, -1, None]),
     "greeting_timeout": ([1], [0, -1, None]),
     "data_timeout": ([1], [0, -1, "x"]),
@@ -34,6 +34,10 @@ SERVER = {
     "oauth2_generator": ([len, "project.mail.access_token"], ["", "token", 1, {}]),
     "oauth2": ([GRANT, {**GRANT, "client_id": "other"}], [1, "x", {}, {**GRANT, "token_url": "http://example.com"}]),
     "allow_insecure_auth": ([True], ["no", None]),
+    "proxy": (
+        ["socks5://proxy.example:1080", "http://user:password@proxy.example:8080"],
+        [1, "", "proxy.example:1080", "https://proxy.example:443", "socks5://proxy.example"],
+    ),
     "pipelining": ([False, 0], ["no", None]),
     "chunking": ([False, 0], ["no", None]),
     "lmtp": ([True, 1], ["no", None]),
@@ -268,6 +272,8 @@ def test_passwords_tell_apart():
         ({"host": "unix:/" + "x" * 200}, "at most 103 octets"),
         ({"host": "unix:/run/lmtp", "source_address": "127.0.0.1"}, "source_address"),
         ({"host": "unix:/run/lmtp", "use_tls": True}, "server_hostname"),
+        ({"host": "unix:/run/lmtp", "opportunistic_tls": True}, "server_hostname"),
+        ({"host": "unix:/run/lmtp", "proxy": "socks5://proxy.example:1080"}, "proxy cannot reach a unix socket"),
     ],
 )
 def test_a_unix_socket_that_cannot_be_meant(given, problem):
@@ -278,4 +284,24 @@ def test_a_unix_socket_that_cannot_be_meant(given, problem):
 def test_a_unix_socket_is_this_machine():
     server = ServerOptions(host="unix:/run/lmtp", username="user", password="secret")
     assert server.may_reveal_secret
+    assert (server.place, server.detour) == ("unix:/run/lmtp", "")
     ServerOptions(host="unix:/run/smtp", use_tls=True, tls_options={"server_hostname": "mail.example.com"})
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "::1"])
+def test_through_a_proxy_localhost_is_not_this_machine(host):
+    server = ServerOptions(host=host, proxy="socks5://127.0.0.1:1080")
+    assert not server.may_reveal_secret
+    assert replace(server, allow_insecure_auth=True).may_reveal_secret
+
+
+def test_the_server_sees_the_address_of_the_proxy():
+    with pytest.raises(ValueError, match=r"^proxy and source_address exclude each other"):
+        ServerOptions(proxy="socks5://proxy.example:1080", source_address="127.0.0.1")
+
+
+def test_the_password_of_a_proxy_is_in_no_print_of_options():
+    server = ServerOptions(proxy=f"socks5://user:{PASSWORD}@proxy.example:1080")
+    assert PASSWORD not in repr(server)
+    assert server.detour == " through the proxy socks5://proxy.example:1080"
+    assert server != ServerOptions(proxy="socks5://user:other@proxy.example:1080")

@@ -18,6 +18,7 @@ from .waiting import eventually
 _MASTER_CF = """\
 127.0.0.1:{port} inet n - n - - smtpd
 127.0.0.1:{tls_port} inet n - n - - smtpd -o smtpd_tls_wrappermode=yes
+smtp-here unix n - n - - smtpd
 cleanup unix n - n - 0 cleanup
 qmgr unix n - n 300 1 qmgr
 tlsmgr unix - - n 1000? 1 tlsmgr
@@ -50,6 +51,11 @@ class Postfix(MailServer):
     """A running Postfix: submission with STARTTLS on `port`, with implicit TLS on `tls_port`."""
 
     sasl: Path
+
+    @property
+    def socket(self) -> Path:
+        """Return the unix socket that it listens on, too."""
+        return self.directory / "queue" / "public" / "smtp-here"
 
     connected = re.compile(r": connect from \S+\]:(\d+)")
     disconnected = re.compile(r": disconnect from \S+\]:(\d+)")

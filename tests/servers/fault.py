@@ -24,12 +24,13 @@ PATIENCE = 30  # seconds; only ever reached when a test fails
 
 
 class FaultServer(Options):
-    """Run an SMTP server while the `with` block lasts; for the keywords see Options."""
+    """Run an SMTP server while the `with` block lasts, on a port, or on a unix socket; for the keywords see Options."""
 
     host = "127.0.0.1"
 
-    def __init__(self, *, fault=None, **options):
+    def __init__(self, *, fault=None, path=None, **options):
         super().__init__(**options)
+        self._path = path
         self.fault = fault
         self.record = Record()
         self.gate = Gate(self.record)
@@ -40,7 +41,7 @@ class FaultServer(Options):
     def __enter__(self):
         self._waker, self._alarm = socket.socketpair()
         self._listener = self._listen(0)
-        self.port = self._listener.getsockname()[1]
+        self.host, self.port = (f"unix:{self._path}", 25) if self._path else self._listener.getsockname()
         self._acceptor = threading.Thread(target=self._accept_all, name="fault-server", daemon=True)
         self._acceptor.start()
         return self
@@ -202,7 +203,13 @@ class FaultServer(Options):
             conversation.handle(line)
 
     def _listen(self, port):
-        listener = socket.create_server((self.host, port), backlog=512)
+        if self._path:
+            listener = socket.socket(socket.AF_UNIX)
+            self._path.unlink(missing_ok=True)
+            listener.bind(str(self._path))
+            listener.listen(512)
+        else:
+            listener = socket.create_server((FaultServer.host, port), backlog=512)
         listener.setblocking(False)
         return listener
 

@@ -30,7 +30,8 @@ class Wire:
         self._waker, self._alarm = socket.socketpair()
         for each in (sock, self._waker, self._alarm):
             each.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     @property
     def tls(self):
@@ -44,7 +45,7 @@ class Wire:
 
     def peer_gone(self):
         """Tell whether the client has closed, even where octets of it are still unread."""
-        if not hasattr(socket, "TCP_INFO"):
+        if not hasattr(socket, "TCP_INFO") or self._sock.family == socket.AF_UNIX:
             return False
         return self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] not in PEER_PRESENT
 
