@@ -204,7 +204,8 @@ class Script:
         self.failure: Failed | None = None
         self.is_over = False
         kind = ProxyType.HTTP if proxy.is_http else ProxyType.SOCKS5
-        dialogue: Any = Proxy(kind, proxy.host, proxy.port, proxy.username, proxy.password, rdns=True, forward=self)
+        this: Any = self
+        dialogue: Any = Proxy(kind, proxy.host, proxy.port, proxy.username, proxy.password, rdns=True, forward=this)
         try:
             dialogue.connect(host, port)
             self.is_over = True
