@@ -117,16 +117,13 @@ class FaultServer(Options):
                 session.order = order
                 session.wire.wake()
             self._await(lambda: all(session.order is None for session in idle))
+        self._see_off()
         return len(idle)
 
     def settle(self):
         """Return when nothing more comes of its own accord: every session waits for its client, or is gone for good."""
-        with self.record.changed:
-            self._await(lambda: all(session.state != "answering" for session in self.sessions))
-            staying = {session.thread for session in self.sessions}
-        for thread in self._threads:
-            if thread not in staying:  # off the list, and perhaps about to close its socket
-                self._join(thread)
+        self._await(lambda: all(session.state != "answering" for session in self.sessions))
+        self._see_off()
 
     # The truth
 
@@ -248,6 +245,14 @@ class FaultServer(Options):
     def _copy(self, name):
         with self.record.changed:
             return list(getattr(self.record, name))
+
+    def _see_off(self):
+        """Wait for sessions that are off the list, and perhaps only about to close their sockets."""
+        with self.record.changed:
+            staying = {session.thread for session in self.sessions}
+        for thread in self._threads:
+            if thread not in staying:
+                self._join(thread)
 
     def _await(self, predicate):
         if not self.wait_for(predicate):
