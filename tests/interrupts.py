@@ -24,11 +24,12 @@ class Tracer:
     """Looks at every line of the package that one thread runs, in the `with` block."""
 
     def __enter__(self):
+        self._before = sys.gettrace()  # what measures coverage traces too
         sys.settrace(self._enter)
         return self
 
     def __exit__(self, *_):
-        sys.settrace(None)
+        sys.settrace(self._before)
 
     def _enter(self, frame, event, argument):
         if not frame.f_code.co_filename.startswith(PACKAGE) or frame.f_code.co_name == "__del__":
