@@ -12,9 +12,7 @@ import pytest
 
 from django_smtp_pool import DeliveryUnknown, PartiallyRefused
 from django_smtp_pool.core.errors import EhloRefused, RecipientsRefused, Stage
-from django_smtp_pool.core.events import Observer
 from django_smtp_pool.core.run import Run
-from django_smtp_pool.registry import Registry
 from tests.batches.ledger import QUIET, messages, misreported, outcomes, settled, taken
 from tests.clocks import ServersClock
 from tests.mailing import backend_for, message
@@ -34,19 +32,9 @@ def server():
 
 
 @pytest.fixture
-def mailer(monkeypatch):
+def mailer(mailer):
     """Return a function that makes a backend whose time passes only when the server hangs."""
-    registries = []
-
-    def make(server, **options):
-        registry = Registry(clock=ServersClock(server), observer=Observer())
-        registries.append(registry)
-        monkeypatch.setattr("django_smtp_pool.backend.registry", registry)
-        return backend_for(server, **{"lmtp": True, "idle_timeout": 0, "max_lifetime": 0, **options})
-
-    yield make
-    for registry in registries:
-        registry.at_exit()
+    return lambda server, **how: mailer(server, clock=ServersClock(server), **{"lmtp": True, **how})
 
 
 def send(backend, made):

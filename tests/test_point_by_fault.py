@@ -12,10 +12,8 @@ import ssl
 import pytest
 
 from django_smtp_pool import DeliveryUnknown
-from django_smtp_pool.core.events import Observer
-from django_smtp_pool.registry import Registry
 from tests.clocks import ServersClock
-from tests.mailing import backend_for, message
+from tests.mailing import message
 from tests.servers import Fault, FaultServer, faults
 from tests.servers.certificates import Certificates
 
@@ -113,20 +111,9 @@ def certificates():
 
 
 @pytest.fixture
-def mailer(monkeypatch):
+def mailer(mailer):
     """Return a function that makes a backend whose time passes only when the server hangs."""
-    registries = []
-
-    def make(server, **options):
-        registry = Registry(clock=ServersClock(server), observer=Observer())
-        registries.append(registry)
-        monkeypatch.setattr("django_smtp_pool.backend.registry", registry)
-        # Nothing is to be done after a while: whoever waits on the clock waits for the server.
-        return backend_for(server, **{"idle_timeout": 0, "max_lifetime": 0, **options})
-
-    yield make
-    for registry in registries:
-        registry.at_exit()
+    return lambda server, **options: mailer(server, clock=ServersClock(server), **options)
 
 
 def send(backend, mail):

@@ -5,9 +5,8 @@ import smtplib
 import pytest
 
 from django_smtp_pool.core.events import Attempted, Observer
-from django_smtp_pool.registry import Registry
 from tests.clocks import LeapingClock, ServersClock
-from tests.mailing import backend_for, message
+from tests.mailing import message
 from tests.servers import Fault, FaultServer, RandomFaults, faults
 from tests.servers.certificates import certificates
 
@@ -29,19 +28,11 @@ class Diary(Observer):
 
 
 @pytest.fixture
-def mailer(monkeypatch):
-    """Return a function that makes a backend with a clock of the test's own."""
-    registries = []
-
-    def make(server, clock=None, observer=None, **options):
-        registry = Registry(clock=clock or ServersClock(server), observer=observer or Observer())
-        registries.append(registry)
-        monkeypatch.setattr("django_smtp_pool.backend.registry", registry)
-        return backend_for(server, **{"idle_timeout": 0, "max_lifetime": 0, **options})
-
-    yield make
-    for registry in registries:
-        registry.at_exit()
+def mailer(mailer):
+    """Return a function that makes a backend with a clock of the test's own, or of the server's."""
+    return lambda server, clock=None, observer=None, **how: mailer(
+        server, clock or ServersClock(server), observer, **how
+    )
 
 
 @pytest.mark.parametrize("way", ["one-by-one", "batch"])

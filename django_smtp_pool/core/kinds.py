@@ -157,12 +157,13 @@ def choice(*allowed: str, upper: bool = False) -> Kind:
 def source_address(value: Any) -> tuple[str, int]:
     """Accept a local IP address, or (IP address, port)."""
     host, port = value if isinstance(value, (tuple, list)) and len(value) == 2 else (value, 0)
-    if not isinstance(host, str) or not _is_ip_address(host):
+    if not isinstance(host, str) or not is_ip_address(host):
         raise ValueError(f"must be an IP address or (IP address, port), not {value!r}")
     return host, int(whole(maximum=65535)(port))
 
 
-def _is_ip_address(value: str) -> bool:
+def is_ip_address(value: str) -> bool:
+    """Tell whether a host is written as an IP address."""
     try:
         ipaddress.ip_address(value)
     except ValueError:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import errno
-import ipaddress
 import selectors
 import socket
 import threading
 from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
+from .kinds import is_ip_address
 from .leg import Leg, Watched, explained
 from .transport import track, untrack
 
@@ -77,19 +77,10 @@ class Resolving(Leg[list[Address]]):
 
 def addresses_of(host: str, port: int, look_up: Resolve) -> Generator[Leg[Any], Any, list[Address]]:
     """Find the addresses of a host; an IP address is its own, and takes no leg."""
-    if is_literal(host):
+    if is_ip_address(host):
         return resolve(host, port)
     found: list[Address] = yield Resolving(host, port, look_up)
     return found
-
-
-def is_literal(host: str) -> bool:
-    """Tell whether a host is written as an IP address."""
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def interleaved(addresses: Iterable[Address]) -> list[Address]:
