@@ -166,10 +166,13 @@ def test_a_server_that_hangs_up_after_each_message(mailer):
 
 def test_warm_connections_are_used_again(server, mailer):
     backend = mailer(server, max_connections=3)
+    server.hold("data")  # until all three are there
+    sending = in_thread(backend.send_messages, messages(30))
+    assert server.wait_for(lambda: server.held == 3)
+    server.release()
+    assert sending.join() == 30
     assert backend.send_messages(messages(30)) == 30
-    before = server.connections
-    assert backend.send_messages(messages(30)) == 30
-    assert server.connections == before
+    assert server.connections == 3
 
 
 def test_connections_that_died_while_idle_are_invisible(server, mailer):
