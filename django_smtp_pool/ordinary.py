@@ -14,11 +14,10 @@ from django.conf import settings
 from django.core.mail import EmailMessage, EmailMultiAlternatives
 from django.core.mail import message as djangos  # clock and Message-ID are asked for where Django asks for them
 
-from .addresses import PLAIN
+from .addresses import PLAIN, is_written_in
 
 LONGEST_LINE = 78  # octets: what is longer would be folded or encoded
 _KINDS = (EmailMessage, EmailMultiAlternatives)
-_RENDERS = EmailMessage.message  # whoever replaces it is asked
 _BODY = re.compile(r"[\t\r\n\x20-\x7e]*")
 _WORDS = re.compile(r"[!-<>-~]+(?: [!-<>-~]+)*")  # no "=", with which an encoded word would begin
 _MAILBOX = re.compile(rf"(?:[A-Za-z0-9]+(?: [A-Za-z0-9]+)* <{PLAIN.pattern}>|{PLAIN.pattern})")
@@ -53,10 +52,11 @@ def ordinary(message: Any) -> tuple[bytes, str] | None:
 def _is_ordinary(message: Any) -> bool:
     return (
         type(message) in _KINDS
-        and type(message).message is _RENDERS
+        and is_written_in(djangos, type(message).message)  # whoever replaces it is asked
         and "message" not in vars(message)
         and not (message.attachments or getattr(message, "alternatives", None) or message.extra_headers)
         and message.content_subtype == "plain"
+        and type(message.encoding) in {str, type(None)}  # a Charset says that it equals its name
         and (message.encoding or settings.DEFAULT_CHARSET) == "utf-8"
     )
 

@@ -4,6 +4,7 @@ import contextlib
 
 import django
 import pytest
+from django.core.mail.backends.smtp import EmailBackend
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -150,6 +151,26 @@ def test_a_backend_with_a_way_of_its_own_is_asked_for_every_address(server):
     assert [(each.sender, each.recipients) for each in server.accepted] == [
         ("own.from@example.com", ("own.to@example.com",))
     ] * 2
+
+
+@NEEDS_MODERN
+def test_a_way_of_its_own_may_be_another_each_time(server):
+    class Own(PooledBackend):
+        def prep_address(self, address, **how):
+            numbers.append(address)
+            return f"bounce{len(numbers)}@example.com"
+
+    numbers = []
+    assert backend_for(server, Own).send_messages([message(), message()]) == 2
+    assert {each.sender for each in server.accepted} == {"bounce1@example.com", "bounce3@example.com"}
+
+
+@NEEDS_MODERN
+def test_what_somebody_has_put_in_the_place_of_djangos_own_way_is_asked(server, monkeypatch):
+    """To keep the mail of a staging system from customers, say."""
+    monkeypatch.setattr(EmailBackend, "prep_address", lambda self, address, **how: "staging@example.com")
+    assert backend_for(server).send_messages([message(to=["customer@example.com"])]) == 1
+    assert [each.recipients for each in server.accepted] == [("staging@example.com",)]
 
 
 @given(address=ADDRESSES)

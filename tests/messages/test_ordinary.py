@@ -1,7 +1,9 @@
 """The ordinary message, written down at once: the octets that Django makes of it; any other is left to Django."""
 
+import importlib.util
 from datetime import datetime, timezone
 from email import policy
+from email.charset import Charset
 from types import SimpleNamespace
 
 import django
@@ -121,6 +123,21 @@ def test_what_somebody_has_changed_is_left_to_django(settings, monkeypatch):
     assert ordinary(message()) is not None
     monkeypatch.setattr(EmailMessage, "message", lambda self, **how: None)
     assert ordinary(message()) is None
+
+
+def test_who_has_replaced_it_before_we_came_is_asked(monkeypatch):
+    """The backend is imported with the first mail: long after the `ready()` of every app."""
+    monkeypatch.setattr(EmailMessage, "message", lambda self, **how: None)
+    spec = importlib.util.find_spec("django_smtp_pool.ordinary")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.ordinary(message()) is None
+
+
+def test_a_charset_that_says_it_is_utf_8_is_left_to_django():
+    mail = message()
+    mail.encoding = Charset("utf-8")
+    assert ordinary(mail) is None
 
 
 TEXT = st.text(st.characters(min_codepoint=9, max_codepoint=126), max_size=90)
