@@ -64,7 +64,7 @@ class Housekeeper:
             self._start_if_needed()
 
     def _start_if_needed(self) -> None:
-        if self._thread is not None or self._paused:
+        if self._paused or (self._thread is not None and self._thread.is_alive()):
             return
         thread = threading.Thread(target=self._run, name="django-smtp-pool-housekeeper", daemon=True)
         try:
@@ -92,7 +92,11 @@ class Housekeeper:
     def _say_farewells(self) -> None:
         with self._lock:
             leavers, self._leavers = self._leavers, []
-        see_off(leavers, self._clock)
+        try:
+            see_off(leavers, self._clock)
+        except Exception:
+            # No descriptor left to wait with, say. They are closed all the same, and the next ones want seeing off.
+            logger.warning("%d connections were closed without QUIT", len(leavers), exc_info=True)
 
     def _tidy_pools(self) -> None:
         now = self._clock.monotonic()

@@ -2,6 +2,8 @@
 
 import threading
 
+import pytest
+
 from django_smtp_pool.core.housekeeper import FAREWELL, Housekeeper, see_off
 from tests.clocks import LeapingClock, ManualClock
 from tests.core.fakes import until
@@ -189,3 +191,38 @@ def test_farewells_are_bounded_even_where_one_fails():
     leavers = [Leaver(), Leaver()]
     see_off(leavers, LeapingClock())
     assert [leaver.closed for leaver in leavers] == [1, 1]
+
+
+def test_a_farewell_that_fails_is_not_the_last(caplog):
+    """Where no descriptor is left there is nothing to wait for an answer with; later there may be."""
+    keeper, unlucky, next_one = Housekeeper(ManualClock()), Leaver(), Leaver()
+    unlucky.leaving = failing(OSError(24, "Too many open files"))
+    keeper.see_off(unlucky)
+    ended(keeper)
+    assert (unlucky.closed, "Too many open files" in caplog.text) == (1, True)
+    keeper.see_off(next_one)
+    ended(keeper)
+    assert (next_one.said_quit, next_one.closed) == (1, 1)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_was_killed_is_followed_by_another():
+    keeper, fatal, next_one = Housekeeper(ManualClock()), Leaver(), Leaver()
+    fatal.leaving = failing(Killed())
+    keeper.see_off(fatal)
+    killed = keeper._thread
+    until(lambda: not killed.is_alive())
+    keeper.see_off(next_one)
+    ended(keeper)
+    assert (fatal.closed, next_one.closed) == (1, 1)
+
+
+class Killed(BaseException):
+    """What a greenlet is killed by, say."""
+
+
+def failing(error):
+    def leaving(patience):
+        raise error
+
+    return leaving
