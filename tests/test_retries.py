@@ -4,6 +4,7 @@ import smtplib
 
 import pytest
 
+from django_smtp_pool.core import drive
 from django_smtp_pool.core.events import Attempted, Observer
 from tests.clocks import LeapingClock, ServersClock
 from tests.mailing import message
@@ -159,3 +160,20 @@ def test_a_machine_that_was_suspended_discards_what_was_idle(mailer, seconds):
         backend.send_messages([message(3)])
         assert (server.connections, len(server.accepted)) == (2, 3)
         assert backend.pool.stats().connections_closed == {"clock jump": 1}
+
+
+def test_where_no_descriptor_is_left_nothing_is_said(server, mailer, monkeypatch):
+    """What waits for the answer is made before the question: else nobody would know what became of the message."""
+
+    def no_more():
+        raise OSError(24, "Too many open files")
+
+    backend, unlucky = mailer(server), message()
+    assert backend.send_messages([message()]) == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(drive, "Watch", no_more)
+        with pytest.raises(OSError, match="Too many open files"):
+            backend.send_messages([unlucky])
+    assert unlucky.smtp_pool_status.outcome == "not_sent"
+    assert backend.send_messages([message()]) == 1
+    assert len(server.accepted) == 2

@@ -23,8 +23,8 @@ T = TypeVar("T")
 def one(run: Run[T], clock: Clock) -> T:
     """Run one dialogue to its end and return its result; blocks the calling thread, never past a deadline."""
     try:
-        run.start()
-        with Watch() as watch:
+        with Watch() as watch:  # first: where no descriptor is left for it, nothing has been said
+            run.start()
             while not run.done:
                 watch.wait([run], max(0.0, run.wake_at - clock.monotonic()), clock)
                 run.look()
