@@ -32,7 +32,13 @@ class Resolving(Leg[list[Address]]):
         for end in (self._ours, self._threads):
             track(end)
         self._found: list[Address] | OSError | None = None
-        threading.Thread(target=self._run, name="django-smtp-pool-resolver", daemon=True).start()
+        try:
+            threading.Thread(target=self._run, name="django-smtp-pool-resolver", daemon=True).start()
+        except RuntimeError as error:  # there may be no more threads: that is one dial's failure, and not a batch's
+            untrack(self._threads)
+            self._threads.close()
+            self.close()
+            raise OSError(errno.ENOMEM, f"could not resolve {host}: {error}") from error
 
     def _run(self) -> None:
         try:
@@ -41,6 +47,8 @@ class Resolving(Leg[list[Address]]):
             self._found = error
         except UnicodeError as error:
             self._found = OSError(errno.EINVAL, f"{self._host!r} is no host name: {error}")
+        except Exception as error:  # noqa: BLE001 - of a resolver that somebody has put in the system's place
+            self._found = OSError(errno.EIO, f"the resolver failed: {type(error).__name__}: {error}")
         finally:
             # Closing our end is the signal; whoever waits sees the other end readable.
             untrack(self._threads)

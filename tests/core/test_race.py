@@ -5,12 +5,14 @@ import errno
 import functools
 import math
 import socket
+import threading
 
 import pytest
 
 from django_smtp_pool.core import drive, run, transport
 from django_smtp_pool.core.channel import Channel
 from django_smtp_pool.core.dial import Dial
+from django_smtp_pool.core.errors import Stage
 from django_smtp_pool.core.race import ATTEMPT_DELAY, Race
 from django_smtp_pool.core.resolve import interleaved
 from django_smtp_pool.core.run import Run
@@ -361,3 +363,29 @@ def test_mail_goes_by_the_address_that_answers(resolving, count):
         assert len(server.accepted) == count
         assert server.connections <= 2
         server.host = FaultServer.host
+
+
+def test_a_resolver_that_raises_anything_else_is_a_resolver_that_failed(monkeypatch):
+    """One that somebody has put in the system's place; without an answer the wait would spin until its time is up."""
+
+    def broken(host, port):
+        raise LookupError("no such zone")
+
+    monkeypatch.setattr(run, "Dial", functools.partial(Dial, look_up=broken))
+    before, clock = tracked(), ManualClock()
+    with pytest.raises(OSError, match=r"^.*could not resolve mail.example: the resolver failed: LookupError: no such"):
+        drive.one(connecting(clock, Channel()), clock)
+    assert (clock.monotonic(), tracked()) == (NOW, before)
+
+
+def test_without_a_thread_for_the_resolver_one_dial_fails_and_nothing_stays_open(monkeypatch):
+    before, clock = tracked(), ManualClock()
+    it = connecting(clock, Channel())
+
+    def no_more(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", no_more)
+    with pytest.raises(OSError, match=r"could not resolve mail.example: can.t start new thread") as caught:
+        drive.one(it, clock)
+    assert (caught.value.stage, tracked()) == (Stage.CONNECT, before)
