@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from .clock import Clock
 from .connection import Connection, Connector
 from .envelope import Envelope
+from .errors import let_go
 from .job import Delivery, Job, Try
 from .judgement import Done, Raise, Retry, concerns_all, tells_of_idling
 from .lane import Entry, Lane
@@ -262,6 +263,7 @@ class Batch:
         self._lanes.release(lane, this.error, stale=stale)
 
     def _judge(self, entry: Entry, this: Try) -> None:
+        let_go(this.error)  # there may be as many as messages
         verdict = self._means.judge(self._job(entry), this)
         if not isinstance(verdict, Retry):
             self._ended.append(entry)

@@ -6,6 +6,7 @@ Each inherits the smtplib class that code written for Django's own backend catch
 
 from __future__ import annotations
 
+import copy
 import smtplib
 from collections.abc import Mapping, Sequence
 from enum import Enum
@@ -188,3 +189,18 @@ def outcome_of(error: BaseException) -> Outcome:
     """Return what an error says of the message; an error that says nothing came before anything was sent."""
     outcome = getattr(error, "outcome", Outcome.NOT_SENT)
     return outcome if isinstance(outcome, Outcome) else Outcome.NOT_SENT
+
+
+def let_go(error: BaseException | None) -> None:
+    """Forget where a failure arose: the frames there hold a whole message, and whoever keeps the error keeps it too."""
+    while isinstance(error, Failure):  # what is none of ours is somebody's mistake, to be looked for there
+        error.__traceback__ = None
+        error = error.__cause__
+
+
+def without_frames(error: Exception) -> Exception:
+    """Return a copy to be kept or shown elsewhere: the error itself leads to the frames of whoever it was raised to."""
+    try:
+        return copy.copy(error)
+    except Exception:  # noqa: BLE001 - somebody's own type, which cannot be copied
+        return Failure(str(error))

@@ -2,12 +2,14 @@
 
 import gc
 import weakref
+from smtplib import SMTPException
 
 import pytest
 
 from django_smtp_pool.core.batch import Batch
 from django_smtp_pool.core.events import Attempted
 from django_smtp_pool.core.lanes import Lanes
+from django_smtp_pool.envelope import envelope_of
 from django_smtp_pool.signals import message_sent
 from tests.batches.ledger import QUIET, messages, order_of, settled, taken
 from tests.core.fakes import Diary, in_thread, until
@@ -188,3 +190,24 @@ def test_connections_that_died_while_idle_are_invisible(server, mailer):
     assert backend.send_messages(batch) == 8
     assert [mail.smtp_pool_status.attempts for mail in batch] == [1] * 8
     assert backend.pool.stats().stale == 4
+
+
+@pytest.mark.parametrize("refused_at", ["rcpt", "end", "size"])
+def test_the_errors_of_a_batch_keep_no_rendered_message(mailer, monkeypatch, refused_at):
+    """There may be as many as messages; and the frames that an error arose in hold the content."""
+
+    def spied(*how):
+        envelope = envelope_of(*how)
+        rendered.append(weakref.ref(envelope))
+        return envelope
+
+    rendered = []
+    monkeypatch.setattr("django_smtp_pool.mailing.envelope_of", spied)
+    fault = None if refused_at == "size" else Fault(at=refused_at, do=faults.code_5xx, times=None)
+    extensions = ("SIZE 10",) if refused_at == "size" else ("8BITMIME",)
+    with FaultServer(fault=fault, extensions=extensions) as server:
+        with pytest.raises(SMTPException) as caught:
+            mailer(server).send_messages(messages(20))
+        assert len(caught.value.failures) == len(rendered) == 20
+        gc.collect()
+        assert [each() for each in rendered] == [None] * 20
