@@ -109,7 +109,8 @@ class Lessons:
     def _login_refused(self, incident: Incident, reply: Reply, now: float) -> None:
         if self.login_error is None:
             self._note("login", f"one login each {PROBE_EVERY:.0f} s until one succeeds: {reply}")
-        self.login_error, self.probe_at = incident.error, now + PROBE_EVERY
+        # A copy, which does not lead to the frames of whoever it was raised to.
+        self.login_error, self.probe_at = copy.copy(incident.error), now + PROBE_EVERY
 
     def died_idle(self, idled: float, now: float) -> None:
         """Take note that a connection was found dead after so many seconds of idling; twice tells a limit."""

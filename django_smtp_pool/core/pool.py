@@ -15,7 +15,7 @@ from . import policy
 from .checkout import Checkout
 from .clock import Clock
 from .contracts import Caretaker, ConnectionT, PooledConnection
-from .errors import PoolFull, PoolTimeout
+from .errors import PoolFull, PoolTimeout, without_frames
 from .events import Closed, DialFailed, Learnt, Observer, Opened
 from .lease import Lease
 from .options import PoolOptions
@@ -64,7 +64,7 @@ class Pool(Generic[ConnectionT]):
         self._state = State(options=self.options, ceiling=self.options.max_connections)  # guarded by: _lock
         self._counters: Counter[str] = Counter()  # guarded by: _lock
         self._closed_for: Counter[str] = Counter()  # guarded by: _lock
-        self._last_failure: BaseException | None = None  # guarded by: _lock
+        self._last_failure: Exception | None = None  # guarded by: _lock
         # Decided and not done yet. A queue of its own, so that what an interrupted thread left is done by the next.
         self._todo: deque[Action] = deque()
         self._news: deque[tuple[str, str]] = deque()
@@ -149,11 +149,12 @@ class Pool(Generic[ConnectionT]):
 
     def failed_to_open(self, slot: Slot, error: BaseException) -> None:
         """Give up the slot of a dial that has failed."""
+        failure = without_frames(error) if isinstance(error, Exception) else None
         with self._lock:
             now = self._clock.monotonic()
             policy.learn(self._state, slot, error, now)
             policy.dial_failed(self._state, slot, now)
-            self._last_failure = error if isinstance(error, Exception) else None
+            self._last_failure = failure
             self._decide()
             due = policy.next_look(self._state, now)
         self._carry_out()
@@ -302,9 +303,8 @@ class Pool(Generic[ConnectionT]):
             self._caretaker.see_off(connection)
         else:
             connection.close()
-        self._observer.notice(
-            Closed(connection=connection.number, server=self.name, reason=reason, messages=connection.messages)
-        )
+        closed = Closed(connection=connection.number, server=self.name, reason=reason, messages=connection.messages)
+        self._observer.notice(closed)
 
     def _dial_spare(self, slot: Slot) -> None:
         """Open a connection that nobody waits for, for `min_connections`."""
