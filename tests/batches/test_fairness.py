@@ -34,59 +34,66 @@ def receive():
         message_sent.disconnect(receiver)
 
 
-@pytest.mark.parametrize("width", [1, 4])
-def test_a_single_message_waits_for_one_message_of_each_connection_at_most(server, mailer, width):
-    backend = mailer(server, max_connections=width)
-    singles = []
-
-    def mailing():
-        for number, mail in enumerate(messages(400)):
-            if number and number % 50 == 0:
-                single = in_thread(backend.send_messages, [message(to=[address_of(1000 + number)])])
-                until(lambda single=single: backend.pool.stats().waiting or single.is_done)
-                singles.append((number, single, len(server.accepted)))
-            yield mail
-
-    assert backend.send_messages(mailing()) == 400
-    order = order_of(server)
-    for number, single, accepted_before in singles:
-        assert single.join() == 1
-        assert order.index(1000 + number) <= accepted_before + width
-    assert len(singles) == 7
-    assert set(taken(server).values()) == {1}
-
-
-def test_during_a_batch_of_ten_thousand_a_single_message_has_the_next_connection(mailer, monkeypatch):
-    width, returns, waits = 4, [0], []
+@pytest.fixture
+def handovers(monkeypatch):
+    """Count the connections that came back, and note how many had when a thread was given one."""
+    handovers = SimpleNamespace(returns=0, granted_at=[], singles=[])
     take_back, grant = Pool.take_back, ThreadWaiter.grant
 
     def counting(pool, *lease):
-        returns[0] += 1
+        handovers.returns += 1
         take_back(pool, *lease)
 
     def granted(waiter, slot):
-        waits.append(returns[0])
+        handovers.granted_at.append(handovers.returns)
         return grant(waiter, slot)
 
     monkeypatch.setattr(Pool, "take_back", counting)
     monkeypatch.setattr(ThreadWaiter, "grant", granted)
+    return handovers
+
+
+def in_between(source, every, pool, handovers, send):
+    """Yield what a mailing consists of; every now and then another thread sends a single message meanwhile."""
+    for number, each in enumerate(source):
+        if number and number % every == 0:
+            before, single = handovers.returns, in_thread(send, 100_000 + number)
+            until(lambda single=single: pool.stats().waiting or single.is_done)
+            handovers.singles.append((single, before))
+        yield each
+
+
+@pytest.mark.parametrize("width", [1, 4])
+def test_a_single_message_has_the_next_connection(server, mailer, handovers, width):
+    backend = mailer(server, max_connections=width)
+    at_the_server = []
+
+    def single(number):
+        at_the_server.append(len(server.accepted))
+        return backend.send_messages([message(to=[address_of(number)])])
+
+    mailing = in_between(messages(400), 50, backend.pool, handovers, single)
+    assert backend.send_messages(mailing) == 400
+    assert [each.join() for each, _ in handovers.singles] == [1] * 7
+    # It had one that was free at that moment, or the first that became free.
+    assert all(at - before <= 1 for at, (_, before) in zip(handovers.granted_at, handovers.singles, strict=True))
+    if width == 1:
+        order = order_of(server)
+        singles = [100_000 + 50 * (number + 1) for number in range(7)]
+        assert all(order.index(each) <= at + 1 for each, at in zip(singles, at_the_server, strict=True))
+    assert set(taken(server).values()) == {1}
+
+
+def test_during_a_batch_of_ten_thousand_a_single_message_has_the_next_connection(mailer, handovers):
+    told = Counter()
     with sink() as server:
-        sender = mailer(server, max_connections=width)._sender
-        singles, told = [], Counter()
-
-        def mailing():
-            for number in range(10_000):
-                if number and number % 1000 == 0:
-                    before, single = returns[0], in_thread(sender.send, envelope(number))
-                    until(lambda single=single: sender.pool.stats().waiting or single.is_done)
-                    singles.append((single, before))
-                yield number, envelope(number)
-
-        sender.send_many(mailing(), lambda _, delivery: told.update([delivery.outcome]), width)
+        sender = mailer(server, max_connections=4)._sender
+        source = ((number, envelope(number)) for number in range(10_000))
+        mailing = in_between(source, 1000, sender.pool, handovers, lambda number: sender.send(envelope(number)))
+        sender.send_many(mailing, lambda _, delivery: told.update([delivery.outcome]), 4)
         assert told == {Outcome.ACCEPTED: 10_000}
-        assert [single.join().outcome for single, _ in singles] == [Outcome.ACCEPTED] * 9
-        # It had one that was free at that moment, or the first that became free.
-        assert all(at - before <= 1 for at, (_, before) in zip(waits, singles, strict=True))
+        assert [single.join().outcome for single, _ in handovers.singles] == [Outcome.ACCEPTED] * 9
+        assert all(at - before <= 1 for at, (_, before) in zip(handovers.granted_at, handovers.singles, strict=True))
         assert sender.pool.stats().messages_accepted == 10_009
 
 
