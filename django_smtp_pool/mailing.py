@@ -62,7 +62,8 @@ class Mailing:
             if len(messages) == 1:
                 self._send_one(messages)
                 return
-        self._sender.send_many(self._rendered(messages), self._ended, self._connections)
+        may_nest = signals.have_receivers(self._kind)
+        self._sender.send_many(self._rendered(messages), self._ended, self._connections, may_nest=may_nest)
 
     def _send_one(self, messages: Iterable[Any]) -> None:
         for item, envelope in self._rendered(messages):

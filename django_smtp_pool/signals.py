@@ -39,6 +39,11 @@ logger = logging.getLogger("django_smtp_pool.sender")
 _being_sent: ContextVar[tuple[weakref.ref[records.UnderWay], ...]] = ContextVar("django_smtp_pool_signals", default=())
 
 
+def have_receivers(sender: type) -> bool:
+    """Tell whether anybody wants to hear what becomes of a message."""
+    return message_sent.has_listeners(sender) or message_failed.has_listeners(sender)
+
+
 def tell(sender: type, message: Any, status: SmtpPoolStatus) -> None:
     """Send the signal of a message that has found its outcome; raises nothing."""
     if status.error is None:

@@ -17,7 +17,7 @@ MODULES = {
 }
 CORE = sorted(name for name in MODULES if name.startswith("django_smtp_pool.core"))
 PURE = ["replies", "auth", "mechanisms", "scram", "dialogue", "delivery", "fitting", "policy", "envelope", "dsn",
-        "offer", "steps", "kinds", "place", "proxy_url", "options", "errors", "events"]  # fmt: skip
+        "offer", "outlook", "steps", "kinds", "place", "proxy_url", "options", "errors", "events"]  # fmt: skip
 SOCKETS = {"socket", "ssl", "selectors"}
 MAY_IMPORT_SOCKETS = {"transport", "leg", "resolve", "race", "unix_socket", "tunnel", "dial", "run", "drive", "tls",
                       "connection", "sender"}  # fmt: skip

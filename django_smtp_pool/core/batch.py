@@ -2,7 +2,8 @@
 
 No worker threads: locale, database and context variables are the caller's, and nothing has to survive a fork.
 The caller's code (rendering, signal receivers) runs between the steps of the dialogues, never while one of
-them is half-way through a write; a deadline counts as missed only if a fresh look finds nothing to read.
+them is half-way through a write (unless its server has taken nothing for a second: it keeps the others waiting no
+longer); a deadline counts as missed only if a fresh look finds nothing to read.
 """
 
 from __future__ import annotations
@@ -54,13 +55,20 @@ class Batch:
             million is never held in a list.
         finish: told of each message when its outcome is known and its connection is back in the pool.
         connections: how many to use at once at most; 1 keeps the order.
+        may_nest: whether `finish` may send mail itself: then one connection waits for it while there is news.
 
     After each message its connection goes to whoever waits. A failure is about one message; where no connection
     can be had, the rest is left alone: what was never tried is not told of.
     """
 
     def __init__(
-        self, means: Means, envelopes: Iterable[tuple[Any, Envelope]], finish: Finish, connections: int
+        self,
+        means: Means,
+        envelopes: Iterable[tuple[Any, Envelope]],
+        finish: Finish,
+        connections: int,
+        *,
+        may_nest: bool = True,
     ) -> None:
         self._means = means
         self._options = means.pool.options
@@ -68,6 +76,7 @@ class Batch:
         self._source: Iterator[tuple[Any, Envelope]] | None = iter(envelopes)
         self._finish = finish
         self._limit = connections
+        self._may_nest = may_nest
         self._source_error: Exception | None = None  # of the caller's iterable: it has no more messages
         self._owed = 0.0  # seconds of the caller's code that nobody has been allowed for yet
         self._held_until = float("-inf")  # instant (monotonic) before which the rate limit lets nothing go
@@ -87,11 +96,8 @@ class Batch:
         """Deliver everything; return when each message has found its outcome, or none can be sent any more."""
         try:
             while True:
-                self._render_ahead()
+                self._give_caller_a_turn()
                 self._look()
-                if self._ended:  # whoever is told may send mail himself: one connection waits for him
-                    self._ask_for_lanes(idle=2)
-                self._tell()
                 self._ask_for_lanes()
                 if self._is_over:
                     break
@@ -111,11 +117,37 @@ class Batch:
 
     # -- the caller's code -----------------------------------------------------------------------------
 
-    def _render_ahead(self) -> None:
-        """Ask for the next message, so that it is ready when a connection is."""
-        if self._source is None or not self._wants_message:
-            return
+    def _give_caller_a_turn(self) -> None:
+        """Run one piece of the caller's code; then the servers are looked at, whose connections must not stand idle."""
         began_at = self._clock.monotonic()
+        if (piece := self._next_piece) is not None:
+            piece()
+            self._allow_for(began_at)
+
+    @property
+    def _next_piece(self) -> Callable[[], None] | None:
+        """What the caller's code is to do now: hear what became of a message, or make the next one."""
+        if self._lanes.are_writing:
+            return None
+        if self._ended and (len(self._ended) > self._limit or not self._lanes.can_go_on):
+            return self._tell
+        return self._render if self._wants_message else None
+
+    @property
+    def _wants_message(self) -> bool:
+        if self._source is None or len(self._pausing) >= self._limit:
+            return False
+        if self._lanes.has_room and len(self._ready) <= self._lanes.pending:
+            return True
+        # Replies come in bursts: each connection that is free at once finds its next message rendered.
+        if self._lanes.can_go_on or len(self._ready) >= max(1, self._lanes.busy):
+            return False
+        return sum(len(entry.envelope.content) for entry in self._ready) < AHEAD
+
+    def _render(self) -> None:
+        """Ask for the next message, so that it is ready when a connection is."""
+        if self._source is None:
+            raise AssertionError("there may be more messages")
         try:
             token, envelope = next(self._source)
         except StopIteration:
@@ -124,28 +156,10 @@ class Batch:
             self._source, self._source_error = None, error
         else:
             self._ready.append(Entry(token=token, envelope=envelope))
-        self._allow_for(began_at)
-
-    @property
-    def _wants_message(self) -> bool:
-        if self._source is None or self._lanes.are_writing or len(self._pausing) >= self._limit:
-            return False
-        if self._lanes.has_room and len(self._ready) <= self._lanes.pending:
-            return True
-        # Replies come in bursts: each connection that is free at once finds its next message rendered.
-        is_enough = len(self._ready) >= max(1, self._lanes.busy) or self._octets_ahead >= AHEAD
-        return not (is_enough or self._lanes.can_go_on)
-
-    @property
-    def _octets_ahead(self) -> int:
-        return sum(len(entry.envelope.content) for entry in self._ready)
 
     def _tell(self) -> None:
-        began_at = self._clock.monotonic()
-        while self._ended and not self._lanes.are_writing:
-            self._tell_of(self._ended[0])
-            self._ended.popleft()  # and not before: an interrupt must not hide what became of it
-        self._allow_for(began_at)
+        self._tell_of(self._ended[0])
+        self._ended.popleft()  # and not before: an interrupt must not hide what became of it
 
     def _tell_of(self, entry: Entry) -> None:
         job = self._job(entry)
@@ -169,14 +183,15 @@ class Batch:
 
     # -- connections -----------------------------------------------------------------------------------
 
-    def _ask_for_lanes(self, *, idle: int = 0) -> None:
-        """Get the connections that there is mail for, while so many are idle."""
+    def _ask_for_lanes(self) -> None:
+        """Get the connections that there is mail for, all but one where somebody else in this thread may want it."""
         self._lanes.take_answers()
         now = self._clock.monotonic()
         for entry in [entry for entry in self._pausing if entry.not_before <= now]:
             self._pausing.remove(entry)
             self._ready.appendleft(entry)
-        while self._is_short_of_lanes and self._may_go_on and (not idle or self._means.pool.idle >= idle):
+        spare = self._may_nest and bool(self._ended)
+        while self._is_short_of_lanes and self._may_go_on and not (spare and self._means.pool.idle < 2):
             if not self._lanes.ask():
                 return
 
@@ -194,11 +209,10 @@ class Batch:
 
     def _next_instant(self) -> float:
         now = self._clock.monotonic()
-        if self._wants_message or (self._ended and not self._lanes.are_writing):
+        if self._next_piece is not None:
             return now
         instants = [entry.not_before for entry in self._pausing]
-        if self._ready and self._held_until > now:
-            instants.append(self._held_until)
+        instants += [until for until in (self._held_until, self._lanes.write_until) if until > now]
         return min(instants, default=now + self._options.delivery_timeout)
 
     def _serve(self, lane: Lane) -> None:
@@ -242,14 +256,16 @@ class Batch:
         return pause > 0
 
     def _look(self) -> None:
-        for lane in self._lanes.look():
-            this = lane.ended(self._clock.monotonic())
-            if lane.opening is None:
-                self._message_ended(lane, this)
-            elif this.error is None:
-                self._lanes.opened(lane)
-            else:
-                self._lanes.dial_failed(lane, this.error)
+        lane = self._lanes.look()
+        if lane is None:
+            return
+        this = lane.ended(self._clock.monotonic())
+        if lane.opening is None:
+            self._message_ended(lane, this)
+        elif this.error is None:
+            self._lanes.opened(lane)
+        else:
+            self._lanes.dial_failed(lane, this.error)
 
     # -- outcomes --------------------------------------------------------------------------------------
 

@@ -115,6 +115,7 @@ class Connection:
         self._observer = connector.observer
         self._local_hostname = connector.local_hostname
         self._experience = connector.experience
+        self._patience = _patience(connector.server)
         self._answered_at = float("-inf")  # instant (monotonic) of the last good reply
         self._channel = Channel()
         self._needs_reset = False
@@ -257,7 +258,7 @@ class Connection:
             dialogue,
             self._channel,
             clock=self._clock,
-            patience=_patience(self.server),
+            patience=self._patience,
             deadline=deadline,
             tls=tls,
             trace=self._trace if self.server.debug else None,

@@ -8,7 +8,8 @@ import socket
 from collections.abc import Callable, Generator
 from typing import Any
 
-from .leg import Leg, Watched, marked
+from .leg import Leg, marked
+from .outlook import Watched
 from .place import socket_path
 from .proxy_url import ProxyURL
 from .race import Race

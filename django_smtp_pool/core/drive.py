@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from .clock import Clock
 from .errors import Outcome
-from .leg import HasFileno
+from .outlook import HasFileno
 from .run import Run
 from .transport import track, untrack
 
@@ -26,7 +26,7 @@ def one(run: Run[T], clock: Clock) -> T:
         with Watch() as watch:  # first: where no descriptor is left for it, nothing has been said
             run.start()
             while not run.done:
-                watch.wait([run], max(0.0, run.wake_at - clock.monotonic()), clock)
+                watch.wait([run], max(0.0, run.outlook.wake_at - clock.monotonic()), clock)
                 run.look()
         return run.result()
     except BaseException as interrupt:
@@ -45,7 +45,7 @@ def many(runs: Iterable[Run[Any]], clock: Clock) -> None:
         run.start()
     with Watch() as watch:
         while waiting := [run for run in waiting if not run.done]:
-            patience = max(0.0, min(run.wake_at for run in waiting) - clock.monotonic())
+            patience = max(0.0, min(run.outlook.wake_at for run in waiting) - clock.monotonic())
             watch.wait(waiting, patience, clock)
             for run in waiting:
                 run.look()
@@ -57,6 +57,8 @@ class Watch:
     def __init__(self, alarm: socket.socket | None = None) -> None:
         self._selector = selectors.DefaultSelector()
         self._told: dict[HasFileno, int] = {}
+        self._alarm = alarm
+        self.has_rung = False  # when we waited last
         if alarm is not None:
             self._selector.register(alarm, selectors.EVENT_READ)
 
@@ -65,11 +67,13 @@ class Watch:
         owners: dict[HasFileno, Run[Any]] = {}
         wanted: dict[HasFileno, int] = {}
         for run in runs:
-            for sock, events in run.watched:
+            for sock, events in run.outlook.watched:
                 owners[sock], wanted[sock] = run, events
-        self._tell(wanted)
-        ready = clock.wait(self._selector.select, patience)
-        return {owners[key.fileobj] for key, _ in ready if key.fileobj in owners}
+        if wanted != self._told:
+            self._tell(wanted)
+        ready = [key.fileobj for key, _ in clock.wait(self._selector.select, patience)]
+        self.has_rung = self._alarm in ready
+        return {owners[sock] for sock in ready if sock in owners}
 
     def _tell(self, wanted: dict[HasFileno, int]) -> None:
         # First those that are over: a new socket may have got the descriptor of one that was closed.
@@ -111,8 +115,9 @@ class Wakeup:
     def wait(self, runs: Iterable[Run[Any]], patience: float, clock: Clock) -> set[Run[Any]]:
         """Wait for the dialogues or for `wake`, so many seconds at most; return the dialogues that can go on."""
         ready = self._watch.wait(runs, patience, clock)
-        with contextlib.suppress(BlockingIOError):
-            self._alarm.recv(4096)
+        if self._watch.has_rung:
+            with contextlib.suppress(BlockingIOError):
+                self._alarm.recv(4096)
         return ready
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from .run import Run
 
 FIRST_BREAK = 1.0  # seconds without a further lane, after one failed while others work; doubles
 LONGEST_BREAK = 30.0
+NEVER = -math.inf  # an instant (monotonic) that has passed already
 
 
 class Lanes:
@@ -48,16 +50,16 @@ class Lanes:
         self._answers: deque[LaneWaiter] = deque()
         self._wakeup = drive.Wakeup()
         self._next_break = FIRST_BREAK
-        self._narrow_until = float("-inf")  # instant (monotonic) until which fewer lanes will do
+        self._narrow_until = NEVER  # instant (monotonic) until which fewer lanes will do
         self._narrow_to = limit
         self._can_go_on: set[Run[Any]] = set()
-        self._due = float("-inf")  # instant (monotonic) before which nothing is overdue
+        self._due = NEVER  # instant (monotonic) before which nothing is overdue
         self.all: list[Lane] = []
 
     @property
     def pending(self) -> int:
         """How many lanes will take a message and have none yet."""
-        return sum(lane.entry is None for lane in self.all)
+        return [lane.entry for lane in self.all].count(None)
 
     @property
     def has_room(self) -> bool:
@@ -78,7 +80,17 @@ class Lanes:
     @property
     def are_writing(self) -> bool:
         """Whether a server waits for octets that we hold back as long as other code runs."""
-        return any(lane.run is not None and lane.run.is_writing for lane in self.all)
+        until = self.write_until
+        return until > NEVER and self._clock.monotonic() < until
+
+    @property
+    def write_until(self) -> float:
+        """The instant (monotonic) at which no server waits for octets any more, unless one takes some before."""
+        until = NEVER
+        for lane in self.all:
+            if lane.run is not None and not lane.run.done:
+                until = max(until, lane.run.outlook.writes_until)
+        return until
 
     # -- standing in line ------------------------------------------------------------------------------
 
@@ -201,25 +213,42 @@ class Lanes:
 
     # -- moving on -------------------------------------------------------------------------------------
 
-    def look(self) -> list[Lane]:
-        """Let each dialogue that can go on do so, and return the lanes whose dialogue has ended.
+    def look(self) -> Lane | None:
+        """Let the dialogues that can go on do so, until one has ended: return its lane; the others wait for a turn.
 
         What is overdue after that has really timed out.
         """
         self.take_answers()
-        now = self._clock.monotonic()
-        may_be_overdue = now >= self._due
-        for lane in list(self.all):
-            if lane.run is not None:
-                if lane.run in self._can_go_on or (may_be_overdue and now >= lane.run.wake_at):
-                    lane.run.look()
-            elif lane.slot is None and may_be_overdue and now >= self._patience_of(lane):
-                self._forgo(lane)
-                self._no_connection(self._pool.timed_out(self._clock.monotonic() - lane.asked_at))
-        self._can_go_on = set()
+        ended = self._move_on()
         for lane in [lane for lane in self.all if lane.is_to_be_dialled]:
             self._dial(lane)
-        return [lane for lane in self.all if lane.run is not None and lane.run.done]
+        return ended
+
+    def _move_on(self) -> Lane | None:
+        is_due = self._clock.monotonic() >= self._due
+        for lane in self._nearest_first():
+            if lane.run in self._can_go_on:
+                self._can_go_on.remove(lane.run)
+                lane.run.look()
+            elif is_due:
+                self._look_at_the_clock(lane)
+            if lane.run is not None and lane.run.done:
+                return lane
+        return None
+
+    def _nearest_first(self) -> list[Lane]:
+        """Return the lanes, those last whose message has ended: others' servers only wait for the content to begin."""
+        last = [lane for lane in self.all if lane.run in self._can_go_on and lane.run.waits_for_verdict]
+        return [lane for lane in self.all if lane not in last] + last
+
+    def _look_at_the_clock(self, lane: Lane) -> None:
+        now = self._clock.monotonic()
+        if lane.run is not None:
+            if not lane.run.done and now >= lane.run.outlook.wake_at:
+                lane.run.look()
+        elif lane.slot is None and now >= self._patience_of(lane):
+            self._forgo(lane)
+            self._no_connection(self._pool.timed_out(now - lane.asked_at))
 
     def allow(self, seconds: float) -> None:
         """Let the deadlines of what is under way be so much later: the caller's own code had the thread."""
@@ -231,14 +260,18 @@ class Lanes:
 
     def wait(self, until: float) -> None:
         """Wait for a socket, for an answer from the pool, or for an instant (monotonic)."""
-        runs = [lane.run for lane in self.all if lane.run is not None]
-        instants = [until, *(run.wake_at for run in runs if not run.done)]
-        instants += [self._patience_of(lane) for lane in self.all if lane.slot is None]
         # A dialogue may have ended where it began: a refused connection on this machine is known at once.
-        at_once = bool(self._answers) or any(run.done for run in runs)
-        self._due = min(instants)
-        patience = 0.0 if at_once else max(0.0, self._due - self._clock.monotonic())
-        self._can_go_on = self._wakeup.wait([run for run in runs if not run.done], patience, self._clock)
+        at_once, runs, self._due = bool(self._answers), [], math.inf
+        for lane in self.all:
+            if lane.slot is None:
+                self._due = min(self._due, self._patience_of(lane))
+            elif lane.run is not None and lane.run.done:
+                at_once = True
+            elif lane.run is not None:
+                runs.append(lane.run)
+                self._due = min(self._due, lane.run.outlook.wake_at)
+        patience = 0.0 if at_once else max(0.0, min(until, self._due) - self._clock.monotonic())
+        self._can_go_on = self._wakeup.wait(runs, patience, self._clock)
 
     def _patience_of(self, lane: Lane) -> float:
         return lane.asked_at + self._pool.options.acquire_timeout

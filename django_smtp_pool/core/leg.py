@@ -5,20 +5,11 @@ from __future__ import annotations
 import math
 import socket
 from abc import ABC, abstractmethod
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
+
+from .outlook import Watched
 
 T = TypeVar("T")
-
-
-class HasFileno(Protocol):
-    """Something that can be watched; told from others by what it is, since descriptors are used again."""
-
-    def fileno(self) -> int:
-        """Return the descriptor."""
-        ...
-
-
-Watched = tuple[tuple[HasFileno, int], ...]
 
 
 class Leg(ABC, Generic[T]):

@@ -11,7 +11,8 @@ import socket
 from collections import deque
 from collections.abc import Sequence
 
-from .leg import Leg, Watched, explained, marked
+from .leg import Leg, explained, marked
+from .outlook import Watched
 from .resolve import Address, interleaved, literal
 from .transport import track, untrack
 

@@ -120,6 +120,8 @@ class ReplyParser:
         """
         if self._malformed is not None:
             raise self._malformed
+        if not data:
+            return []
         self._buffer += data
         replies: list[Reply] = []
         try:

@@ -10,7 +10,8 @@ from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
 from .kinds import is_ip_address
-from .leg import Leg, Watched, explained
+from .leg import Leg, explained
+from .outlook import Watched
 from .transport import track, untrack
 
 Address = tuple[socket.AddressFamily, tuple[Any, ...]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import selectors
 import ssl
 from collections.abc import Callable, Mapping
@@ -11,7 +12,7 @@ from .channel import Channel
 from .clock import Clock
 from .dial import Dial
 from .errors import ConnectionLost, Failure, Outcome, ProtocolError, ReplyTimeout, Stage, outcome_of
-from .leg import Watched
+from .outlook import Outlook
 from .replies import MalformedReply, Reply
 from .steps import Connect, Dialogue, Heard, Patience, Say, SecureChannel, Step
 from .tls import explained
@@ -21,6 +22,7 @@ T = TypeVar("T")
 Trace = Callable[[bool, str], None]  # (whether we said it, the line)
 
 SLOWEST_WRITE = 1000.0  # octets a second; a server slower than that does not get the rest
+STUCK = 1.0  # seconds without an octet taken, after which a server does not wait for us, but we for it
 
 
 class Run(Generic[T]):
@@ -56,39 +58,28 @@ class Run(Generic[T]):
         self._replies: list[Reply] = []
         self._size = 0
         self._has_spoken = False  # this step's octets are with the transport
+        self._has_just_spoken = False  # and nobody has waited since
         self._since = self._progress_at = clock.monotonic()
         self._result: T | None = None
         self._error: BaseException | None = None
+        self._outlook: Outlook | None = None  # None: to be made, since something has changed
         self.done = False
         self.left_in_doubt = False  # abandoned while the verdict on a whole message was due
 
     # -- for those who watch ---------------------------------------------------------------------------
 
     @property
-    def watched(self) -> Watched:
-        """What to wait for: sockets, each with its selectors events; they change while a connection is being made."""
-        if self._dial is not None:
-            return self._dial.watched
-        writing = selectors.EVENT_WRITE if self._transport.wants_write else 0
-        return ((self._transport, selectors.EVENT_READ | writing),)
+    def outlook(self) -> Outlook:
+        """What to wait for until the run goes on: asked for at every turn of a batch, and remembered."""
+        if self._outlook is None:
+            self._outlook = self._look_out()
+        return self._outlook
 
     @property
-    def is_writing(self) -> bool:
-        """Whether octets are held back that the server waits for."""
-        return self._dial is None and self._channel.transport is not None and self._transport.wants_write
-
-    @property
-    def deadline(self) -> float:
-        """Return the instant at which the current wait has taken too long."""
-        limit = self._step_deadline()
-        if self._last_call is None or self._waits_for_verdict:
-            return limit
-        return min(limit, self._last_call)
-
-    @property
-    def wake_at(self) -> float:
-        """Return the instant at which to look although nothing is ready: a wait is over, or the dial goes on."""
-        return min(self.deadline, self._dial.wake_at) if self._dial is not None else self.deadline
+    def waits_for_verdict(self) -> bool:
+        """Whether all of a message has left, and its fate is with the server."""
+        step = self._step
+        return isinstance(step, Say) and step.patience is Patience.VERDICT and self._all_said
 
     @property
     def fate(self) -> Outcome:
@@ -114,6 +105,7 @@ class Run(Generic[T]):
 
     def advance(self) -> None:
         """Do what can be done without waiting."""
+        self._outlook = None
         while not self.done:
             try:
                 answer = self._proceed()
@@ -127,7 +119,7 @@ class Run(Generic[T]):
     def look(self) -> None:
         """Do what can be done without waiting; what is overdue after that has really timed out."""
         self.advance()
-        if not self.done and self._clock.monotonic() >= self.deadline:
+        if not self.done and self._clock.monotonic() >= self.outlook.deadline:
             self.expire()
 
     def expire(self) -> None:
@@ -142,6 +134,7 @@ class Run(Generic[T]):
 
         One exchange needs no more than a fresh look; connecting and TLS take several turns, so they get the time back.
         """
+        self._outlook = None
         if self._last_call is not None:
             self._last_call += seconds
         if isinstance(self._step, (Connect, SecureChannel)):
@@ -150,7 +143,7 @@ class Run(Generic[T]):
 
     def abandon(self) -> None:
         """Stop half-way and close the socket at once: no dot, no QUIT, so the server drops the message."""
-        self.left_in_doubt = self.left_in_doubt or (not self.done and self._waits_for_verdict)
+        self.left_in_doubt = self.left_in_doubt or (not self.done and self.waits_for_verdict)
         self.done = True
         if self._dial is not None:
             self._dial.close()
@@ -173,10 +166,16 @@ class Run(Generic[T]):
     def _all_said(self) -> bool:
         return self._has_spoken and self._transport.all_left
 
-    @property
-    def _waits_for_verdict(self) -> bool:
-        step = self._step
-        return isinstance(step, Say) and step.patience is Patience.VERDICT and self._all_said
+    def _look_out(self) -> Outlook:
+        deadline = self._step_deadline()
+        if self._last_call is not None and not self.waits_for_verdict:
+            deadline = min(deadline, self._last_call)
+        if self._dial is not None:
+            return Outlook(self._dial.watched, deadline, min(deadline, self._dial.wake_at), -math.inf)
+        if not self._transport.wants_write:
+            return Outlook(((self._transport, selectors.EVENT_READ),), deadline, deadline, -math.inf)
+        both = selectors.EVENT_READ | selectors.EVENT_WRITE
+        return Outlook(((self._transport, both),), deadline, deadline, self._progress_at + STUCK)
 
     def _step_deadline(self) -> float:
         step = self._step
@@ -190,7 +189,7 @@ class Run(Generic[T]):
 
     def _resume(self, go_on: Callable[[], Step]) -> None:
         """Let the dialogue go on to its next step, or to its end."""
-        was_due = self._waits_for_verdict
+        was_due, self._outlook = self.waits_for_verdict, None
         try:
             step = go_on()
         except StopIteration as stop:
@@ -233,6 +232,7 @@ class Run(Generic[T]):
                 self._trace(True, step.masked or _readable(step))
         self._size = self._transport.put(step.pieces)
         self._has_spoken = True
+        self._has_just_spoken = bool(step.pieces)
 
     def _begin_tls(self, step: SecureChannel) -> None:
         if self._tls is None:
@@ -267,6 +267,9 @@ class Run(Generic[T]):
     def _converse(self, step: Say) -> Heard | None:
         """Write and read at the same time, so that a long group of commands cannot dead-lock."""
         failure = self._write()
+        if self._has_just_spoken and failure is None:
+            self._has_just_spoken = False  # no answer can have come yet: whoever watches will see it
+            return None
         self._listen(step, failure)
         if self._has_heard_enough(step):
             return Heard(replies=tuple(self._replies), all_said=self._transport.all_left)

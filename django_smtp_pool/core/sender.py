@@ -76,9 +76,11 @@ class Sender:
             if verdict.after:
                 self.clock.wait(threading.Event().wait, verdict.after)
 
-    def send_many(self, envelopes: Iterable[tuple[Any, Envelope]], finish: Finish, connections: int) -> None:
+    def send_many(
+        self, envelopes: Iterable[tuple[Any, Envelope]], finish: Finish, connections: int, *, may_nest: bool = True
+    ) -> None:
         """Deliver messages side by side over up to so many connections; see `batch.Batch`."""
-        Batch(self, envelopes, finish, connections).run()
+        Batch(self, envelopes, finish, connections, may_nest=may_nest).run()
 
     def close(self, timeout: float) -> None:
         """Close the pool, waiting so many seconds for deliveries under way, and what the rate limit holds open."""

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import extras
-from .leg import Leg, Watched, marked
+from .leg import Leg, marked
+from .outlook import Watched
 from .proxy_url import ProxyURL
 from .transport import track, untrack
 

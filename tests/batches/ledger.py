@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+from tests.core.fakes import until
 from tests.mailing import message
 
 
@@ -44,6 +45,19 @@ def settled(server, pool):
     stats = pool.stats()
     assert server.wait_for(lambda: server.idle_now == server.open_now == stats.idle)
     return {"connecting": stats.connecting, "busy": stats.busy, "waiting": stats.waiting}
+
+
+def server_has_answered(server):
+    """Return when the server has answered all it was asked: it rests, look after look."""
+    looks = []
+
+    def rests():
+        with server.record.changed:
+            resting = all(session.state in ("command", "content", "hung") for session in server.sessions)
+        looks[:] = [*looks, True] if resting else []
+        return len(looks) >= 5
+
+    until(rests)
 
 
 QUIET = {"connecting": 0, "busy": 0, "waiting": 0}

@@ -3,9 +3,9 @@
 import pytest
 
 from django_smtp_pool.core.errors import ReplyTimeout
-from tests.batches.ledger import messages, misreported, outcomes, taken
+from tests.batches.ledger import messages, misreported, outcomes, server_has_answered, taken
 from tests.clocks import ManualClock, ServersClock
-from tests.core.fakes import in_thread, until
+from tests.core.fakes import in_thread
 from tests.servers import Fault, FaultServer, faults
 
 SLOW = 70.0  # seconds: longer than any patience for a reply to a command, which is 60
@@ -18,19 +18,6 @@ def slowly(server, batch, clock, seconds=SLOW, when=lambda number: True):
             server_has_answered(server)
             clock.advance(seconds)
         yield mail
-
-
-def server_has_answered(server):
-    """Return when the server has answered all it was asked: it rests, look after look."""
-    looks = []
-
-    def rests():
-        with server.record.changed:
-            resting = all(session.state in ("command", "content", "hung") for session in server.sessions)
-        looks[:] = [*looks, True] if resting else []
-        return len(looks) >= 5
-
-    until(rests)
 
 
 @pytest.mark.parametrize("pipelining", [True, False], ids=["pipelining", "one-by-one"])

@@ -1,17 +1,22 @@
 """Several connections at once: what overlaps with what, and how far ahead messages are asked for."""
 
 import gc
+import itertools
+import math
 import weakref
 from smtplib import SMTPException
 
 import pytest
 
+from django_smtp_pool.core import run
 from django_smtp_pool.core.batch import Batch
 from django_smtp_pool.core.events import Attempted
 from django_smtp_pool.core.lanes import Lanes
+from django_smtp_pool.core.pool import Pool
 from django_smtp_pool.envelope import envelope_of
 from django_smtp_pool.signals import message_sent
-from tests.batches.ledger import QUIET, messages, order_of, settled, taken
+from tests.batches.ledger import QUIET, messages, misreported, order_of, outcomes, server_has_answered, settled, taken
+from tests.clocks import ManualClock
 from tests.core.fakes import Diary, in_thread, until
 from tests.mailing import message
 from tests.servers import Fault, FaultServer, faults
@@ -97,8 +102,9 @@ def test_a_generator_of_many_is_never_held(server, mailer):
         assert mailer(server, batch_connections=width).send_messages(one_after_another()) == 300
     finally:
         del original.smtp_pool_status
-    assert max(ahead for ahead, _ in most) <= 2 * width
-    assert max(there for _, there in most) <= 2 * width + 2  # the last one told of may still be in somebody's hands
+    # Under way, rendered ahead, and those whose end is known and has not been told yet.
+    assert max(ahead for ahead, _ in most) <= 3 * width + 1
+    assert max(there for _, there in most) <= 3 * width + 3  # the last one told of may still be in somebody's hands
     gc.collect()
     assert len(alive) == 0
 
@@ -115,11 +121,14 @@ def test_the_callers_code_never_runs_half_way_through_a_write(mailer, monkeypatc
         waits_while_writing.append(self.are_writing)
         wait(self, until)
 
+    monkeypatch.setattr(run, "STUCK", math.inf)
     monkeypatch.setattr(Batch, "__init__", remember)
     monkeypatch.setattr(Lanes, "wait", watch)
 
     def note(**_):
-        runs_of_code.append(any(lane.run is not None and lane.run.is_writing for lane in batches[0]._lanes.all))
+        runs_of_code.append(
+            any(lane.run is not None and lane.run.outlook.writes_until > 0 for lane in batches[0]._lanes.all)
+        )
 
     def large_ones():
         for mail in messages(6, attachments=[("large.bin", bytes(4_000_000), "application/octet-stream")]):
@@ -135,6 +144,128 @@ def test_the_callers_code_never_runs_half_way_through_a_write(mailer, monkeypatc
     assert len(runs_of_code) == 12
     assert not any(runs_of_code)
     assert any(waits_while_writing), "the server was to be slower than the writer"
+
+
+def test_a_server_that_stops_reading_holds_up_nobody_else(mailer):
+    """Half-way through a write the caller's code does not run: for a second, and not for as long as we would wait."""
+    clock = ManualClock()
+    batch = messages(6, attachments=[("large.bin", bytes(4_000_000), "application/octet-stream")])
+    with FaultServer(fault=Fault(at="body", do=faults.stall), receive_buffer=65536) as server:
+        backend = mailer(server, clock=clock, max_connections=2, timeout=60)
+        sending = in_thread(backend.send_messages, iter(batch))
+        assert server.wait_for(lambda: server.struck)
+        until_it_waits(clock)
+        assert len(server.accepted) < 5, "the next messages are not rendered yet"
+        clock.advance(run.STUCK)
+        assert server.wait_for(lambda: len(server.accepted) == 5)
+        until(lambda: clock.advance(1) or sending.is_done)  # what becomes of the last one is not the matter here
+        assert outcomes(batch).count("accepted") >= 5
+        assert misreported(server, batch) == []
+
+
+def until_it_waits(clock):
+    """Return when whoever uses the clock has been in one and the same wait for some looks."""
+    looks = []
+
+    def rests():
+        looks.append(len(clock.waits))
+        return looks[-20:] == [looks[-1]] * 20
+
+    until(rests)
+
+
+@pytest.fixture
+def turns(monkeypatch):
+    """Record what a batch does, in order: "look" at the servers, "ask" for a connection, or "told" of a message."""
+    turns = []
+
+    def noting(word, method):
+        def noted(self, *args, **how):
+            turns.append(word)
+            return method(self, *args, **how)
+
+        return noted
+
+    monkeypatch.setattr(Lanes, "look", noting("look", Lanes.look))
+    monkeypatch.setattr(Pool, "request", noting("ask", Pool.request))
+    monkeypatch.setattr(Batch, "_tell", noting("told", Batch._tell))
+    return turns
+
+
+def test_the_servers_are_looked_at_between_two_pieces_of_the_callers_code(server, mailer, turns):
+    def mailing():
+        for mail in messages(60):
+            turns.append("rendered")
+            yield mail
+
+    assert mailer(server, max_connections=8).send_messages(mailing()) == 60
+    pieces = [turn for turn in turns if turn != "ask"]
+    assert pieces.count("told") == pieces.count("rendered") == 60
+    assert all("look" in pair for pair in itertools.pairwise(pieces))
+
+
+@pytest.mark.parametrize("hears", [False, True])
+def test_the_connection_goes_on_before_the_caller_hears_unless_he_may_want_it(server, mailer, turns, hears):
+    rendered = []
+
+    def mailing():
+        for mail in messages(2):
+            rendered.append(mail)
+            yield mail
+
+    def receiver(**_):
+        pass
+
+    if hears:
+        message_sent.connect(receiver)
+    try:
+        server.hold("end")
+        sending = in_thread(mailer(server, max_connections=1).send_messages, mailing())
+        until(lambda: server.held == 1 and len(rendered) == 2)
+        server.release()
+        assert sending.join() == 2
+    finally:
+        message_sent.disconnect(receiver)
+    order = [turn for turn in turns if turn != "look"]
+    assert order == (["ask", "told", "ask", "told"] if hears else ["ask", "ask", "told", "told"])
+
+
+def test_content_goes_out_before_a_message_that_has_ended_is_seen_to(server, mailer, monkeypatch):
+    """A server that waits for the content has not begun to work on it."""
+    verdict_first, kinds = [], []
+    nearest_first = Lanes._nearest_first
+
+    def watch(self):
+        lanes = nearest_first(self)
+        can_go_on = [lane.run.waits_for_verdict for lane in lanes if lane.run in self._can_go_on]
+        kinds.append(len(set(can_go_on)))
+        verdict_first.append(can_go_on != sorted(can_go_on))
+        return lanes
+
+    monkeypatch.setattr(Lanes, "_nearest_first", watch)
+    batch = messages(8)
+
+    def mailing():
+        for number, mail in enumerate(batch):
+            if number == 1:  # the first one may send its content
+                assert server.wait_for(lambda: server.held == 1)
+                server.release(1)
+            if number == 2:  # it waits for the verdict now, and the second one to send its content
+                assert server.wait_for(lambda: server.held == 2)
+                server.release()
+                server_has_answered(server)
+            yield mail
+
+    backend = mailer(server, max_connections=2)
+    server.hold("data")
+    warming = in_thread(backend.send_messages, messages(2))
+    assert server.wait_for(lambda: server.held == 2)
+    server.release()
+    assert warming.join() == 2
+    server.hold("data", "end")
+    assert backend.send_messages(mailing()) == 8
+    assert 2 in kinds
+    assert not any(verdict_first)
 
 
 @pytest.mark.parametrize("allowed", [1, 3])

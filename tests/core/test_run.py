@@ -104,12 +104,12 @@ def test_a_dripping_reply_has_one_deadline():
     with session() as (channel, server):
         run = run_of(noop(), channel, clock)
         run.start()
-        deadline = run.deadline
+        deadline = run.outlook.deadline
         for octet in b"250-drip":
             server.send(bytes([octet]))
             clock.advance(1)
             run.advance()
-            assert run.deadline == deadline
+            assert run.outlook.deadline == deadline
         assert not run.done
 
 
@@ -121,7 +121,7 @@ def test_each_reply_of_a_group_has_a_deadline_of_its_own():
         clock.advance(9)
         server.send(b"250 ok\r\n")
         run.advance()
-        assert run.deadline == clock.monotonic() + 10
+        assert run.outlook.deadline == clock.monotonic() + 10
 
 
 def test_the_verdict_is_waited_for_longer_and_beyond_the_deadline_of_the_message():
@@ -129,11 +129,11 @@ def test_the_verdict_is_waited_for_longer_and_beyond_the_deadline_of_the_message
     with session() as (channel, server):
         run = delivery(channel, clock, deadline=clock.monotonic() + 5)
         run.start()
-        assert run.deadline == clock.monotonic() + 5
+        assert run.outlook.deadline == clock.monotonic() + 5
         server.send(GO_ON)
         run.advance()
         assert said(server).endswith(b"hi\r\n.\r\n")
-        assert run.deadline == clock.monotonic() + 120
+        assert run.outlook.deadline == clock.monotonic() + 120
 
 
 def test_the_deadline_of_the_message_cuts_the_writing_of_its_content():
@@ -165,11 +165,11 @@ def test_a_server_that_takes_a_little_at_a_time_is_given_up_at_last():
         size = 2**22
         run = told_to_go_on(delivery(channel, clock, content=b"x" * size), server)
         begun = clock.monotonic()
-        while clock.monotonic() < run.deadline:
+        while clock.monotonic() < run.outlook.deadline:
             clock.advance(9)
             server.recv(16)
             run.advance()
-            assert run.deadline <= begun + 10 + (size + 10) / 1000
+            assert run.outlook.deadline <= begun + 10 + (size + 10) / 1000
         assert not run.done
 
 
