@@ -6,6 +6,7 @@ smtp_pool.E003  the generator of access tokens cannot be found
 smtp_pool.W001  a password is set and never used, since there are access tokens or a client certificate
 smtp_pool.W002  a setting says who we are, and under MAILERS nobody reads it
 smtp_pool.W003  more connections than the provider allows
+smtp_pool.W004  a client certificate is set and never loaded, since there is a context
 """
 
 from __future__ import annotations
@@ -60,11 +61,18 @@ def _is_ours(path: str) -> bool:
     return isinstance(backend, type) and issubclass(backend, PooledBackend)
 
 
-def _check_context(source: Any, place: str) -> Iterator[CheckMessage]:
+def _check_context(server: ServerOptions, place: str) -> Iterator[CheckMessage]:
+    source = server.tls_options.context
     try:
         found(source)
     except (ImportError, AttributeError) as error:
         yield Error(f"{place}: tls_options['context'] names {source!r}: {error}", id="smtp_pool.E001")
+    if source is not None and server.ssl_certfile:
+        yield Warning(
+            f"{place}: ssl_certfile is never loaded: tls_options['context'] replaces it.",
+            hint="Load the certificate into the context (load_cert_chain), and remove ssl_certfile and ssl_keyfile.",
+            id="smtp_pool.W004",
+        )
 
 
 def _check(alias: str | None, options: Mapping[str, Any]) -> Iterator[CheckMessage]:
@@ -77,7 +85,7 @@ def _check(alias: str | None, options: Mapping[str, Any]) -> Iterator[CheckMessa
         yield Error(f"{place}: {text}", id="smtp_pool.E001")
         return
     server = config.server
-    yield from _check_context(server.tls_options.context, place)
+    yield from _check_context(server, place)
     yield from _check_secret(server, place)
     yield from _check_generator(server.oauth2_generator, place)
     yield from _check_limit(config, place)

@@ -1,5 +1,7 @@
 """System checks of who we are to the server; those of bad values are in backend/test_settings.py."""
 
+import ssl
+
 import django
 import pytest
 
@@ -71,6 +73,13 @@ def test_a_password_beside_a_client_certificate(told):
     assert problems == {"W001": "MAILERS['default']: the password is never used: we log in by client certificate."}
     assert told(username="u", auth_method="EXTERNAL", ssl_certfile="c.pem") == {}
     assert told(username="u", password="p", ssl_certfile="c.pem") == {}
+
+
+def test_a_client_certificate_that_is_never_loaded(told):
+    problems = told(ssl_certfile="c.pem", tls_options={"context": ssl.create_default_context})
+    text = "MAILERS['default']: ssl_certfile is never loaded: tls_options['context'] replaces it."
+    assert problems == {"W004": text}
+    assert told(tls_options={"context": ssl.create_default_context}) == {}
 
 
 def test_external_without_what_it_needs(told):
