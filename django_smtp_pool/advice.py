@@ -5,6 +5,7 @@ from __future__ import annotations
 from .core.errors import SETUP_STAGES, AuthRefused, EhloRefused, NotOffered, ProtocolError, Stage, TokenUnavailable
 from .core.options import ServerOptions
 from .core.place import socket_path
+from .core.rate_storage import StorageFailed
 from .core.replies import Reply
 from .refusals import known_advice
 
@@ -31,6 +32,7 @@ COUNTED = (
 LATER = "a refusal for now (4xx): the same message may be taken later"
 NOBODY = "the server wants a login, or TLS first: set username and password, and use_tls or use_ssl"
 NO_LMTP = "the server knows no LHLO: leave lmtp out if it speaks SMTP here, or name the port where it speaks LMTP"
+STORE = "see to the store of the rate limit, or correct rate_storage; meanwhile it is as on_rate_storage_failure says"
 NO_SMTP = "the server knows neither EHLO nor HELO: set lmtp if it is a mailbox server that speaks LMTP"
 
 
@@ -44,6 +46,8 @@ def advice_for(error: BaseException, server: ServerOptions) -> str | None:
 def _advice(error: BaseException, server: ServerOptions) -> str | None:
     if isinstance(error, (NotOffered, TokenUnavailable)):
         return None
+    if isinstance(error, StorageFailed):
+        return STORE
     stage, reply = getattr(error, "stage", None), getattr(error, "reply", None)
     if isinstance(error, ProtocolError) and stage is Stage.TLS and server.use_ssl:
         return CLEAR

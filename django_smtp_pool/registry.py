@@ -75,7 +75,8 @@ class Registry:
         recorder = Recorder()
         with self._lock:
             connector = self._connector(watched(config.server), recorder)
-        return Verification(config, connector, recorder, self._clock, envelope)
+        window = _window(PoolKey(server=config.server, pool=config.pool))
+        return Verification(config, connector, recorder, self._clock, envelope, window)
 
     def _connector(self, server: ServerOptions, observer: Observer) -> Connector:
         return Connector(
@@ -100,14 +101,14 @@ class Registry:
         return Sender(pool, connector=connector, clock=self._clock, observer=self._observer, rate_limit=limit)
 
     def _rate_limit(self, key: PoolKey, pool: Pool[Connection]) -> Limiter | None:
-        limit, window, storage = key.pool.rate_limit, key.pool.rate_delta, key.pool.rate_storage
-        if limit is None:
+        if key.pool.rate_limit is None:
             return None
-        alone = RateLimit(limit, window)
-        if storage is None:
+        alone = RateLimit(key.pool.rate_limit, key.pool.rate_delta)
+        window = _window(key)
+        if window is None:
             return alone
         return SharedRateLimit(
-            RedisWindow(storage, key_of(key.server), limit=limit, window=window),
+            window,
             alone=alone,
             clock=self._clock,
             observer=self._observer,
@@ -187,6 +188,14 @@ class Registry:
         self._housekeeper.pause()
         self.close_all(timeout=0)
         self._housekeeper.finish()
+
+
+def _window(key: PoolKey) -> RedisWindow | None:
+    """Return the window of the rate limit that all processes keep together, if they are to."""
+    limit, window, storage = key.pool.rate_limit, key.pool.rate_delta, key.pool.rate_storage
+    if limit is None or storage is None:
+        return None
+    return RedisWindow(storage, key_of(key.server), limit=limit, window=window)
 
 
 def _ehlo_name(server: ServerOptions) -> str:

@@ -15,10 +15,11 @@ from .core.envelope import Envelope
 from .core.errors import AuthRefused, PartiallyRefused, Stage, TokenUnavailable
 from .core.events import Event, Line, Observer
 from .core.options import PoolOptions, ServerOptions
+from .core.rate_storage import RedisWindow
 from .core.tls import TLSFacts, facts_of
 
 FAREWELL = 2.0  # seconds for the server to answer QUIT
-TOKEN, MESSAGE = "access token", "message"
+RATE, TOKEN, MESSAGE = "rate limit", "access token", "message"
 LIMITS = ("max_connections", "max_messages", "idle_timeout", "max_lifetime", "rate_limit", "rate_delta")
 
 
@@ -85,16 +86,24 @@ class Verification:
     Arguments:
         connector: makes a connection whose options have `debug` set, watched by `recorder`.
         envelope: a test message, if one is to be sent.
+        window: of a rate limit that is kept elsewhere.
     """
 
     def __init__(
-        self, config: Config, connector: Connector, recorder: Recorder, clock: Clock, envelope: Envelope | None
+        self,
+        config: Config,
+        connector: Connector,
+        recorder: Recorder,
+        clock: Clock,
+        envelope: Envelope | None,
+        window: RedisWindow | None,
     ) -> None:
         self._config = config
         self._connector = connector
         self._recorder = recorder
         self._clock = clock
         self._envelope = envelope
+        self._window = window
         self._connection: Connection | None = None
         self._at: str | None = None
         self._receipt = ""
@@ -111,6 +120,7 @@ class Verification:
         return self._report(None)
 
     def _converse(self) -> None:
+        self._ask_window()
         connection = self._open()
         if self._envelope is not None:
             self._at = MESSAGE
@@ -120,6 +130,16 @@ class Verification:
             self._receipt = str(receipt.reply)
         self._at = Stage.QUIT.value
         drive.one(connection.leaving(FAREWELL), self._clock)
+
+    def _ask_window(self) -> None:
+        if self._window is None:
+            return
+        self._at = RATE
+        try:
+            self._window.check()
+        finally:
+            self._window.close()
+        self._at = None
 
     def _open(self) -> Connection:
         self._connection = connection = self._connector.begin(self._deadline)
@@ -156,6 +176,7 @@ class Verification:
         secures = self._config.server.use_tls or self._recorder.began_tls
         logs_in = self._config.server.has_login or self._recorder.mechanism is not None
         names = expected(self._config.server, secures=secures, logs_in=logs_in, sends=self._envelope is not None)
+        names = [*([RATE] if self._window is not None else []), *names]
         failed = self._failed_at(error, names) if error is not None else None
         passed = names if failed is None else names[: names.index(failed)] if failed in names else names[:0]
         steps = [Step(name=name, ok=True, detail=self._detail(name)) for name in passed]
@@ -173,6 +194,7 @@ class Verification:
         server = self._config.server
         account = _account(self._connection) or server.shown_username or "the client certificate says"
         return {
+            RATE: self._window.place if self._window is not None else "",
             Stage.CONNECT.value: self._connector.place + server.detour,
             Stage.GREETING.value: self._recorder.greeting,
             Stage.AUTH.value: f"{self._recorder.mechanism} as {account}",

@@ -229,6 +229,19 @@ def test_a_file_that_cannot_be_read(settings, secure, trusting):
     assert steps(shown) == [("FAIL", "connect")]
 
 
+def test_no_store_for_the_rate_limit(settings, server):
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    project(settings, server, rate_limit=5, rate_storage=f"redis://:hidden@127.0.0.1:{port}")
+    shown, failure = run()
+    assert steps(shown) == [("FAIL", "rate limit")]
+    assert f"connecting to 127.0.0.1:{port}" in shown
+    assert "correct rate_storage" in shown
+    assert "hidden" not in shown
+    assert failure
+    assert server.connections == 0
+
+
 def test_nobody_listens(settings, trusting):
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]

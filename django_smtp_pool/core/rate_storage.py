@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
@@ -126,15 +127,21 @@ class RedisWindow:
 
         Raises StorageFailed.
         """
+        message = f"{self._who}:{next(self._numbers)}"
+        wait = self._ask(lambda script: int(script(keys=self._keys, args=[*self._rule, self._who, message])))
+        return wait / 1_000_000 + ROUNDING if wait else 0.0
+
+    def check(self) -> None:
+        """Find out whether the store answers, and take nothing; raises StorageFailed."""
+        self._ask(lambda script: script.registered_client.ping())
+
+    def _ask(self, question: Callable[[Any], Any]) -> Any:
         try:
             if self._script is None:
                 self._script = _registered(self._uri)
-            message = f"{self._who}:{next(self._numbers)}"
-            wait = int(self._script(keys=self._keys, args=[*self._rule, self._who, message]))
+            return question(self._script)
         except Exception as error:  # noqa: BLE001 - whatever the library raises, or the network
             problem = StorageFailed(self._uri.scrubbed(f"{type(error).__name__}: {error}"))
-        else:
-            return wait / 1_000_000 + ROUNDING if wait else 0.0
         raise problem  # and not the one that it came from: that one's frames hold the password
 
 

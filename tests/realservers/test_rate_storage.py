@@ -1,5 +1,6 @@
 """One rate limit over processes with a real Redis: kept, without it, and when it is back."""
 
+import io
 import logging
 import socket
 import subprocess
@@ -10,6 +11,7 @@ import traceback
 from pathlib import Path
 
 import pytest
+from django.core.management import call_command
 
 from django_smtp_pool import backend as backend_module
 from django_smtp_pool import close_all
@@ -18,6 +20,7 @@ from django_smtp_pool.core.logs import LogObserver
 from django_smtp_pool.core.rate_storage import RedisWindow, StorageFailed, key_of
 from django_smtp_pool.core.storage_uri import storage_uri
 from django_smtp_pool.registry import Registry
+from tests.backend.project import project
 from tests.batches.ledger import messages, misreported, outcomes, taken
 from tests.batches.test_rate_limit import fullest
 from tests.clocks import ManualClock
@@ -191,6 +194,15 @@ def test_nothing_connects_before_the_first_message(sink, store):
     with started(sink, store, script + "assert 'redis' not in sys.modules\n") as process:
         out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out, err) == (0, "", "")
+
+
+def test_trying_a_mailer_out_asks_whether_the_store_answers(sink, store, settings):
+    project(settings, sink, rate_limit=5, rate_storage=store.uri)
+    shown = io.StringIO()
+    call_command("smtp_pool", "verify", stdout=shown, no_color=True)
+    steps = [line.split(maxsplit=2) for line in shown.getvalue().splitlines() if line.startswith("ok")]
+    assert [step[:3] for step in steps[:1]] == [["ok", "rate", f"limit     {store.uri}"]]
+    assert granted(store, key_for(sink)) == []
 
 
 def test_by_a_socket(store):
