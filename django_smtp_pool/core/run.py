@@ -132,7 +132,8 @@ class Run(Generic[T]):
     def postpone(self, seconds: float) -> None:
         """Move the deadline: for so long nobody looked.
 
-        One exchange needs no more than a fresh look; connecting and TLS take several turns, so they get the time back.
+        One exchange needs no more than a fresh look; connecting, TLS and writing take several turns, so they get the
+        time back.
         """
         self._outlook = None
         if self._last_call is not None:
@@ -140,6 +141,8 @@ class Run(Generic[T]):
         if isinstance(self._step, (Connect, SecureChannel)):
             self._since += seconds
             self._progress_at += seconds
+        elif not self._all_said:  # a look hands over what the kernel takes, which may be far from all
+            self._since += seconds
 
     def abandon(self) -> None:
         """Stop half-way and close the socket at once: no dot, no QUIT, so the server drops the message."""

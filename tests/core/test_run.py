@@ -173,6 +173,24 @@ def test_a_server_that_takes_a_little_at_a_time_is_given_up_at_last():
         assert not run.done
 
 
+def test_the_callers_time_is_not_that_of_a_server_that_takes_a_little_at_a_time():
+    """A fresh look hands over what the server has made room for, which is not the rest of the content."""
+    clock = ManualClock()
+    with session(buffers=4096) as (channel, server):
+        run = told_to_go_on(delivery(channel, clock, content=(b"y" * 78 + b"\r\n") * 500), server)
+        for _ in range(3):  # the server may take 10 + 40 seconds altogether
+            clock.advance(1)
+            clock.advance(3600)
+            assert said(server)
+            run.postpone(3600)
+            run.look()
+            assert run.outlook.writes_until > clock.monotonic(), "it is being written, and not given up"
+        clock.advance(10)
+        run.look()
+        with pytest.raises(ReplyTimeout):
+            run.result()
+
+
 def test_a_deadline_is_missed_only_if_a_fresh_look_finds_nothing():
     """Time that user code has spent is not the server's."""
     clock = ManualClock()
