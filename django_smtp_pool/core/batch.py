@@ -188,8 +188,8 @@ class Batch:
         self._lanes.take_answers()
         now = self._clock.monotonic()
         for entry in [entry for entry in self._pausing if entry.not_before <= now]:
-            self._pausing.remove(entry)
             self._ready.appendleft(entry)
+            self._pausing.remove(entry)
         spare = self._may_nest and bool(self._ended)
         while self._is_short_of_lanes and self._may_go_on and not (spare and self._means.pool.idle < 2):
             if not self._lanes.ask():
@@ -293,9 +293,10 @@ class Batch:
         """Nothing can go: that is the next message's failure, and perhaps everybody's."""
         if not self._ready:
             return
-        entry = self._ready.popleft()
+        entry = self._ready[0]
         entry.begin(self._options, self._clock.monotonic())
         self._judge(entry, Try(error=error))
+        self._ready.remove(entry)  # not before: an interrupt must not hide what became of it
         if entry in self._ended and concerns_all(error):
             self._stop(error)
 
@@ -314,7 +315,7 @@ class Batch:
         under_way = [lane.entry for lane in self._lanes.all if lane.entry is not None]
         self._lanes.close()
         ended = list(self._ended)
-        cut_short = [*under_way, *self._ready, *self._pausing]
+        cut_short = dict.fromkeys([*under_way, *self._ready, *self._pausing])  # one on its way is in two of them
         for entry in [entry for entry in cut_short if entry.job is not None and entry not in ended]:
             self._job(entry).cut_short(interrupt)
             ended.append(entry)

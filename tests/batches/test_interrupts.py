@@ -1,16 +1,21 @@
 """Ctrl-C in the middle of a batch: no half message at the server, no connection lost, and the truth on each message."""
 
+import contextlib
+import itertools
 import logging
 import threading
 
 import pytest
 
 from django_smtp_pool import signals
+from django_smtp_pool.core import batch as batches
+from django_smtp_pool.core import judgement
 from django_smtp_pool.core.clock import SystemClock
 from django_smtp_pool.core.events import Attempted, Closed, DialFailed, Finished, Line, Observer, Opened
 from django_smtp_pool.core.pool import Pool
 from tests.batches.ledger import QUIET, messages, misreported, outcomes, settled
-from tests.core.fakes import in_thread
+from tests.core.fakes import Diary, in_thread
+from tests.interrupts import Tracer
 from tests.servers import Fault, FaultServer, faults
 
 COUNT = 12
@@ -115,6 +120,45 @@ def test_in_an_observer_of_trouble(mailer, kind, at):
         batch = messages(COUNT)
         backend = mailer(server, observer=Interrupting(kind, at), max_connections=4)
         check_interrupted(server, backend, batch, lambda: backend.send_messages(batch))
+
+
+class InTheBooks(Tracer):
+    """Interrupts at the n-th line by which a batch moves a message that has been tried."""
+
+    PLACES = ("_bereft", "_judge", "_message_ended", "_ask_for_lanes", "_serve", "_tell")
+
+    def __init__(self, at, diary):
+        self._left, self._diary = at, diary
+        self.where = None
+
+    def look(self, frame, event):
+        concerns_us = frame.f_code.co_filename == batches.__file__ and frame.f_code.co_name in self.PLACES
+        if concerns_us and self.where is None and self._diary.of(Attempted):
+            self._left -= 1
+            if self._left == 0:
+                self.where = f"{frame.f_code.co_name}:{frame.f_lineno}"
+                raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    "fault", [Fault(at="mail", do=faults.reset), Fault(at="banner", do=faults.code_4xx)], ids=["message", "dial"]
+)
+def test_a_message_that_has_been_tried_is_told_of_wherever_the_interrupt_comes(mailer, monkeypatch, fault):
+    monkeypatch.setattr(judgement, "FIRST_PAUSE", 0.001)
+    untold = []
+    for at in itertools.count(1):
+        diary, batch = Diary(), messages(1)
+        tracer = InTheBooks(at, diary)
+        with FaultServer(fault=fault) as server:
+            backend = mailer(server, observer=diary)
+            with contextlib.suppress(KeyboardInterrupt), tracer:
+                backend.send_messages(iter(batch))
+            if batch[0].smtp_pool_status is None:
+                untold.append(tracer.where)
+        if tracer.where is None:
+            break
+    assert at > 25
+    assert untold == []
 
 
 def test_in_a_log_handler(server, mailer, caplog):
