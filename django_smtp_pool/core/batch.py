@@ -97,11 +97,12 @@ class Batch:
         try:
             while True:
                 self._give_caller_a_turn()
+                seen_at = self._clock.monotonic()
                 self._look()
                 self._ask_for_lanes()
                 if self._is_over:
                     break
-                self._lanes.wait(self._next_instant())
+                self._lanes.wait(self._next_instant(seen_at))
         except BaseException as interrupt:
             self._break_off(interrupt)
             raise
@@ -207,13 +208,15 @@ class Batch:
         # With one connection the order is kept: what is tried again goes before what follows.
         return self._limit > 1 or not self._pausing
 
-    def _next_instant(self) -> float:
-        now = self._clock.monotonic()
+    def _next_instant(self, seen_at: float) -> float:
+        """Return until when there is nothing to do, where there was nothing at `seen_at`."""
         if self._next_piece is not None:
-            return now
+            return seen_at
         instants = [entry.not_before for entry in self._pausing]
-        instants += [until for until in (self._held_until, self._lanes.write_until) if until > now]
-        return min(instants, default=now + self._options.delivery_timeout)
+        # One that has passed since then was still to come when it was looked at.
+        breaks = (self._held_until, self._lanes.write_until, self._lanes.narrow_until)
+        instants += [until for until in breaks if until > seen_at]
+        return min(instants, default=seen_at + self._options.delivery_timeout)
 
     def _serve(self, lane: Lane) -> None:
         """Give a lane the next message, or give its connection back where there is none to go now."""

@@ -50,7 +50,7 @@ class Lanes:
         self._answers: deque[LaneWaiter] = deque()
         self._wakeup = drive.Wakeup()
         self._next_break = FIRST_BREAK
-        self._narrow_until = NEVER  # instant (monotonic) until which fewer lanes will do
+        self.narrow_until = NEVER  # instant (monotonic) until which fewer lanes will do
         self._narrow_to = limit
         self._can_go_on: set[Run[Any]] = set()
         self._due = NEVER  # instant (monotonic) before which nothing is overdue
@@ -64,7 +64,7 @@ class Lanes:
     @property
     def has_room(self) -> bool:
         """Whether there may be one more."""
-        is_narrow = self._clock.monotonic() < self._narrow_until
+        is_narrow = self._clock.monotonic() < self.narrow_until
         return len(self.all) < (self._narrow_to if is_narrow else self._limit)
 
     @property
@@ -157,12 +157,12 @@ class Lanes:
         working = len(self.all) + self._pool.idle  # a lane may just have given its connection back
         if working:
             self._narrow_to = working
-            self._narrow_until = self._clock.monotonic() + self._next_break
+            self.narrow_until = self._clock.monotonic() + self._next_break
             self._next_break = min(LONGEST_BREAK, 2 * self._next_break)
         else:
             # Nobody works: one at a time finds out whether that passes, for a moment only.
             self._narrow_to, self._next_break = 1, FIRST_BREAK
-            self._narrow_until = self._clock.monotonic() + FIRST_BREAK
+            self.narrow_until = self._clock.monotonic() + FIRST_BREAK
             self._bereft(error)
 
     # -- dialling --------------------------------------------------------------------------------------

@@ -60,4 +60,15 @@ def server_has_answered(server):
     until(rests)
 
 
+def until_it_waits(clock):
+    """Return when whoever uses the clock has been in one and the same wait for some looks."""
+    looks = []
+
+    def rests():
+        looks.append(len(clock.waits))
+        return looks[-20:] == [looks[-1]] * 20
+
+    until(rests)
+
+
 QUIET = {"connecting": 0, "busy": 0, "waiting": 0}

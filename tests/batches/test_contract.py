@@ -8,7 +8,20 @@ from django.core.mail import EmailMessage
 from django_smtp_pool import DeliveryUnknown
 from django_smtp_pool.backend import PooledBackend
 from django_smtp_pool.core.errors import PoolClosed, PoolFull, PoolTimeout
-from tests.batches.ledger import QUIET, address_of, messages, misreported, order_of, outcomes, settled, taken
+from django_smtp_pool.core.lessons import FIRST_PAUSE
+from django_smtp_pool.core.pool import Pool
+from tests.batches.ledger import (
+    QUIET,
+    address_of,
+    messages,
+    misreported,
+    order_of,
+    outcomes,
+    settled,
+    taken,
+    until_it_waits,
+)
+from tests.clocks import ManualClock
 from tests.core.fakes import in_thread, until
 from tests.mailing import backend_for, message
 from tests.servers import Fault, FaultServer, faults
@@ -218,6 +231,44 @@ def test_a_full_line_stops_the_batch_that_has_nothing_yet(server, mailer):
     assert outcomes(batch) == ["not_sent", None, None, None, None]
     server.release()
     assert (first.join(), second.join()) == (1, 1)
+
+
+def test_a_full_line_is_tried_again_by_a_batch_that_leaves_its_connection_idle(mailer, monkeypatch):
+    """The server asks for a pause, somebody else has the only place in line: nobody says when he has gone."""
+    turned_away, singles = [], []
+    request = Pool.request
+
+    def noting(pool, waiter, **how):
+        try:
+            request(pool, waiter, **how)
+        except PoolFull as full:
+            turned_away.append(full)
+            raise
+
+    monkeypatch.setattr(Pool, "request", noting)
+    clock, batch = ManualClock(), messages(3)
+
+    def mailing():
+        for number, mail in enumerate(batch):
+            if number == 1:
+                assert server.wait_for(lambda: server.held == 1)
+                singles.append(in_thread(backend.send_messages, [message(to=[address_of(100)])]))
+                until(lambda: backend.pool.stats().waiting == 1)
+                server.release()
+            yield mail
+
+    with FaultServer(fault=Fault(at="mail", do=faults.reply("450 4.3.2 later"))) as server:
+        backend = mailer(server, clock=clock, max_connections=1, max_waiting=1, delivery_timeout=1_000_000)
+        server.hold("mail")
+        sending = in_thread(backend.send_messages, mailing())
+        until(lambda: turned_away)
+        until_it_waits(clock)
+        clock.advance(FIRST_PAUSE)
+        assert singles[0].join() == 1
+        until(lambda: clock.advance(0.05) or sending.is_done)
+        with pytest.raises(smtplib.SMTPSenderRefused):
+            sending.join()
+        assert outcomes(batch) == ["refused", "accepted", "accepted"]
 
 
 def test_a_batch_that_gets_no_connection_in_time(server, mailer):

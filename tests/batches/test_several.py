@@ -15,7 +15,17 @@ from django_smtp_pool.core.lanes import Lanes
 from django_smtp_pool.core.pool import Pool
 from django_smtp_pool.envelope import envelope_of
 from django_smtp_pool.signals import message_sent
-from tests.batches.ledger import QUIET, messages, misreported, order_of, outcomes, server_has_answered, settled, taken
+from tests.batches.ledger import (
+    QUIET,
+    messages,
+    misreported,
+    order_of,
+    outcomes,
+    server_has_answered,
+    settled,
+    taken,
+    until_it_waits,
+)
 from tests.clocks import ManualClock
 from tests.core.fakes import Diary, in_thread, until
 from tests.mailing import message
@@ -161,17 +171,6 @@ def test_a_server_that_stops_reading_holds_up_nobody_else(mailer):
         until(lambda: clock.advance(1) or sending.is_done)  # what becomes of the last one is not the matter here
         assert outcomes(batch).count("accepted") >= 5
         assert misreported(server, batch) == []
-
-
-def until_it_waits(clock):
-    """Return when whoever uses the clock has been in one and the same wait for some looks."""
-    looks = []
-
-    def rests():
-        looks.append(len(clock.waits))
-        return looks[-20:] == [looks[-1]] * 20
-
-    until(rests)
 
 
 @pytest.fixture
