@@ -79,6 +79,7 @@ class Batch:
         self._may_nest = may_nest
         self._source_error: Exception | None = None  # of the caller's iterable: it has no more messages
         self._owed = 0.0  # seconds of the caller's code that nobody has been allowed for yet
+        self._absent_since = means.clock.monotonic()  # instant since which they are not counted yet
         self._held_until = float("-inf")  # instant (monotonic) before which the rate limit lets nothing go
         self._ready: deque[Entry] = deque()  # to be tried as soon as there is a connection
         self._pausing: list[Entry] = []  # to be tried again a little later
@@ -90,6 +91,7 @@ class Batch:
             limit=connections,
             serve=self._serve,
             bereft=self._bereft,
+            allow_for_absence=self._allow_for_absence,
         )
 
     def run(self) -> None:
@@ -100,9 +102,11 @@ class Batch:
                 seen_at = self._clock.monotonic()
                 self._look()
                 self._ask_for_lanes()
+                self._allow_for_absence()  # those who watch, log handlers too, are the caller's code
                 if self._is_over:
                     break
                 self._lanes.wait(self._next_instant(seen_at))
+                self._absent_since = self._clock.monotonic()
         except BaseException as interrupt:
             self._break_off(interrupt)
             raise
@@ -120,10 +124,9 @@ class Batch:
 
     def _give_caller_a_turn(self) -> None:
         """Run one piece of the caller's code; then the servers are looked at, whose connections must not stand idle."""
-        began_at = self._clock.monotonic()
         if (piece := self._next_piece) is not None:
             piece()
-            self._allow_for(began_at)
+            self._allow_for_absence()
 
     @property
     def _next_piece(self) -> Callable[[], None] | None:
@@ -171,9 +174,11 @@ class Batch:
         finally:  # an interrupt in a log handler must not hide what became of the message
             self._finish(entry.token, job.delivery)
 
-    def _allow_for(self, began_at: float) -> None:
+    def _allow_for_absence(self) -> None:
         """Do not hold the time that the caller's code took against the messages under way, nor their servers."""
-        self._owed += self._clock.monotonic() - began_at
+        now = self._clock.monotonic()
+        self._owed += now - self._absent_since
+        self._absent_since = now
         if self._owed < BRIEF:
             return
         seconds, self._owed = self._owed, 0.0
@@ -244,11 +249,10 @@ class Batch:
         limit = self._means.rate_limit
         if limit is None:
             return False
-        asked_at = self._clock.monotonic()
         try:
-            pause = limit.take(asked_at)
+            pause = limit.take(self._clock.monotonic())
         finally:
-            self._allow_for(asked_at)  # the answer may come from another machine
+            self._allow_for_absence()  # the answer may come from another machine
         now = self._clock.monotonic()
         if pause:
             longer = now + pause - max(now, self._held_until)

@@ -29,6 +29,7 @@ class Lanes:
         limit: how many there may be at once.
         serve: called with a lane whose connection is ready for a message.
         bereft: called with an error where no connection can be had and no lane is left.
+        allow_for_absence: called after code that kept us from looking at the servers.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Lanes:
         limit: int,
         serve: Callable[[Lane], None],
         bereft: Callable[[BaseException], None],
+        allow_for_absence: Callable[[], None],
     ) -> None:
         self._pool = pool
         self._connector = connector
@@ -47,6 +49,7 @@ class Lanes:
         self._limit = limit
         self._serve = serve
         self._bereft = bereft
+        self._allow_for_absence = allow_for_absence
         self._answers: deque[LaneWaiter] = deque()
         self._wakeup = drive.Wakeup()
         self._next_break = FIRST_BREAK
@@ -187,7 +190,7 @@ class Lanes:
                 return self._connector.begin_again(*lane.refused, deadline)
             return self._connector.begin(deadline)
         finally:
-            self.allow(self._clock.monotonic() - lane.started_at)
+            self._allow_for_absence()
 
     def opened(self, lane: Lane) -> None:
         """Put a connection that is ready into the pool's books, and let it serve."""
@@ -219,6 +222,7 @@ class Lanes:
         What is overdue after that has really timed out.
         """
         self.take_answers()
+        self._allow_for_absence()
         ended = self._move_on()
         for lane in [lane for lane in self.all if lane.is_to_be_dialled]:
             self._dial(lane)

@@ -132,8 +132,7 @@ class Run(Generic[T]):
     def postpone(self, seconds: float) -> None:
         """Move the deadline: for so long nobody looked.
 
-        One exchange needs no more than a fresh look; connecting, TLS and writing take several turns, so they get the
-        time back.
+        One exchange needs no more than a fresh look; connecting, TLS and writing take several, and get the time back.
         """
         self._outlook = None
         if self._last_call is not None:

@@ -1,8 +1,11 @@
 """The caller's code shares the thread with the clock: it may take long, and nobody else pays for it."""
 
+import threading
+
 import pytest
 
 from django_smtp_pool.core.errors import ReplyTimeout
+from django_smtp_pool.core.events import Closed, Observer, Opened
 from tests.batches.ledger import messages, misreported, outcomes, server_has_answered, taken
 from tests.clocks import ManualClock, ServersClock
 from tests.core.fakes import in_thread
@@ -49,6 +52,25 @@ def test_a_slow_receiver_times_nobody_out(server, mailer):
     finally:
         message_sent.disconnect(receiver)
     assert {mail.smtp_pool_status.attempts for mail in batch} == {1}
+
+
+@pytest.mark.parametrize("kind", [Opened, Closed], ids=lambda kind: kind.__name__)
+def test_slow_watchers_time_nobody_out(mailer, kind):
+    """Receivers of `connection_opened` and `connection_closed`, and log handlers, run between the dialogues as well."""
+    clock = ManualClock()
+    sender = threading.get_ident()
+
+    class Watcher(Observer):
+        def notice(self, event):
+            if type(event) is kind and threading.get_ident() == sender:
+                server_has_answered(server)
+                clock.advance(2 * SLOW)  # longer than a message may take
+
+    with FaultServer(pipelining=False) as server:
+        batch = messages(15)
+        backend = mailer(server, clock=clock, observer=Watcher(), max_connections=4, max_messages=2)
+        assert backend.send_messages(iter(batch)) == 15
+        assert {mail.smtp_pool_status.attempts for mail in batch} == {1}
 
 
 def test_a_reply_that_has_arrived_meanwhile_is_read_before_the_clock(server, mailer):
