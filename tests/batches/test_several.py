@@ -249,6 +249,7 @@ def test_content_goes_out_before_a_message_that_has_ended_is_seen_to(server, mai
             if number == 1:  # the first one may send its content
                 assert server.wait_for(lambda: server.held == 1)
                 server.release(1)
+                server_has_answered(server)
             if number == 2:  # it waits for the verdict now, and the second one to send its content
                 assert server.wait_for(lambda: server.held == 2)
                 server.release()
