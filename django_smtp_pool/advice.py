@@ -32,8 +32,8 @@ COUNTED = (
 LATER = "a refusal for now (4xx): the same message may be taken later"
 NOBODY = "the server wants a login, or TLS first: set username and password, and use_tls or use_ssl"
 NO_LMTP = "the server knows no LHLO: leave lmtp out if it speaks SMTP here, or name the port where it speaks LMTP"
-STORE = "see to the store of the rate limit, or correct rate_storage; meanwhile it is as on_rate_storage_failure says"
 NO_SMTP = "the server knows neither EHLO nor HELO: set lmtp if it is a mailbox server that speaks LMTP"
+STORE = "see to the store of the rate limit, or correct rate_storage; meanwhile it is as on_rate_storage_failure says"
 
 
 def advice_for(error: BaseException, server: ServerOptions) -> str | None:

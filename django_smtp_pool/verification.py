@@ -175,8 +175,8 @@ class Verification:
         """Return the steps up to the one that failed."""
         secures = self._config.server.use_tls or self._recorder.began_tls
         logs_in = self._config.server.has_login or self._recorder.mechanism is not None
-        names = expected(self._config.server, secures=secures, logs_in=logs_in, sends=self._envelope is not None)
-        names = [*([RATE] if self._window is not None else []), *names]
+        asks, sends = self._window is not None, self._envelope is not None
+        names = expected(self._config.server, asks=asks, secures=secures, logs_in=logs_in, sends=sends)
         failed = self._failed_at(error, names) if error is not None else None
         passed = names if failed is None else names[: names.index(failed)] if failed in names else names[:0]
         steps = [Step(name=name, ok=True, detail=self._detail(name)) for name in passed]
@@ -211,15 +211,17 @@ def _account(connection: Connection | None) -> str | None:
     return connection.credentials.username if connection is not None and connection.credentials is not None else None
 
 
-def expected(server: ServerOptions, *, secures: bool, logs_in: bool, sends: bool) -> list[str]:
+def expected(server: ServerOptions, *, asks: bool, secures: bool, logs_in: bool, sends: bool) -> list[str]:
     """Return the steps that a verification goes through where all is well.
 
     Arguments:
+        asks: whether the rate limit is kept elsewhere.
         secures: whether by STARTTLS, which may be optional.
         logs_in: whether there is a login; by client certificate alone only where the server offers that.
     """
     secure = [Stage.TLS.value]
     return [
+        *([RATE] if asks else []),
         *([TOKEN] if server.token_source is not None else []),
         Stage.CONNECT.value,
         *(secure if server.use_ssl else []),

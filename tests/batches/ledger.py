@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from tests.core.fakes import until
+from tests.core.fakes import in_thread, until
 from tests.mailing import message
 
 
@@ -45,6 +45,15 @@ def settled(server, pool):
     stats = pool.stats()
     assert server.wait_for(lambda: server.idle_now == server.open_now == stats.idle)
     return {"connecting": stats.connecting, "busy": stats.busy, "waiting": stats.waiting}
+
+
+def fill(server, backend, width, batch):
+    """Send a batch that ends when so many connections are idle in the pool."""
+    server.hold("data")  # until all of them are there
+    sending = in_thread(backend.send_messages, batch)
+    assert server.wait_for(lambda: server.held == width)
+    server.release()
+    assert sending.join() == len(batch)
 
 
 def server_has_answered(server):

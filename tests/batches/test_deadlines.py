@@ -36,21 +36,16 @@ def test_slow_rendering_times_nobody_out(mailer, pipelining, width):
         assert clock.monotonic() >= 1000 + 15 * SLOW
 
 
-def test_a_slow_receiver_times_nobody_out(server, mailer):
-    from django_smtp_pool.signals import message_sent
-
+def test_a_slow_receiver_times_nobody_out(server, mailer, receive):
     clock = ManualClock()
 
     def receiver(**_):
         server_has_answered(server)
         clock.advance(SLOW)
 
-    message_sent.connect(receiver)
-    try:
-        batch = messages(15)
-        assert mailer(server, clock=clock, max_connections=4).send_messages(batch) == 15
-    finally:
-        message_sent.disconnect(receiver)
+    receive(receiver)
+    batch = messages(15)
+    assert mailer(server, clock=clock, max_connections=4).send_messages(batch) == 15
     assert {mail.smtp_pool_status.attempts for mail in batch} == {1}
 
 

@@ -8,7 +8,6 @@ import threading
 
 import pytest
 
-from django_smtp_pool import signals
 from django_smtp_pool.core import batch as batches
 from django_smtp_pool.core import judgement
 from django_smtp_pool.core.clock import SystemClock
@@ -64,7 +63,7 @@ def test_in_rendering(server, mailer, at):
 
 @pytest.mark.parametrize("width", [1, 3])
 @pytest.mark.parametrize("at", [1, 4, COUNT])
-def test_in_a_receiver(server, mailer, at, width):
+def test_in_a_receiver(server, mailer, receive, at, width):
     told = []
 
     def receiver(message, **_):
@@ -74,11 +73,8 @@ def test_in_a_receiver(server, mailer, at, width):
 
     batch = messages(COUNT)
     backend = mailer(server, batch_connections=width)
-    signals.message_sent.connect(receiver)
-    try:
-        check_interrupted(server, backend, batch, lambda: backend.send_messages(batch))
-    finally:
-        signals.message_sent.disconnect(receiver)
+    receive(receiver)
+    check_interrupted(server, backend, batch, lambda: backend.send_messages(batch))
     assert outcomes(batch).count("accepted") >= at
 
 

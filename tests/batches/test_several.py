@@ -14,9 +14,9 @@ from django_smtp_pool.core.events import Attempted
 from django_smtp_pool.core.lanes import Lanes
 from django_smtp_pool.core.pool import Pool
 from django_smtp_pool.envelope import envelope_of
-from django_smtp_pool.signals import message_sent
 from tests.batches.ledger import (
     QUIET,
+    fill,
     messages,
     misreported,
     order_of,
@@ -119,7 +119,7 @@ def test_a_generator_of_many_is_never_held(server, mailer):
     assert len(alive) == 0
 
 
-def test_the_callers_code_never_runs_half_way_through_a_write(mailer, monkeypatch):
+def test_the_callers_code_never_runs_half_way_through_a_write(mailer, monkeypatch, receive):
     batches, waits_while_writing, runs_of_code = [], [], []
     begin, wait = Batch.__init__, Lanes.wait
 
@@ -136,21 +136,16 @@ def test_the_callers_code_never_runs_half_way_through_a_write(mailer, monkeypatc
     monkeypatch.setattr(Lanes, "wait", watch)
 
     def note(**_):
-        runs_of_code.append(
-            any(lane.run is not None and lane.run.outlook.writes_until > 0 for lane in batches[0]._lanes.all)
-        )
+        runs_of_code.append(batches[0]._lanes.write_until > 0)
 
     def large_ones():
         for mail in messages(6, attachments=[("large.bin", bytes(4_000_000), "application/octet-stream")]):
             note()
             yield mail
 
-    message_sent.connect(note)
-    try:
-        with FaultServer(receive_buffer=65536) as server:
-            assert mailer(server, batch_connections=3).send_messages(large_ones()) == 6
-    finally:
-        message_sent.disconnect(note)
+    receive(note)
+    with FaultServer(receive_buffer=65536) as server:
+        assert mailer(server, batch_connections=3).send_messages(large_ones()) == 6
     assert len(runs_of_code) == 12
     assert not any(runs_of_code)
     assert any(waits_while_writing), "the server was to be slower than the writer"
@@ -204,7 +199,7 @@ def test_the_servers_are_looked_at_between_two_pieces_of_the_callers_code(server
 
 
 @pytest.mark.parametrize("hears", [False, True])
-def test_the_connection_goes_on_before_the_caller_hears_unless_he_may_want_it(server, mailer, turns, hears):
+def test_the_connection_goes_on_before_the_caller_hears_unless_he_may_want_it(server, mailer, turns, receive, hears):
     rendered = []
 
     def mailing():
@@ -212,19 +207,13 @@ def test_the_connection_goes_on_before_the_caller_hears_unless_he_may_want_it(se
             rendered.append(mail)
             yield mail
 
-    def receiver(**_):
-        pass
-
     if hears:
-        message_sent.connect(receiver)
-    try:
-        server.hold("end")
-        sending = in_thread(mailer(server, max_connections=1).send_messages, mailing())
-        until(lambda: server.held == 1 and len(rendered) == 2)
-        server.release()
-        assert sending.join() == 2
-    finally:
-        message_sent.disconnect(receiver)
+        receive(lambda **_: None)
+    server.hold("end")
+    sending = in_thread(mailer(server, max_connections=1).send_messages, mailing())
+    until(lambda: server.held == 1 and len(rendered) == 2)
+    server.release()
+    assert sending.join() == 2
     order = [turn for turn in turns if turn != "look"]
     assert order == (["ask", "told", "ask", "told"] if hears else ["ask", "ask", "told", "told"])
 
@@ -257,11 +246,7 @@ def test_content_goes_out_before_a_message_that_has_ended_is_seen_to(server, mai
             yield mail
 
     backend = mailer(server, max_connections=2)
-    server.hold("data")
-    warming = in_thread(backend.send_messages, messages(2))
-    assert server.wait_for(lambda: server.held == 2)
-    server.release()
-    assert warming.join() == 2
+    fill(server, backend, 2, messages(2))
     server.hold("data", "end")
     assert backend.send_messages(mailing()) == 8
     assert 2 in kinds
@@ -299,22 +284,14 @@ def test_a_server_that_hangs_up_after_each_message(mailer):
 
 def test_warm_connections_are_used_again(server, mailer):
     backend = mailer(server, max_connections=3)
-    server.hold("data")  # until all three are there
-    sending = in_thread(backend.send_messages, messages(30))
-    assert server.wait_for(lambda: server.held == 3)
-    server.release()
-    assert sending.join() == 30
+    fill(server, backend, 3, messages(30))
     assert backend.send_messages(messages(30)) == 30
     assert server.connections == 3
 
 
 def test_connections_that_died_while_idle_are_invisible(server, mailer):
     backend = mailer(server, max_connections=4)
-    server.hold("data")
-    sending = in_thread(backend.send_messages, messages(8))
-    assert server.wait_for(lambda: server.held == 4)
-    server.release()
-    assert sending.join() == 8
+    fill(server, backend, 4, messages(8))
     assert server.wait_for(lambda: server.idle_now == 4)
     assert server.close_idle("fin") == 4
     batch = messages(8)
