@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from .core.errors import DeliveryUnknown, PartiallyRefused, PoolClosed, PoolFull, PoolTimeout
 
 if TYPE_CHECKING:
-    from .core.connection import Connection
-    from .core.pool import Pool
+    from .core.delivery.connection import Connection
+    from .core.pool.pool import Pool
 
 __version__ = "0.1.0.dev0"
 

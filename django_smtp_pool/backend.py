@@ -14,13 +14,13 @@ from django.core.mail.backends.smtp import EmailBackend
 from django.views.decorators.debug import sensitive_variables
 
 from . import conf
-from .core import records
-from .core.connection import Connection
+from .connection_proxy import ConnectionProxy
+from .core.delivery.connection import Connection
+from .core.delivery.sender import Sender
 from .core.errors import Outcome, outcome_of
-from .core.pool import Pool
-from .core.sender import Sender
+from .core.events import records
+from .core.pool.pool import Pool
 from .mailing import Mailing
-from .proxy import ConnectionProxy
 from .registry import PoolKey, registry
 from .status import record, status_without_delivery
 

@@ -23,8 +23,8 @@ from django.utils.module_loading import import_string
 
 from . import conf
 from .backend import PooledBackend
-from .core.options import PROOF_MECHANISMS, ServerOptions
-from .core.tls import found
+from .core.net.tls import found
+from .core.options.options import PROOF_MECHANISMS, ServerOptions
 from .services import find
 
 

@@ -18,10 +18,10 @@ import django
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
-from .core.grants import completed
-from .core.kinds import Doc, check_fields, choice, option, whole
-from .core.options import TOKEN_KEYS, PoolOptions, ServerOptions
-from .core.place import socket_path
+from .core.options.fields import Doc, check_fields, choice, option, whole
+from .core.options.host import socket_path
+from .core.options.oauth2 import completed
+from .core.options.options import TOKEN_KEYS, PoolOptions, ServerOptions
 from .libraries import missing_extra
 from .services import Service, find
 

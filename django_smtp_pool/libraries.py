@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from . import oauth2
-from .core import rate_storage, scram, tunnel
-from .core.options import SCRAM_MECHANISMS, PoolOptions, ServerOptions
+from .core.net import proxy as tunnel
+from .core.options.options import SCRAM_MECHANISMS, PoolOptions, ServerOptions
+from .core.rate_limit import redis as rate_storage
+from .core.smtp import scram
+from .oauth2 import generators as oauth2
 
 
 def missing_extra(server: ServerOptions, pool: PoolOptions) -> str | None:

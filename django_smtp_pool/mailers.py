@@ -9,8 +9,8 @@ from django.core import mail
 from django.core.exceptions import ImproperlyConfigured
 
 from .backend import PooledBackend
-from .core.connection import Connection
-from .core.pool import Pool
+from .core.delivery.connection import Connection
+from .core.pool.pool import Pool
 
 
 def pool_of(using: str | None) -> Pool[Connection]:

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import signals
-from .addresses import quick
 from .conf import Config
-from .core import records
-from .core.envelope import Envelope
+from .core.delivery.job import Delivery
+from .core.delivery.sender import Sender
 from .core.errors import Outcome, PartiallyRefused
-from .core.job import Delivery
-from .core.sender import Sender
-from .envelope import envelope_of
+from .core.events import records
+from .core.smtp.envelope import Envelope
+from .message.addresses import quick
+from .message.render import envelope_of
 from .status import SmtpPoolStatus, record, status_of, status_without_delivery
 
 logger = logging.getLogger("django_smtp_pool.sender")

@@ -11,24 +11,24 @@ from typing import Any
 from django.core.mail.utils import DNS_NAME
 
 from .conf import Config
-from .core import transport
 from .core.clock import Clock, SystemClock
-from .core.connection import Connection, Connector
-from .core.envelope import Envelope
-from .core.events import Observer, Observers
-from .core.housekeeper import Housekeeper
-from .core.logs import LogObserver
-from .core.options import PoolOptions, ServerOptions
-from .core.pool import Pool
-from .core.rate_limit import Limiter, RateLimit
-from .core.rate_storage import RedisWindow, key_of
-from .core.sender import Sender
-from .core.shared_limit import SharedRateLimit
-from .core.tls import forget_contexts
-from .oauth2 import generator_for
+from .core.delivery.connection import Connection, Connector
+from .core.delivery.sender import Sender
+from .core.events.events import Observer, Observers
+from .core.events.logs import LogObserver
+from .core.net import transport
+from .core.net.tls import forget_contexts
+from .core.options.options import PoolOptions, ServerOptions
+from .core.pool.housekeeper import Housekeeper
+from .core.pool.pool import Pool
+from .core.rate_limit.redis import RedisWindow, key_of
+from .core.rate_limit.shared import SharedRateLimit
+from .core.rate_limit.window import Limiter, RateLimit
+from .core.smtp.envelope import Envelope
+from .oauth2.cache import TokenCache, Tokens
+from .oauth2.generators import generator_for
 from .signals import SignalObserver, tell_of_token
-from .token_cache import TokenCache, Tokens
-from .verification import Recorder, Verification, watched
+from .verify.verification import Recorder, Verification, watched
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,11 +21,11 @@ from typing import Any
 
 from django.dispatch import Signal
 
-from .core import records
-from .core.events import Closed, Event, Observer, Opened
-from .core.kinds import Secret
-from .core.pool import Pool
-from .oauth2 import AccessToken
+from .core.events import records
+from .core.events.events import Closed, Event, Observer, Opened
+from .core.options.fields import Secret
+from .core.pool.pool import Pool
+from .oauth2.generators import AccessToken
 from .status import SmtpPoolStatus
 
 message_sent = Signal()

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .core.envelope import Envelope
+from .core.delivery.job import Delivery
 from .core.errors import DeliveryUnknown, Outcome, outcome_of
-from .core.job import Delivery
 from .core.replies import Reply
+from .core.smtp.envelope import Envelope
 from .queue_ids import queue_id_of
 
 

@@ -5,7 +5,7 @@ from hypothesis import HealthCheck, settings
 
 from django_smtp_pool import registry as registries
 from django_smtp_pool.core.clock import SystemClock
-from django_smtp_pool.core.events import Observer
+from django_smtp_pool.core.events.events import Observer
 from django_smtp_pool.registry import Registry
 from tests.mailing import backend_for
 from tests.servers import FaultServer

@@ -5,8 +5,11 @@ import ssl
 import django
 import pytest
 
-from django_smtp_pool import checks, oauth2
-from django_smtp_pool.core import rate_storage, scram, tunnel
+from django_smtp_pool import checks
+from django_smtp_pool.core.net import proxy as tunnel
+from django_smtp_pool.core.rate_limit import redis as rate_storage
+from django_smtp_pool.core.smtp import scram
+from django_smtp_pool.oauth2 import generators as oauth2
 
 HAS_MAILERS = django.VERSION >= (6, 1)
 POOLED = "django_smtp_pool.backend.PooledBackend"

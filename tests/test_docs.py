@@ -55,4 +55,4 @@ def test_the_drawing_shows_rooms_that_exist():
     names = re.findall(r'class="mono">([a-z_, ]+)</text>', drawing)
     rooms = {name for group in names for name in group.split(", ")} - {"the mail server"}
     assert rooms <= {path.stem for path in PACKAGE.rglob("*.py")}
-    assert {"backend", "registry", "pool", "policy", "dialogue", "transport"} <= rooms
+    assert {"backend", "registry", "pool", "policy", "session", "transport"} <= rooms

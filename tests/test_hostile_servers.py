@@ -10,7 +10,7 @@ import tracemalloc
 import pytest
 from django.core.management import CommandError, call_command
 
-from django_smtp_pool.core.transport import Transport
+from django_smtp_pool.core.net.transport import Transport
 from tests.backend.project import project
 from tests.mailing import backend_for, message
 from tests.servers import Fault, FaultServer, faults
@@ -76,7 +76,7 @@ def test_session_tickets_without_end_do_not_keep_the_client_reading():
             return super().receive()
 
     with FaultServer(implicit_tls=context) as server, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("django_smtp_pool.core.dial.Transport", Counting)
+        patch.setattr("django_smtp_pool.core.net.connect.Transport", Counting)
         backend = backend_for(server, use_ssl=True, tls_options={"verify": False, "minimum_version": "TLSv1.3"})
         assert backend.send_messages([message()]) == 1
     assert sum(reads) > 40

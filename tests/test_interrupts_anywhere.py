@@ -7,9 +7,9 @@ from itertools import islice
 
 import pytest
 
-from django_smtp_pool.core import transport
 from django_smtp_pool.core.clock import SystemClock
-from django_smtp_pool.core.events import Observer
+from django_smtp_pool.core.events.events import Observer
+from django_smtp_pool.core.net import transport
 from django_smtp_pool.registry import Registry
 from tests.batches.ledger import QUIET, messages, misreported
 from tests.core.fakes import until

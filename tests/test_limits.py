@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from django_smtp_pool.core.logs import LogObserver
+from django_smtp_pool.core.events.logs import LogObserver
 from django_smtp_pool.registry import Registry
 from tests.clocks import ServersClock
 from tests.mailing import backend_for, message

@@ -11,8 +11,8 @@ import django
 import pytest
 
 from django_smtp_pool import DeliveryUnknown, PartiallyRefused
+from django_smtp_pool.core.drivers.run import Run
 from django_smtp_pool.core.errors import EhloRefused, RecipientsRefused, Stage
-from django_smtp_pool.core.run import Run
 from tests.batches.ledger import QUIET, messages, misreported, outcomes, settled, taken
 from tests.clocks import ServersClock
 from tests.mailing import backend_for, message

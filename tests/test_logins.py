@@ -6,8 +6,8 @@ import smtplib
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from django_smtp_pool.core import scram
 from django_smtp_pool.core.errors import AuthRefused, NotOffered, ProtocolError
+from django_smtp_pool.core.smtp import scram
 from tests.mailing import backend_for, message
 from tests.servers import Fault, FaultServer, faults
 from tests.servers.certificates import certificates

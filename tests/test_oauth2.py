@@ -10,13 +10,14 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.views.debug import ExceptionReporter
 
-from django_smtp_pool import oauth2, signals
+from django_smtp_pool import signals
 from django_smtp_pool.backend import PooledBackend
-from django_smtp_pool.core.connection import Connector
+from django_smtp_pool.core.delivery.connection import Connector
+from django_smtp_pool.core.delivery.lanes import Lanes
 from django_smtp_pool.core.errors import AuthRefused, NotOffered, TokenUnavailable
-from django_smtp_pool.core.grants import OAuth2Options, Same
-from django_smtp_pool.core.lanes import Lanes
-from django_smtp_pool.oauth2 import AccessToken, Generator, Grant
+from django_smtp_pool.core.options.oauth2 import OAuth2Options, Same
+from django_smtp_pool.oauth2 import generators as oauth2
+from django_smtp_pool.oauth2.generators import AccessToken, Generator, Grant
 from django_smtp_pool.services import find
 from tests.mailing import backend_for, message
 from tests.servers import Fault, FaultServer, faults
@@ -385,7 +386,7 @@ OWN = [plain, with_renew, factory, Class, INSTANCE, INSTANCE.__call__, lambda: A
        *(f"{__name__}.{name}" for name in ("plain", "with_renew", "factory", "Class", "INSTANCE"))]  # fmt: skip
 
 
-@pytest.mark.parametrize("own", OWN, ids=str)
+@pytest.mark.parametrize("own", OWN, ids=range(len(OWN)))
 def test_any_generator(mail, own):
     mail.users["user"] = "own-token"
     assert backend_for(mail, username="user", oauth2_generator=own).send_messages([message()]) == 1

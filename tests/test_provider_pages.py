@@ -14,8 +14,8 @@ import pytest
 from django_smtp_pool import conf
 from django_smtp_pool.backend import PooledBackend
 from django_smtp_pool.checks import check_mailers
-from django_smtp_pool.refusals import KNOWN
 from django_smtp_pool.services import find
+from django_smtp_pool.verify.refusals import KNOWN
 
 HAS_MAILERS = django.VERSION >= (6, 1)
 DOCS = Path(__file__).resolve().parent.parent / "docs"

@@ -4,8 +4,8 @@ import smtplib
 
 import pytest
 
-from django_smtp_pool.core import drive
-from django_smtp_pool.core.events import Attempted, Observer
+from django_smtp_pool.core.drivers import drive
+from django_smtp_pool.core.events.events import Attempted, Observer
 from tests.clocks import LeapingClock, ServersClock
 from tests.mailing import message
 from tests.servers import Fault, FaultServer, RandomFaults, faults

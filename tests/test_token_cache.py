@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from django_smtp_pool.core.delivery.retry import concerns_all, may_pass
 from django_smtp_pool.core.errors import Outcome, TokenUnavailable
-from django_smtp_pool.core.judgement import concerns_all, may_pass
-from django_smtp_pool.oauth2 import AccessToken
-from django_smtp_pool.token_cache import FIRST_PAUSE, LONGEST_PAUSE, MARGIN, RENEWAL_PAUSE, TokenCache, Tokens
+from django_smtp_pool.oauth2.cache import FIRST_PAUSE, LONGEST_PAUSE, MARGIN, RENEWAL_PAUSE, TokenCache, Tokens
+from django_smtp_pool.oauth2.generators import AccessToken
 from tests.clocks import ManualClock
 
 LIFETIME = 3600

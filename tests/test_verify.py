@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from django.core.management import CommandError, call_command
 
-from django_smtp_pool import advice as advice_module
-from django_smtp_pool.advice import advice_for
 from django_smtp_pool.core.errors import AuthRefused, DataRefused, Stage, refusal
-from django_smtp_pool.core.options import ServerOptions
-from django_smtp_pool.refusals import KNOWN
+from django_smtp_pool.core.options.options import ServerOptions
+from django_smtp_pool.verify import advice as advice_module
+from django_smtp_pool.verify.advice import advice_for
+from django_smtp_pool.verify.refusals import KNOWN
 from tests.backend.project import HAS_MAILERS, POOLED, project
 from tests.core.transcript import reply_of
 from tests.servers import Fault, FaultServer, faults

@@ -3,7 +3,7 @@
 # ruff: noqa: INP001 - Sphinx loads it by its path
 
 from django_smtp_pool import conf
-from django_smtp_pool.core.options import TLSOptions
+from django_smtp_pool.core.options.options import TLSOptions
 
 HEADINGS = ("Key and setting", "Default", "Meaning", "nodemailer")
 

@@ -13,15 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.mail.backends.smtp import EmailBackend
 from django.views.debug import ExceptionReporter
 
-from django_smtp_pool import (
-    DeliveryUnknown,
-    PartiallyRefused,
-    PoolClosed,
-    PoolFull,
-    PoolTimeout,
-    close_all,
-    get_pool,
-)
+from django_smtp_pool import DeliveryUnknown, PartiallyRefused, PoolClosed, PoolFull, PoolTimeout, close_all, get_pool
 from django_smtp_pool.backend import PooledBackend
 from django_smtp_pool.core import errors
 from django_smtp_pool.core.replies import Reply

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from django_smtp_pool import conf
-from django_smtp_pool.core.options import TLSOptions
+from django_smtp_pool.core.options.options import TLSOptions
 
 ROOT = Path(__file__).parents[2]
 
@@ -51,12 +51,10 @@ def test_the_readme_names_options_that_exist():
 
 
 def test_every_room_is_on_the_map():
-    text = text_of("CONTRIBUTING.rst")
-    below = text.index("Below, in ``django_smtp_pool/core/``")
-    rooms = {"": text[:below], "core": text[below : text.index("How a message travels")]}
-    for folder, listed in rooms.items():
-        modules = {path.name for path in (ROOT / "django_smtp_pool" / folder).glob("*.py")} - {"__init__.py"}
-        assert modules - set(re.findall(r"(?m)^``(\w+\.py)``", listed)) == set()
+    package = ROOT / "django_smtp_pool"
+    rooms = {path.parent.relative_to(package).as_posix() for path in package.glob("*/**/__init__.py")}
+    listed = re.findall(r"(?m)^``([\w/]+)/``", text_of("CONTRIBUTING.rst"))
+    assert rooms - {"management", "management/commands"} == set(listed) - {"django_smtp_pool"}
 
 
 @pytest.mark.parametrize("heading", ["See it work", "Run the tests"])

@@ -8,8 +8,8 @@ from django.core.mail import EmailMessage
 from django_smtp_pool import DeliveryUnknown
 from django_smtp_pool.backend import PooledBackend
 from django_smtp_pool.core.errors import PoolClosed, PoolFull, PoolTimeout
-from django_smtp_pool.core.lessons import FIRST_PAUSE
-from django_smtp_pool.core.pool import Pool
+from django_smtp_pool.core.pool.learning import FIRST_PAUSE
+from django_smtp_pool.core.pool.pool import Pool
 from tests.batches.ledger import (
     QUIET,
     address_of,

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from django_smtp_pool.core.errors import ReplyTimeout
-from django_smtp_pool.core.events import Closed, Observer, Opened
+from django_smtp_pool.core.events.events import Closed, Observer, Opened
 from tests.batches.ledger import messages, misreported, outcomes, server_has_answered, taken
 from tests.clocks import ManualClock, ServersClock
 from tests.core.fakes import in_thread

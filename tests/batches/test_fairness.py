@@ -10,10 +10,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from django_smtp_pool.core.envelope import Envelope
 from django_smtp_pool.core.errors import Outcome, PoolTimeout
-from django_smtp_pool.core.pool import Pool
-from django_smtp_pool.core.waiting import ThreadWaiter
+from django_smtp_pool.core.pool.pool import Pool
+from django_smtp_pool.core.pool.waiters import ThreadWaiter
+from django_smtp_pool.core.smtp.envelope import Envelope
 from tests.batches.ledger import QUIET, address_of, messages, order_of, outcomes, settled, taken
 from tests.core.fakes import in_thread, until
 from tests.mailing import message

@@ -8,11 +8,11 @@ import threading
 
 import pytest
 
-from django_smtp_pool.core import batch as batches
-from django_smtp_pool.core import judgement
 from django_smtp_pool.core.clock import SystemClock
-from django_smtp_pool.core.events import Attempted, Closed, DialFailed, Finished, Line, Observer, Opened
-from django_smtp_pool.core.pool import Pool
+from django_smtp_pool.core.delivery import batch as batches
+from django_smtp_pool.core.delivery import retry as judgement
+from django_smtp_pool.core.events.events import Attempted, Closed, DialFailed, Finished, Line, Observer, Opened
+from django_smtp_pool.core.pool.pool import Pool
 from tests.batches.ledger import QUIET, messages, misreported, outcomes, settled
 from tests.core.fakes import Diary, in_thread
 from tests.interrupts import Tracer
@@ -162,7 +162,7 @@ def test_a_message_that_has_been_tried_is_told_of_wherever_the_interrupt_comes(m
 
 
 def test_in_a_log_handler(server, mailer, caplog):
-    from django_smtp_pool.core.logs import LogObserver
+    from django_smtp_pool.core.events.logs import LogObserver
 
     class Handler(logging.Handler):
         left = 4

@@ -8,9 +8,9 @@ from django.core.exceptions import ImproperlyConfigured
 from hypothesis import given
 from hypothesis import strategies as st
 
-from django_smtp_pool.core.batch import Batch
-from django_smtp_pool.core.events import Line, Observer
-from django_smtp_pool.core.rate_limit import RateLimit
+from django_smtp_pool.core.delivery.batch import Batch
+from django_smtp_pool.core.events.events import Line, Observer
+from django_smtp_pool.core.rate_limit.window import RateLimit
 from tests.batches.ledger import messages, outcomes, taken
 from tests.clocks import ManualClock
 from tests.core.fakes import in_thread

@@ -8,12 +8,12 @@ from smtplib import SMTPException
 
 import pytest
 
-from django_smtp_pool.core import run
-from django_smtp_pool.core.batch import Batch
-from django_smtp_pool.core.events import Attempted
-from django_smtp_pool.core.lanes import Lanes
-from django_smtp_pool.core.pool import Pool
-from django_smtp_pool.envelope import envelope_of
+from django_smtp_pool.core.delivery.batch import Batch
+from django_smtp_pool.core.delivery.lanes import Lanes
+from django_smtp_pool.core.drivers import run
+from django_smtp_pool.core.events.events import Attempted
+from django_smtp_pool.core.pool.pool import Pool
+from django_smtp_pool.message.render import envelope_of
 from tests.batches.ledger import (
     QUIET,
     fill,

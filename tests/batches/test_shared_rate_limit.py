@@ -3,8 +3,8 @@
 import pytest
 
 from django_smtp_pool.core.errors import RateStorageUnavailable
-from django_smtp_pool.core.rate_limit import RateLimit
-from django_smtp_pool.core.rate_storage import StorageFailed
+from django_smtp_pool.core.rate_limit.redis import StorageFailed
+from django_smtp_pool.core.rate_limit.window import RateLimit
 from tests.batches.ledger import QUIET, messages, misreported, outcomes, settled, taken
 from tests.batches.test_rate_limit import MailWatch, TogetherClock, fullest
 from tests.clocks import ManualClock

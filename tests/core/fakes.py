@@ -3,10 +3,10 @@
 import itertools
 import threading
 
-from django_smtp_pool.core.events import Observer
-from django_smtp_pool.core.options import PoolOptions
-from django_smtp_pool.core.pool import Pool
-from django_smtp_pool.core.rate_storage import StorageFailed
+from django_smtp_pool.core.events.events import Observer
+from django_smtp_pool.core.options.options import PoolOptions
+from django_smtp_pool.core.pool.pool import Pool
+from django_smtp_pool.core.rate_limit.redis import StorageFailed
 from tests.clocks import ManualClock
 
 

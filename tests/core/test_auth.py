@@ -5,13 +5,13 @@ import hmac
 
 import pytest
 
-from django_smtp_pool.core import auth, scram
-from django_smtp_pool.core.dialogue import Experience, Greeter, log_in
 from django_smtp_pool.core.errors import AuthRefused, ConnectionLost, NotOffered, Stage
-from django_smtp_pool.core.kinds import Secret
-from django_smtp_pool.core.offer import Offer
-from django_smtp_pool.core.options import ServerOptions
-from django_smtp_pool.core.steps import Heard
+from django_smtp_pool.core.options.fields import Secret
+from django_smtp_pool.core.options.options import ServerOptions
+from django_smtp_pool.core.smtp import auth, scram
+from django_smtp_pool.core.smtp.extensions import Offer
+from django_smtp_pool.core.smtp.session import Experience, Greeter, log_in
+from django_smtp_pool.core.smtp.steps import Heard
 from tests.core.transcript import End, play, replies_of, resumed
 
 PLAIN = base64.b64encode(b"\0user\0secret").decode()

@@ -2,8 +2,6 @@
 
 import pytest
 
-from django_smtp_pool.core.delivery import deliver
-from django_smtp_pool.core.envelope import Envelope
 from django_smtp_pool.core.errors import (
     ConnectionLost,
     DataRefused,
@@ -14,9 +12,11 @@ from django_smtp_pool.core.errors import (
     RecipientsRefused,
     SenderRefused,
 )
-from django_smtp_pool.core.fitting import fit
-from django_smtp_pool.core.offer import Offer
-from django_smtp_pool.core.transaction import Session
+from django_smtp_pool.core.smtp.delivery import deliver
+from django_smtp_pool.core.smtp.envelope import Envelope
+from django_smtp_pool.core.smtp.extensions import Offer
+from django_smtp_pool.core.smtp.fitting import fit
+from django_smtp_pool.core.smtp.transaction import Session
 from tests.core.transcript import play
 
 COMMANDS = "C: MAIL FROM:<a@x>\nC: RCPT TO:<b@x>\n"

@@ -2,8 +2,6 @@
 
 import pytest
 
-from django_smtp_pool.core.delivery import Session, deliver
-from django_smtp_pool.core.envelope import Envelope
 from django_smtp_pool.core.errors import (
     ConnectionLost,
     DataRefused,
@@ -16,8 +14,10 @@ from django_smtp_pool.core.errors import (
     SenderRefused,
     Stage,
 )
-from django_smtp_pool.core.fitting import fit
-from django_smtp_pool.core.offer import Offer
+from django_smtp_pool.core.smtp.delivery import Session, deliver
+from django_smtp_pool.core.smtp.envelope import Envelope
+from django_smtp_pool.core.smtp.extensions import Offer
+from django_smtp_pool.core.smtp.fitting import fit
 from tests.core.transcript import play
 
 GROUP = "C: MAIL FROM:<a@x>\nC: RCPT TO:<b@x>\nC: DATA\n"

@@ -2,7 +2,6 @@
 
 import pytest
 
-from django_smtp_pool.core.dialogue import Greeter, command, noop, open_session, quit_politely, reset, say_hello
 from django_smtp_pool.core.errors import (
     AuthRefused,
     ConnectionLost,
@@ -15,8 +14,9 @@ from django_smtp_pool.core.errors import (
     Stage,
     StartTLSRefused,
 )
-from django_smtp_pool.core.offer import Offer
-from django_smtp_pool.core.options import ServerOptions
+from django_smtp_pool.core.options.options import ServerOptions
+from django_smtp_pool.core.smtp.extensions import Offer
+from django_smtp_pool.core.smtp.session import Greeter, command, noop, open_session, quit_politely, reset, say_hello
 from tests.core.transcript import play, reply_of, resumed
 
 

@@ -4,13 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from django_smtp_pool.core.delivery import deliver
-from django_smtp_pool.core.dsn import DSN, Original, events, from_xtext, xtext
-from django_smtp_pool.core.envelope import Envelope
 from django_smtp_pool.core.errors import NotOffered, Outcome, Stage
-from django_smtp_pool.core.fitting import fit
-from django_smtp_pool.core.offer import Offer
-from django_smtp_pool.core.transaction import Session
+from django_smtp_pool.core.smtp.delivery import deliver
+from django_smtp_pool.core.smtp.dsn import DSN, Original, events, from_xtext, xtext
+from django_smtp_pool.core.smtp.envelope import Envelope
+from django_smtp_pool.core.smtp.extensions import Offer
+from django_smtp_pool.core.smtp.fitting import fit
+from django_smtp_pool.core.smtp.transaction import Session
 from tests.core.transcript import play, reply_of
 
 TWO = ("b@x", "c@x")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from django_smtp_pool.core.envelope import Envelope, check_address, dot_stuffed, with_crlf
+from django_smtp_pool.core.smtp.envelope import Envelope, check_address, dot_stuffed, with_crlf
 
 lines = st.lists(
     st.sampled_from([b".", b"..", b"a", b"", b"\r", b"\n", b"\r\n", b"\r\r\n", b"\n\r", b".\r\n", b"\x00"])

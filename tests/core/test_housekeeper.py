@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from django_smtp_pool.core.housekeeper import FAREWELL, Housekeeper, see_off
+from django_smtp_pool.core.pool.housekeeper import FAREWELL, Housekeeper, see_off
 from tests.clocks import LeapingClock, ManualClock
 from tests.core.fakes import until
 

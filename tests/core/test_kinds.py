@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from django_smtp_pool.core import kinds
-from django_smtp_pool.core.kinds import Secret
+from django_smtp_pool.core.options import fields as kinds
+from django_smtp_pool.core.options.fields import Secret
 
 TAKEN = [
     (kinds.text, "x", "x"),

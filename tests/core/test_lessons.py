@@ -3,7 +3,7 @@
 import pytest
 
 from django_smtp_pool.core.errors import AuthRefused, DataRefused, GreetingRefused, SenderRefused, Stage, refusal
-from django_smtp_pool.core.lessons import Incident, Lessons
+from django_smtp_pool.core.pool.learning import Incident, Lessons
 from django_smtp_pool.core.replies import Reply
 
 KINDS = {

@@ -2,9 +2,6 @@
 
 import pytest
 
-from django_smtp_pool.core.delivery import deliver
-from django_smtp_pool.core.dialogue import Greeter, open_session
-from django_smtp_pool.core.envelope import Envelope
 from django_smtp_pool.core.errors import (
     ConnectionLost,
     DataRefused,
@@ -16,11 +13,14 @@ from django_smtp_pool.core.errors import (
     RecipientsRefused,
     Stage,
 )
-from django_smtp_pool.core.fitting import fit
-from django_smtp_pool.core.offer import Offer
-from django_smtp_pool.core.options import ServerOptions
-from django_smtp_pool.core.steps import Patience
-from django_smtp_pool.core.transaction import Session
+from django_smtp_pool.core.options.options import ServerOptions
+from django_smtp_pool.core.smtp.delivery import deliver
+from django_smtp_pool.core.smtp.envelope import Envelope
+from django_smtp_pool.core.smtp.extensions import Offer
+from django_smtp_pool.core.smtp.fitting import fit
+from django_smtp_pool.core.smtp.session import Greeter, open_session
+from django_smtp_pool.core.smtp.steps import Patience
+from django_smtp_pool.core.smtp.transaction import Session
 from tests.core.transcript import answered, play, resumed
 
 THREE = ("b@x", "c@x", "d@x")

@@ -7,7 +7,7 @@ from dataclasses import FrozenInstanceError, asdict, fields, replace
 
 import pytest
 
-from django_smtp_pool.core.options import PoolOptions, ServerOptions, TLSOptions, is_loopback
+from django_smtp_pool.core.options.options import PoolOptions, ServerOptions, TLSOptions, is_loopback
 
 PASSWORD = "hunter2"
 GRANT = {"client_id": "app", "refresh_token": "r", "token_url": "https://example.com/token", "user": "u@example.com"}

@@ -6,10 +6,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from django_smtp_pool.core import policy
 from django_smtp_pool.core.errors import PoolClosed
-from django_smtp_pool.core.options import PoolOptions
-from django_smtp_pool.core.policy import Close, Dial, Grant, Place, Refuse, State
+from django_smtp_pool.core.options.options import PoolOptions
+from django_smtp_pool.core.pool import policy
+from django_smtp_pool.core.pool.policy import Close, Dial, Grant, Place, Refuse, State
 
 
 class Waiter:

@@ -8,10 +8,10 @@ from dataclasses import FrozenInstanceError
 import pytest
 
 from django_smtp_pool.core.errors import PoolClosed, PoolFull, PoolTimeout
-from django_smtp_pool.core.events import Closed, DialFailed, Opened
-from django_smtp_pool.core.lease import Lease
-from django_smtp_pool.core.policy import IN_USE, Slot
-from django_smtp_pool.core.waiting import ThreadWaiter
+from django_smtp_pool.core.events.events import Closed, DialFailed, Opened
+from django_smtp_pool.core.pool.lease import Lease
+from django_smtp_pool.core.pool.policy import IN_USE, Slot
+from django_smtp_pool.core.pool.waiters import ThreadWaiter
 from tests.clocks import LeapingClock
 from tests.core.fakes import Bench, in_thread, until
 

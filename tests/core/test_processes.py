@@ -14,8 +14,8 @@ import os, sys, threading
 from django.conf import settings
 settings.configure()
 from django_smtp_pool.registry import PoolKey, registry
-from django_smtp_pool.core.envelope import Envelope
-from django_smtp_pool.core.options import PoolOptions, ServerOptions
+from django_smtp_pool.core.smtp.envelope import Envelope
+from django_smtp_pool.core.options.options import PoolOptions, ServerOptions
 
 def sender():
     server = ServerOptions(host="127.0.0.1", port=int(sys.argv[1]), local_hostname="client.example", timeout=5)
@@ -117,7 +117,7 @@ def test_the_childs_copies_of_the_sockets_are_closed(server):
     ran(
         server,
         """
-from django_smtp_pool.core import transport
+from django_smtp_pool.core.net import transport
 send()
 descriptors = [sock.fileno() for sock in transport._sockets.values()]
 assert descriptors

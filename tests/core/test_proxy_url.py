@@ -5,7 +5,7 @@ import traceback
 
 import pytest
 
-from django_smtp_pool.core.proxy_url import ProxyURL, proxy_url
+from django_smtp_pool.core.options.proxy_url import ProxyURL, proxy_url
 
 # URL: (is HTTP, resolves, host, port, user, password, what is shown)
 GOOD = {

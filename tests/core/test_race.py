@@ -9,14 +9,15 @@ import threading
 
 import pytest
 
-from django_smtp_pool.core import drive, run, transport
-from django_smtp_pool.core.channel import Channel
-from django_smtp_pool.core.dial import Dial
+from django_smtp_pool.core.drivers import drive, run
+from django_smtp_pool.core.drivers.channel import Channel
+from django_smtp_pool.core.drivers.run import Run
 from django_smtp_pool.core.errors import Stage
-from django_smtp_pool.core.race import ATTEMPT_DELAY, Race
-from django_smtp_pool.core.resolve import interleaved
-from django_smtp_pool.core.run import Run
-from django_smtp_pool.core.steps import Connect, Patience
+from django_smtp_pool.core.net import transport
+from django_smtp_pool.core.net.connect import Dial
+from django_smtp_pool.core.net.happy_eyeballs import ATTEMPT_DELAY, Race
+from django_smtp_pool.core.net.resolve import interleaved
+from django_smtp_pool.core.smtp.steps import Connect, Patience
 from tests.clocks import ManualClock
 from tests.mailing import backend_for, message
 from tests.servers import FaultServer

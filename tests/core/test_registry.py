@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from django_smtp_pool.core.events import Observer
-from django_smtp_pool.core.options import PoolOptions, ServerOptions, TLSOptions
-from django_smtp_pool.core.policy import IN_USE
+from django_smtp_pool.core.events.events import Observer
+from django_smtp_pool.core.options.options import PoolOptions, ServerOptions, TLSOptions
+from django_smtp_pool.core.pool.policy import IN_USE
 from django_smtp_pool.registry import PoolKey, Registry
 from tests.clocks import ManualClock
 from tests.core.test_options import POOL, SERVER, TLS

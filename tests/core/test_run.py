@@ -5,11 +5,9 @@ import socket
 
 import pytest
 
-from django_smtp_pool.core import drive
 from django_smtp_pool.core.clock import SystemClock
-from django_smtp_pool.core.delivery import Session, deliver
-from django_smtp_pool.core.dialogue import noop, quit_politely, say_hello
-from django_smtp_pool.core.envelope import Envelope
+from django_smtp_pool.core.drivers import drive
+from django_smtp_pool.core.drivers.run import Channel, Run
 from django_smtp_pool.core.errors import (
     ConnectionLost,
     DeliveryUnknown,
@@ -19,11 +17,13 @@ from django_smtp_pool.core.errors import (
     SenderRefused,
     Stage,
 )
-from django_smtp_pool.core.fitting import fit
-from django_smtp_pool.core.offer import Offer
-from django_smtp_pool.core.run import Channel, Run
-from django_smtp_pool.core.steps import Patience, Say, SecureChannel
-from django_smtp_pool.core.transport import Transport
+from django_smtp_pool.core.net.transport import Transport
+from django_smtp_pool.core.smtp.delivery import Session, deliver
+from django_smtp_pool.core.smtp.envelope import Envelope
+from django_smtp_pool.core.smtp.extensions import Offer
+from django_smtp_pool.core.smtp.fitting import fit
+from django_smtp_pool.core.smtp.session import noop, quit_politely, say_hello
+from django_smtp_pool.core.smtp.steps import Patience, Say, SecureChannel
 from tests.clocks import LeapingClock, ManualClock
 from tests.core.fakes import in_thread
 from tests.servers.certificates import certificates

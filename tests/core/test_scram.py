@@ -6,14 +6,14 @@ import pickle
 import pytest
 import scramp
 
-from django_smtp_pool.core import scram
-from django_smtp_pool.core.dialogue import Greeter, log_in
+from django_smtp_pool.core.delivery.retry import may_pass
 from django_smtp_pool.core.errors import AuthRefused, NotOffered, Outcome, ProtocolError, Stage
-from django_smtp_pool.core.judgement import may_pass
-from django_smtp_pool.core.kinds import Secret
-from django_smtp_pool.core.offer import Offer
-from django_smtp_pool.core.options import ServerOptions
-from django_smtp_pool.core.scram import ScramSHA1, ScramSHA256
+from django_smtp_pool.core.options.fields import Secret
+from django_smtp_pool.core.options.options import ServerOptions
+from django_smtp_pool.core.smtp import scram
+from django_smtp_pool.core.smtp.extensions import Offer
+from django_smtp_pool.core.smtp.scram import ScramSHA1, ScramSHA256
+from django_smtp_pool.core.smtp.session import Greeter, log_in
 from tests.core.test_auth import assert_hides
 from tests.core.transcript import play
 

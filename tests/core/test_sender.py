@@ -5,7 +5,7 @@ import ssl
 
 import pytest
 
-from django_smtp_pool.core.envelope import Envelope
+from django_smtp_pool.core.delivery.retry import Attempt, Done, Raise, Retry, judge
 from django_smtp_pool.core.errors import (
     AuthRefused,
     ConnectionLost,
@@ -25,9 +25,9 @@ from django_smtp_pool.core.errors import (
     StartTLSRefused,
     refusal,
 )
-from django_smtp_pool.core.events import Attempted, Finished
-from django_smtp_pool.core.judgement import Attempt, Done, Raise, Retry, judge
-from django_smtp_pool.core.options import PoolOptions, ServerOptions
+from django_smtp_pool.core.events.events import Attempted, Finished
+from django_smtp_pool.core.options.options import PoolOptions, ServerOptions
+from django_smtp_pool.core.smtp.envelope import Envelope
 from django_smtp_pool.registry import PoolKey, Registry
 from tests.clocks import ServersClock
 from tests.core.fakes import Diary
@@ -269,7 +269,7 @@ def test_what_became_of_it_is_told_once(bench):
 
 
 def test_an_observer_that_fails_after_the_acceptance_changes_nothing(server):
-    from django_smtp_pool.core.events import Observer, Observers
+    from django_smtp_pool.core.events.events import Observer, Observers
 
     class Failing(Observer):
         def notice(self, event):

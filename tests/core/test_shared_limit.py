@@ -6,11 +6,11 @@ import threading
 
 import pytest
 
+from django_smtp_pool.core.delivery.retry import Attempt, Raise, concerns_all, judge
 from django_smtp_pool.core.errors import Outcome, RateStorageUnavailable
-from django_smtp_pool.core.events import Observer, RateStorageBack, RateStorageFailed
-from django_smtp_pool.core.judgement import Attempt, Raise, concerns_all, judge
-from django_smtp_pool.core.rate_limit import RateLimit
-from django_smtp_pool.core.shared_limit import SharedRateLimit
+from django_smtp_pool.core.events.events import Observer, RateStorageBack, RateStorageFailed
+from django_smtp_pool.core.rate_limit.shared import SharedRateLimit
+from django_smtp_pool.core.rate_limit.window import RateLimit
 from tests.clocks import ManualClock
 from tests.core.fakes import FakeWindow, in_thread
 

@@ -5,9 +5,9 @@ import traceback
 
 import pytest
 
-from django_smtp_pool.core.options import PoolOptions, ServerOptions
-from django_smtp_pool.core.rate_storage import RedisWindow, StorageFailed, key_of, missing_extra
-from django_smtp_pool.core.storage_uri import storage_uri
+from django_smtp_pool.core.options.options import PoolOptions, ServerOptions
+from django_smtp_pool.core.options.storage_uri import storage_uri
+from django_smtp_pool.core.rate_limit.redis import RedisWindow, StorageFailed, key_of, missing_extra
 
 PLACES = {
     "redis://cache.example.com": "redis://cache.example.com",

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from django_smtp_pool.core import transport as module
-from django_smtp_pool.core.transport import Transport
+from django_smtp_pool.core.net import transport as module
+from django_smtp_pool.core.net.transport import Transport
 from tests.core.fakes import until
 from tests.servers.certificates import certificates
 

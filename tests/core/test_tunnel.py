@@ -9,13 +9,13 @@ import traceback
 
 import pytest
 
-from django_smtp_pool.core.channel import Channel
-from django_smtp_pool.core.dial import Dial
-from django_smtp_pool.core.proxy_url import proxy_url
-from django_smtp_pool.core.run import Run
-from django_smtp_pool.core.steps import Connect, Patience
-from django_smtp_pool.core.transport import Transport
-from django_smtp_pool.core.tunnel import Tunnel
+from django_smtp_pool.core.drivers.channel import Channel
+from django_smtp_pool.core.drivers.run import Run
+from django_smtp_pool.core.net.connect import Dial
+from django_smtp_pool.core.net.proxy import Tunnel
+from django_smtp_pool.core.net.transport import Transport
+from django_smtp_pool.core.options.proxy_url import proxy_url
+from django_smtp_pool.core.smtp.steps import Connect, Patience
 from tests.clocks import ManualClock
 from tests.core.fakes import until
 from tests.mailing import backend_for, message
@@ -175,7 +175,7 @@ def test_logins_that_are_refused(url, answers, text):
     assert error.is_final
     assert text in str(error)
     frames = traceback.StackSummary.extract(traceback.walk_tb(error.__traceback__), capture_locals=True)
-    ours = [frame for frame in frames if "/core/tunnel.py" in frame.filename]
+    ours = [frame for frame in frames if "/core/net/proxy.py" in frame.filename]
     assert len(ours) > 1
     assert not any("hidden" in str(frame.locals) for frame in ours)
     assert "hidden" not in str(error)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from django_smtp_pool.core.dial import Dial
-from django_smtp_pool.core.steps import Connect
-from django_smtp_pool.core.unix_socket import PAUSE, Knock
+from django_smtp_pool.core.net.connect import Dial
+from django_smtp_pool.core.net.unix_socket import PAUSE, Knock
+from django_smtp_pool.core.smtp.steps import Connect
 from tests.mailing import backend_for, message
 from tests.servers import FaultServer
 from tests.servers.certificates import certificates

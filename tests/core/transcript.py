@@ -14,7 +14,7 @@ import textwrap
 
 from django_smtp_pool.core.errors import ConnectionLost, Stage
 from django_smtp_pool.core.replies import ReplyParser
-from django_smtp_pool.core.steps import Connect, Heard, SecureChannel
+from django_smtp_pool.core.smtp.steps import Connect, Heard, SecureChannel
 
 
 class End:

@@ -2,13 +2,13 @@
 
 import contextlib
 
-from django_smtp_pool.core.delivery import Receipt, deliver
-from django_smtp_pool.core.envelope import Envelope, check_address
 from django_smtp_pool.core.errors import ConnectionLost, DeliveryUnknown, Failure, Outcome, Stage, outcome_of
-from django_smtp_pool.core.offer import Offer
 from django_smtp_pool.core.replies import MAX_LINE, MAX_REPLY, MalformedReply, Reply, ReplyParser
-from django_smtp_pool.core.transaction import Session
-from django_smtp_pool.envelope import envelope_of
+from django_smtp_pool.core.smtp.delivery import Receipt, deliver
+from django_smtp_pool.core.smtp.envelope import Envelope, check_address
+from django_smtp_pool.core.smtp.extensions import Offer
+from django_smtp_pool.core.smtp.transaction import Session
+from django_smtp_pool.message.render import envelope_of
 from tests.mailing import message
 
 TARGETS = {}
@@ -139,7 +139,7 @@ def _answers(step, coming):
 
 
 def _resume(dialogue, heard, *, lost, all_said):
-    from django_smtp_pool.core.steps import Heard
+    from django_smtp_pool.core.smtp.steps import Heard
 
     if not lost:
         return dialogue.send(Heard(replies=heard, all_said=all_said))

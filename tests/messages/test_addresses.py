@@ -8,10 +8,10 @@ from django.core.mail.backends.smtp import EmailBackend
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from django_smtp_pool.addresses import PLAIN, addr_spec, errors_of_the_parser, quick
 from django_smtp_pool.backend import PooledBackend
-from django_smtp_pool.core.envelope import check_address
-from django_smtp_pool.envelope import envelope_of
+from django_smtp_pool.core.smtp.envelope import check_address
+from django_smtp_pool.message.addresses import PLAIN, addr_spec, errors_of_the_parser, quick
+from django_smtp_pool.message.render import envelope_of
 from tests.mailing import backend_for, message
 from tests.servers import FaultServer
 

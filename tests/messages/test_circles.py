@@ -11,8 +11,8 @@ import pytest
 from django.core import mail
 
 from django_smtp_pool import signals
-from django_smtp_pool.core import records
 from django_smtp_pool.core.errors import SenderRefused
+from django_smtp_pool.core.events import records
 from django_smtp_pool.status import SmtpPoolStatus
 from tests.interrupts import Interrupting
 from tests.mailing import backend_for, message

@@ -11,10 +11,10 @@ from django.core.mail import EmailMessage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from django_smtp_pool.core.envelope import with_crlf
 from django_smtp_pool.core.errors import SenderRefused
-from django_smtp_pool.envelope import envelope_of
-from django_smtp_pool.transfer import seven_bit, short_lined
+from django_smtp_pool.core.smtp.envelope import with_crlf
+from django_smtp_pool.message.render import envelope_of
+from django_smtp_pool.message.transfer import seven_bit, short_lined
 from tests.mailing import backend_for, message
 from tests.messages.corpus import COLLECTED, html, mail
 from tests.messages.test_corpus import meaning

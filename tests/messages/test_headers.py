@@ -11,8 +11,8 @@ from django.core.mail import EmailMessage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from django_smtp_pool.envelope import envelope_of
-from django_smtp_pool.safety import check_rendered, has_long_line
+from django_smtp_pool.message.render import envelope_of
+from django_smtp_pool.message.safety import check_rendered, has_long_line
 from tests.mailing import backend_for, message
 from tests.messages.corpus import BOUNCE, html
 from tests.servers import FaultServer

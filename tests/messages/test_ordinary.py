@@ -14,8 +14,8 @@ from django.utils.functional import lazystr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from django_smtp_pool.envelope import envelope_of
-from django_smtp_pool.ordinary import ordinary
+from django_smtp_pool.message.ordinary import ordinary
+from django_smtp_pool.message.render import envelope_of
 from tests.mailing import message
 
 pytestmark = pytest.mark.skipif(django.VERSION < (6, 0), reason="Django 5.2 renders otherwise, and fast enough")
@@ -128,7 +128,7 @@ def test_what_somebody_has_changed_is_left_to_django(settings, monkeypatch):
 def test_who_has_replaced_it_before_we_came_is_asked(monkeypatch):
     """The backend is imported with the first mail: long after the `ready()` of every app."""
     monkeypatch.setattr(EmailMessage, "message", lambda self, **how: None)
-    spec = importlib.util.find_spec("django_smtp_pool.ordinary")
+    spec = importlib.util.find_spec("django_smtp_pool.message.ordinary")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     assert module.ordinary(message()) is None

@@ -7,7 +7,7 @@ from django.utils.safestring import SafeString
 from hypothesis import given
 from hypothesis import strategies as st
 
-from django_smtp_pool import headers
+from django_smtp_pool.message import headers
 
 NAMES = ["Subject", "From", "To", "X-Anything", "Content-Type", "Message-ID", "Date", "MIME-Version"]
 PAIRS = [(headers.SMTP, policy.SMTP), (headers.SMTPUTF8, policy.SMTPUTF8)]

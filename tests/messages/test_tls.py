@@ -8,10 +8,10 @@ from cryptography.hazmat.primitives import serialization
 from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
 
-from django_smtp_pool.core import tls
-from django_smtp_pool.core.auth import choose
 from django_smtp_pool.core.errors import NotOffered, ProtocolError, ReplyTimeout, StartTLSRefused
-from django_smtp_pool.core.options import ServerOptions
+from django_smtp_pool.core.net import tls
+from django_smtp_pool.core.options.options import ServerOptions
+from django_smtp_pool.core.smtp.auth import choose
 from tests.mailing import backend_for, message
 from tests.servers import Fault, FaultServer, faults
 from tests.servers.certificates import certificates

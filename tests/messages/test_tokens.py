@@ -8,12 +8,12 @@ from django.core.exceptions import ImproperlyConfigured
 from django.views.debug import ExceptionReporter
 
 from django_smtp_pool.backend import PooledBackend
-from django_smtp_pool.core.auth import OAuthBearer, XOAuth2, choose
-from django_smtp_pool.core.dialogue import _login_refused
 from django_smtp_pool.core.errors import AuthRefused, NotOffered
-from django_smtp_pool.core.kinds import Secret
-from django_smtp_pool.core.options import ServerOptions
+from django_smtp_pool.core.options.fields import Secret
+from django_smtp_pool.core.options.options import ServerOptions
 from django_smtp_pool.core.replies import Reply
+from django_smtp_pool.core.smtp.auth import OAuthBearer, XOAuth2, choose
+from django_smtp_pool.core.smtp.session import _login_refused
 from tests.mailing import backend_for, message
 from tests.servers import Fault, FaultServer, faults
 

@@ -12,7 +12,7 @@ import django
 import pytest
 from django.core.mail import EmailMultiAlternatives, send_mail
 
-from django_smtp_pool.core.options import TOKEN_MECHANISMS
+from django_smtp_pool.core.options.options import TOKEN_MECHANISMS
 
 from . import dovecot
 from .exim import Exim

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.core.mail import EmailMessage
 
-from django_smtp_pool.core.dsn import xtext
+from django_smtp_pool.core.smtp.dsn import xtext
 
 from .exim import Exim
 from .mailbox import Mail

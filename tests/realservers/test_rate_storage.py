@@ -16,9 +16,9 @@ from django.core.management import call_command
 from django_smtp_pool import backend as backend_module
 from django_smtp_pool import close_all
 from django_smtp_pool.core.errors import RateStorageUnavailable
-from django_smtp_pool.core.logs import LogObserver
-from django_smtp_pool.core.rate_storage import RedisWindow, StorageFailed, key_of
-from django_smtp_pool.core.storage_uri import storage_uri
+from django_smtp_pool.core.events.logs import LogObserver
+from django_smtp_pool.core.options.storage_uri import storage_uri
+from django_smtp_pool.core.rate_limit.redis import RedisWindow, StorageFailed, key_of
 from django_smtp_pool.registry import Registry
 from tests.backend.project import project
 from tests.batches.ledger import messages, misreported, outcomes, taken
@@ -75,8 +75,8 @@ import os, sys
 from django.conf import settings
 settings.configure()
 from django_smtp_pool.registry import PoolKey, registry
-from django_smtp_pool.core.envelope import Envelope
-from django_smtp_pool.core.options import PoolOptions, ServerOptions
+from django_smtp_pool.core.smtp.envelope import Envelope
+from django_smtp_pool.core.options.options import PoolOptions, ServerOptions
 
 def sender():
     server = ServerOptions(host="127.0.0.1", port=int(sys.argv[1]), local_hostname="client.example", timeout=30)

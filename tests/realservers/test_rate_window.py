@@ -7,9 +7,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from django_smtp_pool.core import rate_storage
-from django_smtp_pool.core.rate_storage import GRACE, PATIENCE, ROUNDING, RedisWindow
-from django_smtp_pool.core.storage_uri import storage_uri
+from django_smtp_pool.core.options.storage_uri import storage_uri
+from django_smtp_pool.core.rate_limit import redis as rate_storage
+from django_smtp_pool.core.rate_limit.redis import GRACE, PATIENCE, ROUNDING, RedisWindow
 from tests.batches.test_rate_limit import fullest
 
 SECOND = 1_000_000

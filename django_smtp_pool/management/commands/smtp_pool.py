@@ -11,11 +11,11 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.mail import EmailMessage
 from django.core.management.base import BaseCommand, CommandError
 
-from ...envelope import envelope_of
 from ...mailers import backend_of
+from ...message.render import envelope_of
 from ...registry import registry
 from ...services import Service, search
-from ...verification import Report
+from ...verify.verification import Report
 
 
 class Command(BaseCommand):

@@ -1,0 +1,1 @@
+"""The life of a message over the connections of a pool."""

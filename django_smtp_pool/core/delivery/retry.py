@@ -1,0 +1,114 @@
+"""What follows a try: whether a message is tried again, when, and who else is concerned. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..errors import (
+    SETUP_STAGES,
+    ConnectionLost,
+    Failure,
+    Outcome,
+    PoolClosed,
+    PoolFull,
+    PoolTimeout,
+    RateStorageUnavailable,
+    Stage,
+    outcome_of,
+)
+
+FIRST_PAUSE = 0.05  # seconds before the second try on a fresh connection; doubles
+LONGEST_PAUSE = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """How far the tries have come when one of them has failed.
+
+    Arguments:
+        reused: whether the failed try went over a reused connection.
+        free_retry_spent: whether a reused connection has failed before.
+        requeues: tries on fresh connections that have failed before this one.
+        time_left: seconds until `delivery_timeout`.
+        jitter: factor for the back-off, from 0.5 to 1.
+    """
+
+    reused: bool = False
+    free_retry_spent: bool = False
+    requeues: int = 0
+    max_requeues: int
+    time_left: float
+    jitter: float = 1.0
+
+
+@dataclass(frozen=True)
+class Done:
+    """The message was accepted."""
+
+
+@dataclass(frozen=True)
+class Retry:
+    """The message was certainly not sent, and another try may help."""
+
+    after: float
+    is_free: bool
+
+
+@dataclass(frozen=True)
+class Raise:
+    """The caller has to know."""
+
+
+def judge(error: BaseException | None, attempt: Attempt) -> Done | Retry | Raise:
+    """Decide what follows a try. Pure.
+
+    Only what was certainly not sent is tried again. A failure on a reused connection costs nothing, once: the
+    server may have closed it while it was idle. One on a fresh connection costs one of `max_requeues`.
+    """
+    if error is None:
+        return Done()
+    if outcome_of(error) is not Outcome.NOT_SENT or not may_pass(error) or attempt.time_left <= 0:
+        return Raise()
+    if attempt.reused and not attempt.free_retry_spent:
+        return Retry(0.0, is_free=True)
+    pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt.requeues) * attempt.jitter
+    if attempt.requeues >= attempt.max_requeues or pause >= attempt.time_left:
+        return Raise()
+    return Retry(pause, is_free=False)
+
+
+def may_pass(error: BaseException) -> bool:
+    """Tell whether the same try may succeed a moment later.
+
+    Not: a refused connection, an unknown host, a certificate, a 5xx before the session is ready, and what we
+    found out ourselves.
+    """
+    if isinstance(error, (PoolTimeout, PoolFull, PoolClosed)):
+        return False
+    if isinstance(error, Failure):
+        refused_for_good = (
+            error.reply is not None
+            and error.reply.is_permanent
+            and error.stage in SETUP_STAGES
+            and not isinstance(error, ConnectionLost)
+        )
+        return not (error.is_final or refused_for_good)
+    # What happened to the dial; an OSError without a stage is no network error (a file, say).
+    is_final = getattr(error, "is_final", False)
+    return isinstance(error, OSError) and getattr(error, "stage", None) is Stage.CONNECT and not is_final
+
+
+def concerns_all(error: BaseException) -> bool:
+    """Tell whether the next message would fail the same way: no connection can be had, or no place in the window."""
+    if isinstance(error, (PoolTimeout, PoolFull, PoolClosed, RateStorageUnavailable)):
+        return True
+    return isinstance(error, OSError) and getattr(error, "stage", None) in SETUP_STAGES
+
+
+def tells_of_idling(error: BaseException) -> bool:
+    """Tell whether a reused connection failed because its server had given it up while it was idle."""
+    if outcome_of(error) is not Outcome.NOT_SENT or not isinstance(error, Failure) or error.session_survives:
+        return False
+    is_first_word = error.stage in {Stage.RSET, Stage.MAIL}
+    says_so = error.reply is not None and error.reply.enhanced == (4, 4, 2)
+    return is_first_word and (isinstance(error, ConnectionLost) or says_so)

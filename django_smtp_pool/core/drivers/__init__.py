@@ -1,0 +1,1 @@
+"""Drivers: they run dialogues over sockets."""

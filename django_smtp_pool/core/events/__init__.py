@@ -1,0 +1,1 @@
+"""What happens in the pool, for logs, signals and metrics."""

@@ -1,0 +1,118 @@
+"""A connection in the making: the legs of the way to a server, one after the other, none of which ever blocks."""
+
+from __future__ import annotations
+
+import errno
+import math
+import socket
+from collections.abc import Callable, Generator
+from typing import Any
+
+from ..options.host import socket_path
+from ..options.proxy_url import ProxyURL
+from ..smtp.steps import Connect
+from .happy_eyeballs import Race
+from .leg import Leg, marked
+from .outlook import Watched
+from .proxy import HOPELESS, Tunnel
+from .resolve import Resolve, addresses_of, literal, resolve
+from .transport import Transport
+from .unix_socket import Knock
+
+Way = Generator[Leg[Any], Any, socket.socket]
+
+
+class Dial:
+    """One connection in the making, advanced whenever something that it watches is ready, or its time has come."""
+
+    def __init__(self, step: Connect, look_up: Resolve = resolve) -> None:
+        self._way = _way(step, look_up)
+        self._leg: Leg[Any] | None = None
+        self._transport: Transport | None = None
+        self._go_on(lambda: next(self._way))
+
+    @property
+    def watched(self) -> Watched:
+        """What to wait for, each with its selectors events: it changes as the dial goes on."""
+        return self._leg.watched if self._leg is not None else ()
+
+    @property
+    def wake_at(self) -> float:
+        """The instant (monotonic) at which to go on although nothing is ready: another attempt is due."""
+        return self._leg.wake_at if self._leg is not None else math.inf
+
+    @property
+    def progress(self) -> str:
+        """Say what the dial is doing, for the error when its time is up."""
+        return self._leg.progress if self._leg is not None else "connecting"
+
+    def advance(self, now: float) -> Transport | None:
+        """Go on; return the transport once connected, None while there is more to wait for.
+
+        Raises OSError (of the type that tells most) where no way leads to the server.
+        """
+        while self._transport is None and self._leg is not None:
+            try:
+                found = self._leg.advance(now)
+            except OSError as error:
+                self._leg.close()
+                self._go_on(lambda error=error: self._way.throw(error))  # type: ignore[misc]
+            else:
+                if found is None:
+                    return None
+                self._go_on(lambda found=found: self._way.send(found))  # type: ignore[misc]
+        return self._transport
+
+    def _go_on(self, resume: Callable[[], Leg[Any]]) -> None:
+        # A socket stays with the leg that made it until another has it: an interrupt leaves it to nobody.
+        try:
+            self._leg = resume()
+        except StopIteration as stop:
+            self._transport = Transport(stop.value)
+
+    def close(self) -> None:
+        """Give up."""
+        if self._leg is not None:
+            self._leg.close()
+
+
+def _way(step: Connect, look_up: Resolve) -> Way:
+    path = socket_path(step.host)
+    sock: socket.socket
+    if path is not None:
+        sock = yield Knock(path)
+    elif step.proxy is not None:
+        sock = yield from _through(step.proxy, step, look_up)
+    else:
+        addresses = yield from addresses_of(step.host, step.port, look_up)
+        sock = yield Race(f"{step.host} port {step.port}", addresses, step.source_address)
+    return sock
+
+
+def _through(proxy: ProxyURL, step: Connect, look_up: Resolve) -> Way:
+    """Go by a proxy: to the name, or to one address after the other where names are looked up here."""
+    targets = [_in_ascii(step.host)]
+    if not proxy.resolves:
+        found = yield from addresses_of(step.host, step.port, look_up)
+        targets = [literal(address) for address in found]
+    failure: OSError | None = None
+    for target in targets:
+        # A proxy that has said no to one address wants a new connection for the next.
+        addresses = yield from addresses_of(proxy.host, proxy.port, look_up)
+        sock: socket.socket = yield Race(f"the proxy {proxy.place}", addresses)
+        try:
+            sock = yield Tunnel(sock, proxy, target, step.port, name=step.host)
+        except OSError as error:
+            if error.errno in HOPELESS:
+                raise
+            failure = error
+        else:
+            return sock
+    raise failure or OSError(errno.EADDRNOTAVAIL, f"could not connect to {step.host}: the name has no address")
+
+
+def _in_ascii(host: str) -> str:
+    try:
+        return host.encode("idna").decode()
+    except UnicodeError as error:
+        raise marked(OSError(errno.EINVAL, f"{host!r} is no host name: {error}"), is_final=True) from error

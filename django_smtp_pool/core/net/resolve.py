@@ -1,0 +1,106 @@
+"""Names become addresses: the system's resolver, in a thread of its own, and the order to try what it found in."""
+
+from __future__ import annotations
+
+import errno
+import selectors
+import socket
+import threading
+from collections.abc import Callable, Generator, Iterable
+from typing import Any
+
+from ..options.fields import is_ip_address
+from .leg import Leg, explained
+from .outlook import Watched
+from .transport import track, untrack
+
+Address = tuple[socket.AddressFamily, tuple[Any, ...]]
+Resolve = Callable[[str, int], list[Address]]
+
+
+def resolve(host: str, port: int) -> list[Address]:
+    """Return the TCP addresses of a host, in the system's order of preference."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
+    return [(family, address) for family, _, _, _, address in found]
+
+
+class Resolving(Leg[list[Address]]):
+    """A look-up in a short-lived thread: the system's resolver cannot be given a time limit."""
+
+    def __init__(self, host: str, port: int, look_up: Resolve) -> None:
+        self._host, self._port, self._look_up = host, port, look_up
+        self._ours, self._threads = socket.socketpair()
+        for end in (self._ours, self._threads):
+            track(end)
+        self._found: list[Address] | OSError | None = None
+        try:
+            threading.Thread(target=self._run, name="django-smtp-pool-resolver", daemon=True).start()
+        except RuntimeError as error:  # there may be no more threads: that is one dial's failure, and not a batch's
+            untrack(self._threads)
+            self._threads.close()
+            self.close()
+            raise OSError(errno.ENOMEM, f"could not resolve {host}: {error}") from error
+
+    def _run(self) -> None:
+        try:
+            self._found = self._look_up(self._host, self._port)
+        except OSError as error:
+            self._found = error
+        except UnicodeError as error:
+            self._found = OSError(errno.EINVAL, f"{self._host!r} is no host name: {error}")
+        except Exception as error:  # noqa: BLE001 - of a resolver that somebody has put in the system's place
+            self._found = OSError(errno.EIO, f"the resolver failed: {type(error).__name__}: {error}")
+        finally:
+            # Closing our end is the signal; whoever waits sees the other end readable.
+            untrack(self._threads)
+            self._threads.close()
+
+    def fileno(self) -> int:
+        """Return a descriptor that becomes readable with the answer."""
+        return self._ours.fileno()
+
+    @property
+    def watched(self) -> Watched:
+        """The end that becomes readable with the answer."""
+        return ((self, selectors.EVENT_READ),)
+
+    @property
+    def progress(self) -> str:
+        """Name what is looked up."""
+        return f"resolving {self._host}"
+
+    def advance(self, now: float) -> list[Address] | None:  # noqa: ARG002 - as every leg
+        """Return the addresses, None while there is no answer yet; raise OSError where the look-up failed."""
+        found = self._found
+        if found is not None:
+            self.close()
+        if isinstance(found, OSError):
+            raise explained(found, f"could not resolve {self._host}") from found
+        return found
+
+    def close(self) -> None:
+        """Stop waiting; the thread ends when the system's resolver does."""
+        untrack(self._ours)
+        self._ours.close()
+
+
+def addresses_of(host: str, port: int, look_up: Resolve) -> Generator[Leg[Any], Any, list[Address]]:
+    """Find the addresses of a host; an IP address is its own, and takes no leg."""
+    if is_ip_address(host):
+        return resolve(host, port)
+    found: list[Address] = yield Resolving(host, port, look_up)
+    return found
+
+
+def interleaved(addresses: Iterable[Address]) -> list[Address]:
+    """Return addresses with the families taking turns, the one of the first address first (RFC 8305 §4)."""
+    families: dict[int, list[Address]] = {}
+    for address in addresses:
+        families.setdefault(address[0], []).append(address)
+    rounds = max(map(len, families.values()), default=0)
+    return [family[turn] for turn in range(rounds) for family in families.values() if turn < len(family)]
+
+
+def literal(address: Address) -> str:
+    """Return the IP address alone, as it is written."""
+    return str(address[1][0])

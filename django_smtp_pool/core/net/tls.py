@@ -1,0 +1,159 @@
+"""SSL contexts from options: one for each distinct set of TLS options, since loading the CA store is slow."""
+
+from __future__ import annotations
+
+import pkgutil
+import ssl
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from ..options.options import ServerOptions, TLSOptions
+from ..smtp.fitting import IN_CLEAR
+
+_contexts: dict[tuple[TLSOptions, str | None, str | None], ssl.SSLContext] = {}
+
+
+def context_for(server: ServerOptions) -> ssl.SSLContext:
+    """Return the context for a server's options, the same object for the same TLS options.
+
+    Raises OSError or ssl.SSLError where a certificate file cannot be read, ImportError, TypeError or ValueError
+    where `tls_options["context"]` is no good.
+    """
+    key = (server.tls_options, server.ssl_certfile, server.ssl_keyfile)
+    context = _contexts.get(key)
+    if context is None:
+        # Two threads may both make one here; the first one stored serves everybody from then on.
+        context = _contexts.setdefault(key, _make(server))
+    return context
+
+
+def _make(server: ServerOptions) -> ssl.SSLContext:
+    wanted = server.tls_options
+    if wanted.context is not None:
+        return _given(wanted.context)
+    context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=wanted.ca_file)
+    context.minimum_version = {"TLSv1.2": ssl.TLSVersion.TLSv1_2, "TLSv1.3": ssl.TLSVersion.TLSv1_3}[
+        wanted.minimum_version
+    ]
+    if wanted.ciphers:
+        context.set_ciphers(wanted.ciphers)
+    if not wanted.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if server.ssl_certfile:
+        # Without a password to give, OpenSSL would ask the terminal for one, and wait.
+        context.load_cert_chain(server.ssl_certfile, server.ssl_keyfile, password=_no_password)
+    return context
+
+
+def _no_password() -> NoReturn:
+    raise ValueError("the key of the client certificate (ssl_keyfile) is encrypted: store it without a password")
+
+
+def _given(source: Any) -> ssl.SSLContext:
+    source = found(source)
+    context = source if isinstance(source, ssl.SSLContext) else source()
+    if not isinstance(context, ssl.SSLContext):
+        raise TypeError(f"tls_options['context'] gave {type(context).__name__}, not an SSLContext")
+    return context
+
+
+def found(source: Any) -> Any:
+    """Return what a dotted path names; anything else is returned as it is.
+
+    Raises ImportError or AttributeError where there is no such thing.
+    """
+    return pkgutil.resolve_name(source) if isinstance(source, str) else source
+
+
+def flaw_of(session: ssl.SSLObject | None) -> str | None:
+    """Return what keeps a session from being encrypted to a server that has shown who it is; None for nothing."""
+    if session is None or session.version() is None:
+        return IN_CLEAR
+    if session.context.verify_mode is not ssl.CERT_REQUIRED or not session.context.check_hostname:
+        return "the server's certificate is not checked (tls_options)"
+    return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TLSFacts:
+    """What a handshake has agreed on, and whom we speak to.
+
+    Arguments:
+        subject, names, expires, expires_at: of the server's certificate, empty where it is not checked; the last in
+            seconds since the epoch.
+    """
+
+    version: str
+    cipher: str
+    subject: str = ""
+    names: tuple[str, ...] = ()
+    expires: str = ""
+    expires_at: float | None = None
+
+
+def facts_of(session: ssl.SSLObject | None) -> TLSFacts | None:
+    """Return the facts of a TLS session, None where no handshake was finished."""
+    version = session.version() if session is not None else None
+    if session is None or version is None:
+        return None
+    cipher = session.cipher()
+    certificate: dict[str, Any] = session.getpeercert() or {}
+    expires = str(certificate.get("notAfter", ""))
+    return TLSFacts(
+        version=version,
+        cipher=cipher[0] if cipher else "",
+        subject=", ".join(f"{name}={value}" for part in certificate.get("subject", ()) for name, value in part),
+        names=tuple(value for _, value in certificate.get("subjectAltName", ())),
+        expires=expires,
+        expires_at=float(ssl.cert_time_to_seconds(expires)) if expires else None,
+    )
+
+
+def forget_contexts() -> None:
+    """Make new contexts from now on (tests, or certificate files that have changed)."""
+    _contexts.clear()
+
+
+# What OpenSSL calls an answer in clear, and a server that is too old; versions of it differ.
+_NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG"})
+_TOO_OLD = frozenset({"TLSV1_ALERT_PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL", "WRONG_SSL_VERSION"})
+
+_DETAILS = ("library", "reason", "verify_code", "verify_message")  # what callers ask an SSLError for
+
+
+def explained(error: ssl.SSLError, server_hostname: str) -> ssl.SSLError:
+    """Return the same type of error with a text that says what is wrong and what to do."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        clear: ssl.SSLError = ssl.SSLCertVerificationError(error.errno, _certificate_advice(error, server_hostname))
+    elif error.reason in _NOT_TLS:
+        clear = ssl.SSLError(
+            error.errno,
+            f"{server_hostname} does not speak TLS on this port: use_ssl wants port 465, "
+            "use_tls (STARTTLS) ports 587 and 25",
+        )
+    elif error.reason in _TOO_OLD:
+        clear = ssl.SSLError(
+            error.errno,
+            f"{server_hostname} speaks no TLS version that is new enough ({error.reason}): "
+            "tls_options['minimum_version'] is TLSv1.2 unless set",
+        )
+    else:
+        clear = ssl.SSLError(error.errno, f"the TLS handshake with {server_hostname} failed: {error}")
+    for name in _DETAILS:
+        if hasattr(error, name):
+            setattr(clear, name, getattr(error, name))
+    clear.__cause__ = error
+    return clear
+
+
+def _certificate_advice(error: ssl.SSLCertVerificationError, server_hostname: str) -> str:
+    advice = {
+        10: "it has expired: the server's administrator must renew it",
+        18: "it is signed by itself: name it, or the CA it belongs to, as tls_options['ca_file']",
+        19: "its CA is not among the trusted ones: name the CA as tls_options['ca_file']",
+        20: "its CA is not among the trusted ones: name the CA as tls_options['ca_file']",
+        62: "it is for another name: set host to a name in the certificate, or tls_options['server_hostname']",
+        64: "it is for another address: set host to a name in the certificate, or tls_options['server_hostname']",
+    }.get(error.verify_code, "see tls_options in the documentation")
+    return f"the certificate of {server_hostname} was not accepted ({error.verify_message}); {advice}"

@@ -1,0 +1,1 @@
+"""The options of a server and of a pool: frozen, checked, compared whole."""

@@ -1,0 +1,154 @@
+"""Where access tokens come from, as an option: a generator of the user's own, or the dict `oauth2`. Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MethodType
+from typing import Any
+from urllib.parse import urlsplit
+
+from .fields import Secret, check_fields, choice, nonempty_text, option, path, seconds, secret
+
+SERVICE_ACCOUNT = ("service_account_file", "service_account_info")
+REFRESH_TOKEN, CLIENT_CREDENTIALS, SERVICE = "refresh_token", "client_credentials", "service_account"
+GRANTS = (REFRESH_TOKEN, CLIENT_CREDENTIALS, SERVICE)
+NEEDED = {
+    REFRESH_TOKEN: ("client_id", "refresh_token", "token_url"),
+    CLIENT_CREDENTIALS: ("client_id", "client_secret", "token_url"),
+    SERVICE: (),
+}
+# What a provider's preset has to say. A refresh token has its scope already (RFC 6749 §6), a key file its URL.
+PRESET = {REFRESH_TOKEN: ("token_url",), CLIENT_CREDENTIALS: ("token_url", "scope"), SERVICE: ("scope",)}
+
+
+class Same:
+    """An object that equals itself alone, whatever it says of equality: pools are told apart by it."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+        # A bound method is a new object each time it is looked up.
+        bound = (value.__self__, value.__func__) if isinstance(value, MethodType) else (value,)
+        self._identity = tuple(map(id, bound))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Same) and self._identity == other._identity
+
+    def __hash__(self) -> int:
+        return hash(self._identity)
+
+    def __repr__(self) -> str:
+        kind = self.value if isinstance(self.value, type) else type(self.value)
+        return f"<{getattr(self.value, '__qualname__', kind.__qualname__)}>"
+
+
+def generator(value: Any) -> str | Same:
+    """Accept a callable, compared by identity, or the dotted path of a callable, a class or a factory."""
+    if isinstance(value, Same):
+        return value
+    if isinstance(value, str):
+        if not re.fullmatch(r"\w+([.:]\w+)+", value):
+            raise ValueError(f"must be a dotted path such as 'project.mail.access_token', not {value!r}")
+        return value
+    if not callable(value):
+        raise ValueError(f"must be a callable or a dotted path, not {type(value).__name__}")
+    return Same(value)
+
+
+def _https(value: Any) -> str:
+    url = urlsplit(nonempty_text(value))
+    if not url.hostname or url.scheme not in {"https", "http"}:
+        raise ValueError(f"must be a URL such as 'https://oauth2.example.com/token', not {value!r}")
+    if url.scheme == "http" and url.hostname not in {"localhost", "127.0.0.1", "::1"}:
+        raise ValueError(f"must begin with https: secrets travel to {url.hostname}")
+    return str(value)
+
+
+def _key(value: Any) -> Secret:
+    if isinstance(value, Mapping):
+        return Secret(json.dumps(dict(value), sort_keys=True))
+    try:
+        is_object = isinstance(json.loads(secret(value).reveal()), dict)
+    except ValueError:
+        is_object = False
+    if not is_object:
+        raise ValueError("must be a dict, or the JSON text of one")
+    return secret(value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OAuth2Options:
+    """A grant, and what it needs (RFC 6749 §4.4 and §6, RFC 7523)."""
+
+    grant: str = option("", choice(*GRANTS), "'refresh_token', 'client_credentials' or 'service_account'")
+    client_id: str | None = option(None, nonempty_text, "the application, as registered with the provider")
+    client_secret: Secret | None = option(None, secret, "its secret; a public client has none")
+    client_auth: str = option("post", choice("post", "basic"), "where the secret goes: into the body or a header")
+    refresh_token: Secret | None = option(None, secret, "what the account's owner consented to")
+    access_token: Secret | None = option(None, secret, "a first access token, used until it is refused")
+    token_url: str | None = option(None, _https, "the token endpoint; a known `service` has one")
+    tenant: str | None = option(None, nonempty_text, "replaces {tenant} in `token_url` (Microsoft)")
+    scope: str | None = option(None, nonempty_text, "what the token shall be good for; a known `service` has one")
+    user: str | None = option(None, nonempty_text, "the account, where `username` is not set")
+    service_account_file: str | None = option(None, path, "key file of a Google service account")
+    service_account_info: Secret | None = option(None, _key, "what is in such a file, as a dict or as JSON")
+    subject: str | None = option(None, nonempty_text, "the account that the service account acts for")
+    timeout: float = option(30.0, seconds(), "for the token endpoint to answer")
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "grant", self.grant or grant_of(vars(self)))
+        check_fields(self)
+        missing = [key for key in NEEDED[self.grant] if not getattr(self, key)]
+        if self.grant == SERVICE and not any(getattr(self, key) for key in SERVICE_ACCOUNT):
+            missing = [" or ".join(SERVICE_ACCOUNT)]
+        if missing:
+            raise ValueError(f"for {self.grant} needs {', '.join(missing)}")
+        if self.grant == CLIENT_CREDENTIALS and "{tenant}" in (self.token_url or "") and not self.tenant:
+            raise ValueError(f"for {self.grant} needs tenant: the id or domain of yours")
+
+    @property
+    def endpoint(self) -> str | None:
+        """The token URL, with the tenant in its place."""
+        return self.token_url and self.token_url.replace("{tenant}", self.tenant or "common")
+
+    @property
+    def account(self) -> str | None:
+        """Who logs in, as far as this says."""
+        return self.user or self.subject
+
+
+def grant_of(given: Mapping[str, Any]) -> str:
+    """Return the grant that is meant, by its name or by the keys that are there."""
+    if given.get("grant"):
+        return str(given["grant"])
+    return SERVICE if any(given.get(key) for key in SERVICE_ACCOUNT) else REFRESH_TOKEN
+
+
+def oauth2(value: Any) -> OAuth2Options:
+    """Accept a dict."""
+    if isinstance(value, OAuth2Options):
+        return value
+    if not isinstance(value, Mapping):
+        raise ValueError(f"must be a dict, not {type(value).__name__}")  # what it holds is secret
+    known = OAuth2Options.__dataclass_fields__
+    unknown = sorted(str(key) for key in value if key not in known)
+    if unknown:
+        raise ValueError(f"has unknown keys: {', '.join(unknown)}; known are {', '.join(known)}")
+    return OAuth2Options(**{key: each for key, each in value.items() if each is not None})
+
+
+def completed(value: Any, *, preset: Mapping[str, str], username: str | None) -> Any:
+    """Return the dict with what the provider's preset and the account's name add to it."""
+    if not isinstance(value, Mapping):
+        return value
+    given = {key: each for key, each in value.items() if each is not None}
+    grant = grant_of(given)
+    added = {key: preset[key] for key in PRESET.get(grant, ()) if key in preset}
+    # The same application may act for many accounts: those of one client share its token.
+    if username and grant == SERVICE:
+        added["subject"] = username
+    elif username and grant == REFRESH_TOKEN:
+        added["user"] = username
+    return {**added, **given}

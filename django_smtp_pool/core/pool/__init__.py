@@ -1,0 +1,1 @@
+"""Who gets which connection when. Knows no SMTP."""

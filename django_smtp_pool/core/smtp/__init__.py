@@ -1,0 +1,1 @@
+"""The SMTP conversation as generators: no socket, no thread, no clock."""

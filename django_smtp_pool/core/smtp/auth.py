@@ -1,0 +1,90 @@
+"""The choice among SASL mechanisms (RFC 4954 §4): what may be used with this server, best first. Pure.
+
+No mechanism that sends the secret itself (PLAIN, LOGIN) is chosen on a connection that others could read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from ..errors import NotOffered, Stage
+from ..options.options import ServerOptions
+from . import scram
+from .sasl import CramMD5, External, Login, Mechanism, OAuthBearer, Plain, XOAuth2
+from .scram import Scram, ScramSHA1, ScramSHA256
+
+# In order of preference: what reveals no secret comes first.
+PASSWORD_MECHANISMS: tuple[type[Mechanism], ...] = (ScramSHA256, ScramSHA1, CramMD5, Plain, Login)
+TOKEN_MECHANISMS: tuple[type[Mechanism], ...] = (XOAuth2, OAuthBearer)
+
+
+def choose(server: ServerOptions, offered: Collection[str], *, encrypted: bool) -> list[type[Mechanism]]:
+    """Return the mechanisms to try, best first; none where there is nobody to log in as.
+
+    A client certificate is a login where nothing else is and the server offers that; where it does not, it lets the
+    certificate itself in, or nobody. SCRAM is passed over where its library is not installed.
+
+    Arguments:
+        server: who we are, and the mechanism the user insists on, if any.
+        offered: names from the server's AUTH line.
+        encrypted: whether TLS protects the connection.
+
+    Raises NotOffered where there is somebody to log in as, and the server offers no login, not the one insisted on,
+    none that we speak, or only such as would send the password in clear.
+    """
+    if not server.has_login:
+        by_certificate = server.may_use_certificate and encrypted and External.name in offered
+        return [External] if by_certificate else []
+    if not offered:
+        raise _not_offered(f"{server.host} offers no login (AUTH), and {_who(server)} set")
+    ours = _usable(server)
+    wanted = [server.auth_method] if server.auth_method else [kind.name for kind in ours]
+    common = [kind for kind in ours if kind.name in wanted and kind.name in offered]
+    if not common:
+        raise _not_offered(
+            f"{server.host} offers login by {', '.join(sorted(offered))}, and with the {_kind_of_secret(server)} "
+            f"we can only use {', '.join(wanted)}{_hint(server, offered)}"
+        )
+    safe = [kind for kind in common if encrypted or server.may_reveal_secret or not kind.reveals_secret]
+    if not safe:
+        raise _not_offered(
+            f"the {_kind_of_secret(server)} would travel to {server.host}{server.detour} in clear "
+            f"({common[0].name} without TLS): set use_tls or use_ssl, or allow_insecure_auth if you really want that"
+        )
+    return safe
+
+
+def _usable(server: ServerOptions) -> list[type[Mechanism]]:
+    """Return what we can use with what we have, whatever the server offers."""
+    if server.uses_certificate:
+        return [External]
+    # A token is never sent as a password, nor a password as a token: somebody else would learn it.
+    kinds = TOKEN_MECHANISMS if server.uses_token else PASSWORD_MECHANISMS
+    missing = scram.missing_extra()
+    return [kind for kind in kinds if not (missing and issubclass(kind, Scram))]
+
+
+def _who(server: ServerOptions) -> str:
+    if server.uses_certificate:
+        return "auth_method is"
+    return f"username and {_kind_of_secret(server)} are"
+
+
+def _hint(server: ServerOptions, offered: Collection[str]) -> str:
+    if server.uses_certificate:
+        return ": many servers offer that only to a certificate that they trust, and ours may be of another CA"
+    missing = scram.missing_extra()
+    names = [kind.name for kind in PASSWORD_MECHANISMS if issubclass(kind, Scram) and kind.name in offered]
+    return f" ({' and '.join(names)} {missing})" if names and missing and not server.uses_token else ""
+
+
+def _kind_of_secret(server: ServerOptions) -> str:
+    if server.uses_certificate:
+        return "client certificate"
+    return "token" if server.uses_token else "password"
+
+
+def _not_offered(message: str) -> NotOffered:
+    error = NotOffered(message)
+    error.stage = Stage.AUTH
+    return error

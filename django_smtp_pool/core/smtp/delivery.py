@@ -1,0 +1,243 @@
+"""The dialogue of one message: envelope, content, verdict (RFC 5321 §3.3, RFC 2920, RFC 3030; LMTP: RFC 2033).
+
+The outcome is decided here, by what was said and heard, and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from ..errors import (
+    ConnectionLost,
+    DataRefused,
+    DeliveryUnknown,
+    Failure,
+    Outcome,
+    ProtocolError,
+    RecipientsRefused,
+    Stage,
+    refusal,
+)
+from ..replies import Reply
+from .envelope import Envelope, dot_stuffed
+from .steps import Dialogue, Heard, Patience, Say
+from .transaction import Fates, Session, Transaction, in_doubt
+
+UNKNOWN_COMMAND = frozenset({500, 502})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Receipt:
+    """The server has taken a message.
+
+    Arguments:
+        accepted: the addresses it was accepted for.
+        refused: each refused address and the reply to its RCPT; in LMTP also those refused after the data.
+        reply: the reply to the end of the data; in LMTP the first that accepts.
+        replies: in LMTP, each accepted address and its own reply.
+        dsn: whether the server was asked for the notifications that the message wants; None where it wants none.
+        session_survives: whether both sides are still in step.
+    """
+
+    accepted: tuple[str, ...]
+    refused: Mapping[str, Reply] = field(default_factory=dict)
+    reply: Reply
+    replies: Mapping[str, Reply] = field(default_factory=dict)
+    dsn: bool | None = None
+    session_survives: bool = True
+
+
+def deliver(session: Session, envelope: Envelope, content: bytes) -> Dialogue[Receipt]:
+    """Deliver one message, its content as `fitting.fit` returned it.
+
+    Returns the receipt, or raises what tells the message's outcome.
+    """
+    transaction = Transaction(session, envelope, content)
+    yield from transaction.exchange()
+    transaction.judge_sender()
+    fates = transaction.judge_recipients()
+    if not fates.accepted:
+        survives = yield from _abandon(transaction, lmtp=session.lmtp)
+        raise _all_refused(fates.refused, stage=Stage.RCPT, session_survives=survives)
+    try:
+        receipt = yield from _conclude(session, transaction, envelope, content, fates)
+    except Failure as error:
+        # These have their answer, whatever becomes of the others.
+        error.refused = {**fates.refused, **error.refused}
+        raise
+    return receipt if envelope.dsn is None else replace(receipt, dsn=session.offer.dsn)
+
+
+def _conclude(
+    session: Session, transaction: Transaction, envelope: Envelope, content: bytes, fates: Fates
+) -> Dialogue[Receipt]:
+    """Send the content, if it has not gone with the commands, and hear the verdict."""
+    if session.one_shot:
+        heard = transaction.chunk_heard
+        _check_subject(envelope, fates, heard.replies[0])
+        return _verdict_on_chunk(envelope, fates, heard)
+    if session.chunking:
+        return (yield from _send_chunk(envelope, content, fates))
+    transaction.judge_data()
+    if session.lmtp:
+        return (yield from _send_to_each(envelope, content, fates))
+    return (yield from _send_data(envelope, content, fates))
+
+
+def _abandon(transaction: Transaction, *, lmtp: bool) -> Dialogue[bool]:
+    """Send a lone dot to a server that waits for content although it refused every recipient (RFC 2920 §3.1).
+
+    Every recipient has its answer, so what comes back decides only whether the session survives.
+    """
+    if not transaction.was_told_to_go_ahead:
+        return transaction.is_in_step
+    if lmtp:  # one reply for each recipient: there is none (RFC 2033 §4.2), and nothing to tell when it has had enough
+        return False
+    try:
+        heard = yield Say(pieces=(b".\r\n",), stage=Stage.CONTENT)
+    except ConnectionLost:
+        return False
+    return not heard.replies[0].closes_connection
+
+
+def _all_refused(refused: Mapping[str, Reply], *, stage: Stage, session_survives: bool) -> RecipientsRefused:
+    error = RecipientsRefused({address: (reply.code, reply.message) for address, reply in refused.items()})
+    error.refused = refused
+    error.stage, error.outcome = stage, Outcome.REFUSED
+    error.reply = next(iter(refused.values()))
+    error.session_survives = session_survives
+    return error
+
+
+def _send_data(envelope: Envelope, content: bytes, fates: Fates) -> Dialogue[Receipt]:
+    # The dot is a piece of its own: while it has not left, the server cannot have accepted anything.
+    heard = yield from _say_content(envelope, (dot_stuffed(content), b".\r\n"), fates)
+    return _verdict(envelope, fates, heard)
+
+
+def _send_chunk(envelope: Envelope, content: bytes, fates: Fates) -> Dialogue[Receipt]:
+    """Send the content as one chunk (RFC 3030): no go-ahead to wait for, no dots to stuff."""
+    heard = yield from _say_content(envelope, (b"BDAT %d LAST\r\n" % len(content), content), fates)
+    return _verdict_on_chunk(envelope, fates, heard)
+
+
+def _say_content(envelope: Envelope, pieces: tuple[bytes, ...], fates: Fates) -> Dialogue[Heard]:
+    step = Say(pieces=pieces, stage=Stage.CONTENT, patience=Patience.VERDICT)
+    try:
+        return (yield step)
+    except ConnectionLost as lost:
+        if lost.all_said:
+            raise in_doubt(envelope, fates.accepted, str(lost)) from lost
+        raise
+
+
+def _check_subject(envelope: Envelope, fates: Fates, reply: Reply) -> None:
+    """Raise where what should be the verdict speaks of addresses (RFC 3463 §3.2): then it answers an earlier command.
+
+    With everything in one write only the order tells which reply belongs to what, and the server sent one too many.
+    """
+    if reply.is_positive and reply.enhanced is not None and reply.enhanced[1] == 1:
+        raise in_doubt(envelope, fates.accepted, f"the replies are out of step, the last one is {reply}")
+
+
+def _verdict_on_chunk(envelope: Envelope, fates: Fates, heard: Heard) -> Receipt:
+    """Judge the reply to BDAT; where it refuses, the connection is of no more use.
+
+    A server that did not swallow the chunk reads the user's text as commands. One that does not know BDAT has not
+    taken the message: it goes by DATA next time.
+    """
+    try:
+        return _verdict(envelope, fates, heard)
+    except DataRefused as error:
+        error.session_survives = False
+        if error.reply is not None and error.reply.code in UNKNOWN_COMMAND:
+            error.outcome = Outcome.NOT_SENT
+        raise
+
+
+def _verdict(envelope: Envelope, fates: Fates, heard: Heard) -> Receipt:
+    reply = heard.replies[0]
+    if reply.is_about_connection:
+        raise refusal(DataRefused, reply, stage=Stage.CONTENT)
+    _check_all_said(heard)
+    if reply.is_refusal:
+        error = refusal(DataRefused, reply, stage=Stage.CONTENT, outcome=Outcome.REFUSED)
+        error.session_survives = True
+        raise error
+    if not reply.is_positive:
+        raise in_doubt(envelope, fates.accepted, f"the server answered the end of the data with {reply}")
+    return Receipt(accepted=fates.accepted, refused=fates.refused, reply=reply)
+
+
+def _check_all_said(heard: Heard) -> None:
+    """Raise for a reply in the middle of the content: the message was not taken, and the two sides are out of step."""
+    if heard.all_said:
+        return
+    reply = heard.replies[0]
+    if reply.is_refusal:
+        raise refusal(DataRefused, reply, stage=Stage.CONTENT)
+    error = ProtocolError(f"the server answered in the middle of the content: {reply}")
+    error.reply, error.stage = reply, Stage.CONTENT
+    raise error
+
+
+# -- LMTP: a verdict for each recipient (RFC 2033 §4.2) ------------------------------------------------------------
+
+
+def _send_to_each(envelope: Envelope, content: bytes, fates: Fates) -> Dialogue[Receipt]:
+    """Send the content, and hear a reply for each recipient that RCPT accepted, in their order."""
+    heard = yield from _say_content(envelope, (dot_stuffed(content), b".\r\n"), fates)
+    _check_all_said(heard)
+    replies, why = [heard.replies[0]], ""
+    try:
+        while len(replies) < len(fates.accepted) and not _ends_the_verdicts(replies[-1]):
+            # One at a time: each has the whole of `data_timeout`, since the server may deliver in between.
+            heard = yield Say(pieces=(), stage=Stage.CONTENT, patience=Patience.VERDICT)
+            replies.append(heard.replies[0])
+    except ConnectionLost as lost:
+        why = str(lost)
+    return _judge_each(envelope, fates, replies, why or f"the server said {replies[-1]}")
+
+
+def _ends_the_verdicts(reply: Reply) -> bool:
+    return reply.closes_connection or reply.is_intermediate
+
+
+def _judge_each(envelope: Envelope, fates: Fates, replies: Sequence[Reply], why: str) -> Receipt:
+    """Decide the message's outcome by what each recipient was told.
+
+    Doubt about one is doubt about the message: it is never sent again by us. A 421 or 432 is an answer too, of one who
+    does not have it: where nobody has, the message was not sent.
+    """
+    pairs = list(zip(fates.accepted, replies, strict=False))
+    accepted = {address: reply for address, reply in pairs if reply.is_positive}
+    # Here, too, the same address may be there twice, and have the message once.
+    unclear = [*(address for address, reply in pairs if reply.is_intermediate), *fates.accepted[len(replies) :]]
+    unknown = tuple(dict.fromkeys(address for address in unclear if address not in accepted))
+    refused = {address: reply for address, reply in pairs if address not in accepted and address not in unknown}
+    if unknown:
+        raise _partly_in_doubt(in_doubt(envelope, unknown, why), accepted, refused)
+    if not accepted:
+        raise _nobody_has_it({**fates.refused, **refused}, replies)
+    return Receipt(
+        accepted=tuple(accepted),
+        refused={**fates.refused, **refused},
+        reply=next(iter(accepted.values())),
+        replies=accepted,
+        session_survives=not replies[-1].closes_connection,
+    )
+
+
+def _partly_in_doubt(
+    error: DeliveryUnknown, accepted: Mapping[str, Reply], refused: Mapping[str, Reply]
+) -> DeliveryUnknown:
+    error.accepted, error.refused = accepted, refused
+    return error
+
+
+def _nobody_has_it(refused: Mapping[str, Reply], replies: Sequence[Reply]) -> Failure:
+    about_connection = [reply for reply in replies if reply.is_about_connection]
+    if about_connection:
+        return refusal(DataRefused, about_connection[0], stage=Stage.CONTENT)
+    return _all_refused(refused, stage=Stage.CONTENT, session_survives=True)

@@ -1,0 +1,171 @@
+"""SCRAM (RFC 5802, RFC 7677): both sides prove that they know the password, and neither sends it. By scramp, an extra.
+
+There is no channel binding (-PLUS), and the GS2 header says so: "n". Whatever the library raises becomes an error of
+ours, raised apart from it: its frames hold the password.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from ..errors import NotOffered, ProtocolError, Stage
+from ..options import extras
+from ..options.fields import Secret
+from .sasl import Mechanism
+
+EXTRA = "scram"
+MODULES = ("scramp",)  # what the extra brings
+
+# RFC 7677 §4: less would make a proof that somebody has read easy to guess the password from.
+FEWEST_ITERATIONS = 4096
+# About a second of computing for each login. A server could ask for any number, and hold our threads for hours.
+MOST_ITERATIONS = 2_000_000
+
+# RFC 5802 §7, server-first-message: nonce, salt, iterations; extensions may follow, and none that says these again.
+_FIRST = re.compile(r"r=[!-+\--~]+,s=[A-Za-z0-9+/]+=*,i=([1-9][0-9]{0,15})(?:,(?![rsi]=)[A-Za-z]=[^,]+)*")
+
+T = TypeVar("T")
+
+
+def missing_extra() -> str | None:
+    """Return what to install for SCRAM, None where it is there."""
+    return extras.missing(MODULES, EXTRA)
+
+
+def fresh_nonce() -> str:
+    """Return what makes this login unlike every other."""
+    return secrets.token_urlsafe(18)
+
+
+@dataclass(kw_only=True)
+class Scram(Mechanism):
+    """A mechanism of the family; two challenges, the second of which is the server's proof."""
+
+    reveals_secret = False
+
+    _client: Any = field(init=False, repr=False)
+    _first: str = field(init=False, repr=False)
+    _asked: int = field(default=0, init=False, repr=False)
+    _proved: bool = field(default=False, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        made, problem = _tried(self._make)
+        if made is None:
+            error = NotOffered(f"{self.name} cannot be used with this username and password (SASLprep): {problem}")
+            error.stage = Stage.AUTH
+            raise error
+        self._client, self._first = made
+
+    def _make(self) -> tuple[Any, str]:
+        from scramp import ScramClient, ScramMechanism
+
+        if not _is_printable_ascii(self.secret):
+            # scramp 1.4 prepares it when the server has spoken: too late for another mechanism. So it is tried here.
+            ScramMechanism(self.name).make_auth_info(self.secret.reveal())
+        client = ScramClient([self.name], self.username, self.secret.reveal(), c_nonce=fresh_nonce())
+        return client, client.get_client_first()
+
+    def initial(self) -> bytes:
+        """Return the name and our nonce."""
+        return self._first.encode()
+
+    def respond(self, challenge: bytes) -> bytes:
+        """Prove that we know the password, then check the server's proof and acknowledge it (RFC 4954 §4)."""
+        if not challenge and not self._asked:  # it did not take our first words together with AUTH
+            return self.initial()
+        if challenge.startswith(b"e="):
+            self.explanation = challenge[2:].decode("utf-8", "backslashreplace")
+            return b""
+        self._asked += 1
+        if self._asked == 1:
+            return self._proof(challenge)
+        self._check(challenge)
+        return b""
+
+    def conclude(self, message: bytes) -> None:
+        """Raise ProtocolError unless the server has proved that it knows the password, in this text at last."""
+        # RFC 4954 wants the proof in a challenge; there are servers that put it here.
+        for word in message.split():
+            if not self._proved and (proof := _decoded(word)).startswith(b"v="):
+                self._check(proof)
+        if not self._proved:
+            raise self._broken(
+                f"the server accepted the login by {self.name} and did not prove that it knows the password: it may be "
+                "somebody else. If you trust it all the same, set auth_method to another mechanism"
+            )
+
+    def _proof(self, challenge: bytes) -> bytes:
+        text = challenge.decode("utf-8", "replace")
+        form = _FIRST.fullmatch(text)
+        if form is None:
+            raise self._broken(f"the server's first message of {self.name} is malformed")
+        count = int(form[1])
+        if not FEWEST_ITERATIONS <= count <= MOST_ITERATIONS:
+            raise self._broken(
+                f"the server wants {count} iterations of {self.name}, and we do {FEWEST_ITERATIONS} to "
+                f"{MOST_ITERATIONS}: change that in its configuration, or set auth_method to another mechanism"
+            )
+
+        def prove() -> str:
+            self._client.set_server_first(text)
+            return str(self._client.get_client_final())
+
+        answer, problem = _tried(prove)
+        if answer is None:
+            raise self._broken(f"the server's first message of {self.name} is not acceptable: {problem}")
+        return answer.encode()
+
+    def _check(self, proof: bytes) -> None:
+        def check() -> bool:
+            self._client.set_server_final(proof.decode())
+            return True
+
+        proved, problem = _tried(check)
+        if not proved:
+            raise self._broken(
+                f"the server's proof by {self.name} is wrong ({problem}): it does not know the password, and may be "
+                "somebody else"
+            )
+        self._proved = True
+
+    @staticmethod
+    def _broken(text: str) -> ProtocolError:
+        error = ProtocolError(text)
+        error.stage, error.is_final = Stage.AUTH, True
+        return error
+
+
+class ScramSHA256(Scram):
+    """SCRAM-SHA-256 (RFC 7677)."""
+
+    name = "SCRAM-SHA-256"
+
+
+class ScramSHA1(Scram):
+    """SCRAM-SHA-1 (RFC 5802)."""
+
+    name = "SCRAM-SHA-1"
+
+
+def _tried(call: Callable[[], T]) -> tuple[T | None, str]:
+    """Return what the library gives, or None and what it complains of."""
+    try:
+        return call(), ""
+    except Exception as error:  # noqa: BLE001 - whatever it raises ends here, with the frames that hold the password
+        return None, str(error)
+
+
+def _is_printable_ascii(secret: Secret) -> bool:
+    return secret.reveal().isascii() and secret.reveal().isprintable()
+
+
+def _decoded(word: bytes) -> bytes:
+    try:
+        return base64.b64decode(word, validate=True)
+    except ValueError:
+        return b""

@@ -1,0 +1,270 @@
+"""The SMTP conversation, as straight-line generators (RFC 5321).
+
+A dialogue yields what to say (`steps.Say`) and is resumed with the replies; it returns its result or raises.
+It does no I/O and reads no clock: `drive` runs it over a socket, a test runs it as a transcript.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ..errors import (
+    AuthRefused,
+    ConnectionLost,
+    EhloRefused,
+    Failure,
+    GreetingRefused,
+    NotOffered,
+    ProtocolError,
+    ReplyTimeout,
+    Stage,
+    StartTLSRefused,
+    refusal,
+)
+from ..options.fields import Secret
+from ..options.options import ServerOptions
+from ..replies import Reply
+from . import auth
+from .credentials import Credentials
+from .extensions import Offer
+from .sasl import Mechanism
+from .steps import Connect, Dialogue, Patience, Say, SecureChannel
+
+MAX_CHALLENGES = 4  # of one login; every answer has a deadline of its own, so their number needs a bound
+
+
+def command(
+    line: str,
+    *,
+    stage: Stage,
+    patience: Patience = Patience.COMMAND,
+    masked: str | None = None,
+    hear: int = 1,
+) -> Say:
+    """Return the step that says one command: the one place where text becomes a line on the wire."""
+    if any(char in line for char in "\r\n\0"):
+        raise ValueError(f"a command of {stage.value} must be one line")
+    return Say(pieces=(line.encode() + b"\r\n",), stage=stage, hear=hear, patience=patience, masked=masked)
+
+
+def ask(step: Say) -> Dialogue[Reply]:
+    """Say one thing and return the one reply to it."""
+    heard = yield step
+    return heard.replies[0]
+
+
+@dataclass(kw_only=True)
+class Experience:
+    """What the connections of one pool have found out about their server, for each other.
+
+    Arguments:
+        takes_chunks: whether it has accepted a message by BDAT; None while nobody has tried, False for one that
+            offers CHUNKING and does not know BDAT.
+        refuses_proofs: whether it has refused a proof of the password, and taken the password itself right after that.
+    """
+
+    takes_chunks: bool | None = None
+    refuses_proofs: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Greeter:
+    """What opening a session needs to know beyond the options."""
+
+    server: ServerOptions
+    local_hostname: Callable[[], str]
+    credentials: Credentials | None = None  # of the moment, in place of those in the options
+    experience: Experience = field(default_factory=Experience)
+
+
+def open_session(greeter: Greeter) -> Dialogue[Offer]:
+    """Connect, greet, secure and log in; return what the server offers to the finished session."""
+    server = greeter.server
+    yield Connect(host=server.host, port=server.port, source_address=server.source_address, proxy=server.proxy)
+    if server.use_ssl:
+        yield _secure(server)
+    yield from _hear_greeting(server)
+    name = greeter.local_hostname()
+    offer = yield from say_hello(name, lmtp=server.lmtp)
+    encrypted = server.use_ssl
+    if not encrypted and (server.use_tls or (server.opportunistic_tls and offer.starttls)):
+        encrypted = yield from _start_tls(server, offer)
+    if encrypted and not server.use_ssl:
+        # RFC 3207 §4.2: what was said before TLS is forgotten.
+        offer = yield from say_hello(name, lmtp=server.lmtp)
+    yield from log_in(greeter, offer, encrypted=encrypted)
+    return offer
+
+
+def _secure(server: ServerOptions) -> SecureChannel:
+    # A name in DNS may end with a dot; one in a certificate does not.
+    return SecureChannel(server_hostname=server.tls_options.server_hostname or server.host.rstrip("."))
+
+
+def _hear_greeting(server: ServerOptions) -> Dialogue[None]:
+    try:
+        greeting = yield from ask(Say(pieces=(), stage=Stage.GREETING, patience=Patience.GREETING))
+    except (ProtocolError, ReplyTimeout) as error:
+        if not server.use_ssl:
+            kind = "a mail server" if server.lmtp else "an SMTP server"
+            hint = f"{server.place} does not greet like {kind}; does it expect TLS (use_ssl)?"
+            error.args = (f"{error}. {hint}",)
+        raise
+    if not greeting.is_positive:
+        raise refusal(GreetingRefused, greeting, stage=Stage.GREETING)
+
+
+def say_hello(name: str, *, lmtp: bool = False) -> Dialogue[Offer]:
+    """Say EHLO, and HELO to a server that does not know EHLO (RFC 5321 §3.2); in LMTP, LHLO and nothing else."""
+    verb = "LHLO" if lmtp else "EHLO"
+    reply = yield from ask(command(f"{verb} {name}", stage=Stage.EHLO, patience=Patience.GREETING))
+    if reply.is_positive:
+        return Offer.from_reply(reply)
+    if reply.is_permanent and not lmtp:
+        reply = yield from ask(command(f"HELO {name}", stage=Stage.EHLO, patience=Patience.GREETING))
+        if reply.is_positive:
+            return Offer()
+    raise refusal(EhloRefused, reply, stage=Stage.EHLO)
+
+
+def _start_tls(server: ServerOptions, offer: Offer) -> Dialogue[bool]:
+    """Secure the session; return False where that was optional, and refused."""
+    if not offer.starttls:
+        raise _not_offered(
+            f"{server.host} does not offer STARTTLS, and use_tls requires it: nothing was sent in clear. "
+            "If the port expects TLS from the first octet, set use_ssl instead",
+            stage=Stage.STARTTLS,
+        )
+    reply = yield from ask(command("STARTTLS", stage=Stage.STARTTLS, patience=Patience.GREETING))
+    if not reply.is_positive:
+        if server.use_tls or reply.closes_connection:
+            raise refusal(StartTLSRefused, reply, stage=Stage.STARTTLS)
+        return False
+    yield _secure(server)
+    return True
+
+
+def _not_offered(message: str, *, stage: Stage) -> NotOffered:
+    error = NotOffered(message)
+    error.stage = stage
+    return error
+
+
+def log_in(greeter: Greeter, offer: Offer, *, encrypted: bool) -> Dialogue[None]:
+    """Log in by the best mechanism, if there is anybody to log in as; go on to the next where one cannot be used.
+
+    Servers that keep only hashes may offer CRAM-MD5 or SCRAM and refuse every answer, as smtplib's users know; so
+    a refused proof is followed by the password itself where the connection is safe, and by no other proof; if that is
+    right, the next connections of the pool begin with it. Refused logins count towards a lock: there are two at most,
+    and a password that was refused is not sent again.
+    """
+    failure: Failure | None = None
+    proof_refused = False
+    who = greeter.credentials or _fixed(greeter.server)
+    for kind in _worth_trying(greeter, auth.choose(greeter.server, offer.auth, encrypted=encrypted)):
+        if proof_refused and not kind.reveals_secret:
+            continue
+        try:
+            mechanism = kind(username=who.username, secret=who.secret)
+        except NotOffered as error:
+            failure = failure or error
+            continue
+        reply = yield from _authenticate(mechanism)
+        if reply.is_positive:
+            mechanism.conclude(reply.message)
+            greeter.experience.refuses_proofs = greeter.experience.refuses_proofs or proof_refused
+            return
+        failure = _login_refused(reply, mechanism.explanation)
+        if reply.code == 504:  # the server does not know it after all; nobody was refused
+            continue
+        if kind.reveals_secret or not reply.is_permanent:
+            break
+        proof_refused = True
+    if failure is not None:
+        raise failure
+
+
+def _worth_trying(greeter: Greeter, kinds: list[type[Mechanism]]) -> list[type[Mechanism]]:
+    reveal = [kind for kind in kinds if kind.reveals_secret]
+    return reveal if reveal and greeter.experience.refuses_proofs else kinds
+
+
+def _login_refused(reply: Reply, explanation: str) -> AuthRefused:
+    """Return the error, with what the server said to a token in its text: which scope it wants, say."""
+    error = refusal(AuthRefused, reply, stage=Stage.AUTH)
+    if explanation:
+        shown = Reply(code=reply.code, lines=(explanation.encode(),)).text
+        error.smtp_error = reply.message + f" (the server's explanation: {shown})".encode()
+        error.args = (reply.code, error.smtp_error)
+        error.explanation = explanation
+    return error
+
+
+def _fixed(server: ServerOptions) -> Credentials:
+    if server.token_source is not None:
+        raise AssertionError("where tokens are made there is no falling back to a password")
+    # A client certificate needs neither.
+    return Credentials(username=server.username or "", secret=server.oauth2_token or server.password or Secret(""))
+
+
+def _authenticate(mechanism: Mechanism) -> Dialogue[Reply]:
+    line = f"AUTH {mechanism.name}"
+    if mechanism.initial() is None:
+        reply = yield from ask(command(line, stage=Stage.AUTH))
+    else:
+        reply = yield from ask(
+            command(f"{line} {_base64(mechanism.initial() or b'')}", stage=Stage.AUTH, masked=f"{line} ***")
+        )
+    challenges = 0
+    while reply.code == 334:
+        challenges += 1
+        if challenges > MAX_CHALLENGES:
+            raise _endless(mechanism)
+        challenge = _challenge(reply)
+        reply = yield from ask(
+            command(base64.b64encode(mechanism.respond(challenge)).decode(), stage=Stage.AUTH, masked="***")
+            if challenge is not None
+            else command("*", stage=Stage.AUTH)
+        )
+    return reply
+
+
+def _endless(mechanism: Mechanism) -> ProtocolError:
+    error = ProtocolError(f"the server asked more than {MAX_CHALLENGES} times for an answer of {mechanism.name}")
+    error.stage = Stage.AUTH
+    return error
+
+
+def _base64(octets: bytes) -> str:
+    # RFC 4954 §4: an empty initial response is written "=".
+    return base64.b64encode(octets).decode() or "="
+
+
+def _challenge(reply: Reply) -> bytes | None:
+    """Return the decoded challenge, None for one that is not base64 (the exchange is then cancelled)."""
+    try:
+        return base64.b64decode(reply.message, validate=True)
+    except binascii.Error:
+        return None
+
+
+def reset() -> Dialogue[bool]:
+    """Say RSET; return whether the session is clean now."""
+    reply = yield from ask(command("RSET", stage=Stage.RSET))
+    return reply.is_positive
+
+
+def noop() -> Dialogue[Reply]:
+    """Say NOOP and return the reply."""
+    return (yield from ask(command("NOOP", stage=Stage.NOOP)))
+
+
+def quit_politely() -> Dialogue[None]:
+    """Say QUIT; whatever the answer, the session is over."""
+    try:
+        yield command("QUIT", stage=Stage.QUIT)
+    except ConnectionLost:
+        return

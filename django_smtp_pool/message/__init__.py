@@ -1,0 +1,1 @@
+"""From EmailMessage to octets."""

@@ -1,0 +1,1 @@
+"""A mailer is tried out, step by step."""
