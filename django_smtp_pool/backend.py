@@ -16,10 +16,10 @@ from django.views.decorators.debug import sensitive_variables
 from . import conf
 from .connection_proxy import ConnectionProxy
 from .core.delivery.connection import Connection
-from .core.delivery.sender import Sender
 from .core.errors import Outcome, outcome_of
 from .core.events import records
 from .core.pool.pool import Pool
+from .core.sender import Sender
 from .mailing import Mailing
 from .registry import PoolKey, registry
 from .status import record, status_without_delivery
@@ -102,7 +102,7 @@ class PooledBackend(EmailBackend):
         if self.connection:
             return False
         try:
-            self.pool.warm_up()
+            self._sender.warm_up()
         except OSError:
             if not self.fail_silently:
                 raise

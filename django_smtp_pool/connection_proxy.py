@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from .core.delivery.sender import Sender
+from .core.sender import Sender
 from .core.smtp.envelope import Envelope
 from .message.smtp_options import asked_in_words
 from .message.transfer import seven_bit
@@ -54,11 +54,7 @@ class ConnectionProxy:
 
     def noop(self) -> tuple[int, bytes]:
         """Say NOOP on a connection of the pool and return (code, text)."""
-        lease = self._sender().pool.acquire()
-        try:
-            reply = lease.connection.noop()
-        finally:
-            lease.give_back()
+        reply = self._sender().noop()
         return reply.code, reply.message
 
     def quit(self) -> tuple[int, bytes]:

@@ -9,10 +9,10 @@ from typing import Any
 
 from . import signals
 from .conf import Config
-from .core.delivery.job import Delivery
-from .core.delivery.sender import Sender
+from .core.delivery.delivery import Delivery
 from .core.errors import Outcome, PartiallyRefused
 from .core.events import records
+from .core.sender import Sender
 from .core.smtp.envelope import Envelope
 from .message.addresses import quick
 from .message.render import envelope_of
@@ -67,11 +67,12 @@ class Mailing:
 
     def _send_one(self, messages: Iterable[Any]) -> None:
         for item, envelope in self._rendered(messages):
-            job = self._sender.begin(envelope)
+            delivery = self._sender.begin(envelope)
             try:
-                self._ended(item, self._sender.complete(job))
+                self._ended(item, self._sender.complete(delivery))
             except BaseException as interrupt:
-                self._ended(item, job.cut_short(interrupt))
+                delivery.cut_short(interrupt)
+                self._ended(item, delivery)
                 raise
 
     def _rendered(self, messages: Iterable[Any]) -> Iterator[tuple[_Item, Envelope]]:

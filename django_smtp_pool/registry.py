@@ -13,7 +13,7 @@ from django.core.mail.utils import DNS_NAME
 from .conf import Config
 from .core.clock import Clock, SystemClock
 from .core.delivery.connection import Connection, Connector
-from .core.delivery.sender import Sender
+from .core.drivers import blocking
 from .core.events.events import Observer, Observers
 from .core.events.logs import LogObserver
 from .core.net import transport
@@ -24,6 +24,7 @@ from .core.pool.pool import Pool
 from .core.rate_limit.redis import RedisWindow, key_of
 from .core.rate_limit.shared import SharedRateLimit
 from .core.rate_limit.window import Limiter, RateLimit
+from .core.sender import Sender
 from .core.smtp.envelope import Envelope
 from .oauth2.cache import TokenCache, Tokens
 from .oauth2.generators import generator_for
@@ -92,13 +93,13 @@ class Registry:
         pool: Pool[Connection] = Pool(
             key.pool,
             name=key.server.place,
-            connect=connector.connect,
+            connect=lambda deadline: blocking.run(connector.open(self._clock, deadline), self._clock),
             clock=self._clock,
             observer=self._observer,
             caretaker=self._housekeeper,
         )
         limit = self._rate_limit(key, pool)
-        return Sender(pool, connector=connector, clock=self._clock, observer=self._observer, rate_limit=limit)
+        return Sender(pool=pool, connector=connector, clock=self._clock, observer=self._observer, rate_limit=limit)
 
     def _rate_limit(self, key: PoolKey, pool: Pool[Connection]) -> Limiter | None:
         if key.pool.rate_limit is None:

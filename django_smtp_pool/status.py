@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .core.delivery.job import Delivery
+from .core.delivery.delivery import Delivery
 from .core.errors import DeliveryUnknown, Outcome, outcome_of
 from .core.replies import Reply
 from .core.smtp.envelope import Envelope

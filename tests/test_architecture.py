@@ -175,7 +175,7 @@ import django_smtp_pool
 assert "django.conf" not in sys.modules or not sys.modules["django.conf"].settings.configured
 assert "django_smtp_pool.registry" not in sys.modules
 from django.conf import settings
-import django_smtp_pool.core.pool.pool, django_smtp_pool.core.delivery.sender, django_smtp_pool.registry
+import django_smtp_pool.core.pool.pool, django_smtp_pool.core.sender, django_smtp_pool.registry
 assert not settings.configured
 assert threading.active_count() == 1
 """

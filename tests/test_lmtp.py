@@ -11,7 +11,7 @@ import django
 import pytest
 
 from django_smtp_pool import DeliveryUnknown, PartiallyRefused
-from django_smtp_pool.core.drivers.run import Run
+from django_smtp_pool.core.delivery.channel import Channel
 from django_smtp_pool.core.errors import EhloRefused, RecipientsRefused, Stage
 from tests.batches.ledger import QUIET, messages, misreported, outcomes, settled, taken
 from tests.clocks import ServersClock
@@ -288,16 +288,16 @@ class InterruptBetweenVerdicts(BaseException):
     """Stands for a Ctrl-C."""
 
 
-@pytest.mark.parametrize("where", ["_resume", "_begin_saying"])
+@pytest.mark.parametrize("where", ["_say", "_listen"])
 def test_an_interrupt_between_two_verdicts_leaves_doubt(mailer, server, monkeypatch, where):
-    go_on = getattr(Run, where)
+    go_on = getattr(Channel, where)
 
-    def interrupted(run, argument):
-        if run._step is not None and run._step.stage is Stage.CONTENT and server.accepted:
+    def interrupted(channel, step, *rest):
+        if step.stage is Stage.CONTENT and server.accepted:
             raise InterruptBetweenVerdicts
-        return go_on(run, argument)
+        return go_on(channel, step, *rest)
 
-    monkeypatch.setattr(Run, where, interrupted)
+    monkeypatch.setattr(Channel, where, interrupted)
     server.hold("end")
     server.release(1)
     made = message(to=THREE)

@@ -12,8 +12,6 @@ from django.views.debug import ExceptionReporter
 
 from django_smtp_pool import signals
 from django_smtp_pool.backend import PooledBackend
-from django_smtp_pool.core.delivery.connection import Connector
-from django_smtp_pool.core.delivery.lanes import Lanes
 from django_smtp_pool.core.errors import AuthRefused, NotOffered, TokenUnavailable
 from django_smtp_pool.core.options.oauth2 import OAuth2Options, Same
 from django_smtp_pool.oauth2 import generators as oauth2
@@ -244,29 +242,6 @@ def test_a_refusal_of_many_connections_is_one_renewal(mail):
     backend = backend_for(mail, username="user", oauth2_generator=generate)
     assert backend.send_messages([message(number) for number in range(30)]) == 30
     assert generate.calls == [False, True]
-
-
-def test_no_token_is_made_while_a_server_waits_for_octets(mail, monkeypatch):
-    """It would wait for as long as the generator takes, which is the user's own code."""
-    mail.users["user"] = "own-token"
-    real, begin = Lanes.are_writing, Connector.begin
-    asked, begun = [], []
-
-    def are_writing(lanes):
-        asked.append(4 <= len(asked) < 12)  # as if another lane were half-way through a message
-        return asked[-1] or real.fget(lanes)
-
-    def watched(connector, deadline=None):
-        begun.append(asked[-1])
-        return begin(connector, deadline)
-
-    monkeypatch.setattr(Lanes, "are_writing", property(are_writing))
-    monkeypatch.setattr(Connector, "begin", watched)
-    backend = backend_for(mail, username="user", oauth2_generator=plain)
-    assert backend.send_messages([message(number) for number in range(20)]) == 20
-    assert begun
-    assert not any(begun)
-    assert any(asked)
 
 
 def test_a_rotated_refresh_token_is_kept_and_told(mail, refreshed):

@@ -4,7 +4,7 @@ import smtplib
 
 import pytest
 
-from django_smtp_pool.core.drivers import drive
+from django_smtp_pool.core.drivers import blocking
 from django_smtp_pool.core.events.events import Attempted, Observer
 from tests.clocks import LeapingClock, ServersClock
 from tests.mailing import message
@@ -171,7 +171,7 @@ def test_where_no_descriptor_is_left_nothing_is_said(server, mailer, monkeypatch
     backend, unlucky = mailer(server), message()
     assert backend.send_messages([message()]) == 1
     with monkeypatch.context() as patch:
-        patch.setattr(drive, "Watch", no_more)
+        patch.setattr(blocking, "Poller", no_more)
         with pytest.raises(OSError, match="Too many open files"):
             backend.send_messages([unlucky])
     assert unlucky.smtp_pool_status.outcome == "not_sent"

@@ -204,3 +204,12 @@ def without_frames(error: Exception) -> Exception:
         return copy.copy(error)
     except Exception:  # noqa: BLE001 - somebody's own type, which cannot be copied
         return Failure(str(error))
+
+
+def is_failure(error: BaseException) -> bool:
+    """Tell whether an error is what the network, the server or our own checks did, and no interrupt.
+
+    The ones of the network that are not ours by type (a refused connection, an unknown host, a certificate) carry the
+    stage at which they arose.
+    """
+    return isinstance(error, Failure) or isinstance(getattr(error, "stage", None), Stage)

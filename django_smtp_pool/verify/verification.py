@@ -9,12 +9,13 @@ from typing import Any
 from ..conf import Config
 from ..core.clock import Clock
 from ..core.delivery.connection import Connection, Connector
-from ..core.drivers import drive
-from ..core.errors import AuthRefused, PartiallyRefused, Stage, TokenUnavailable
+from ..core.drivers import blocking
+from ..core.errors import PartiallyRefused, Stage, TokenUnavailable
 from ..core.events.events import Event, Line, Observer
 from ..core.net.tls import TLSFacts, facts_of
 from ..core.options.options import PoolOptions, ServerOptions
 from ..core.rate_limit.redis import RedisWindow
+from ..core.smtp.credentials import Credentials
 from ..core.smtp.envelope import Envelope
 from .advice import advice_for
 
@@ -124,12 +125,13 @@ class Verification:
         connection = self._open()
         if self._envelope is not None:
             self._at = MESSAGE
-            receipt = connection.deliver(self._envelope, self._deadline)
+            life = connection.deliver(self._envelope, self._clock, self._deadline)
+            receipt = blocking.run(life, self._clock)
             if receipt.refused:
                 raise PartiallyRefused(receipt.accepted, receipt.refused)
             self._receipt = str(receipt.reply)
         self._at = Stage.QUIT.value
-        drive.one(connection.leaving(FAREWELL), self._clock)
+        blocking.run(connection.leave(self._clock, self._clock.monotonic() + FAREWELL), self._clock)
 
     def _ask_window(self) -> None:
         if self._window is None:
@@ -142,15 +144,13 @@ class Verification:
         self._at = None
 
     def _open(self) -> Connection:
-        self._connection = connection = self._connector.begin(self._deadline)
-        try:
-            drive.one(connection.opening(self._deadline), self._clock)
-        except AuthRefused as error:
-            if not self._connector.may_begin_again(error):
-                raise
-            self._connection = connection = self._connector.begin_again(connection, error, self._deadline)
-            drive.one(connection.opening(self._deadline), self._clock)
-        return connection
+        connector = replace(self._connector, make=self._make)
+        return blocking.run(connector.open(self._clock, self._deadline), self._clock)
+
+    def _make(self, connector: Connector, credentials: Credentials | None) -> Connection:
+        """Make a connection and keep it: the report shows it, however far it came."""
+        self._connection = Connection(connector, credentials)
+        return self._connection
 
     @property
     def _deadline(self) -> float:

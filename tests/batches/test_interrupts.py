@@ -122,7 +122,7 @@ def test_in_an_observer_of_trouble(mailer, kind, at):
 class InTheBooks(Tracer):
     """Interrupts at the n-th line by which a batch moves a message that has been tried."""
 
-    PLACES = ("_bereft", "_judge", "_message_ended", "_ask_for_lanes", "_serve", "_tell")
+    PLACES = ("_work", "_may_start", "_deliver", "_no_connection", "_stop", "_wake_workers", "_tell", "_tell_of")
 
     def __init__(self, at, diary):
         self._left, self._diary = at, diary
@@ -184,26 +184,34 @@ def test_in_a_log_handler(server, mailer, caplog):
 
 
 class InterruptingClock(SystemClock):
-    """A clock during whose n-th wait the user loses patience, in one thread only."""
+    """A clock at whose n-th question, or wait, the user loses patience; in one thread only."""
 
     def __init__(self, at, *, before):
         self._left, self._before = at, before
         self._thread = threading.get_ident()
 
+    def monotonic(self):
+        self._count(before=True)
+        return super().monotonic()
+
     def wait(self, block, timeout):
-        if threading.get_ident() != self._thread:
-            return super().wait(block, timeout)
-        self._left -= 1
-        if self._left == 0 and self._before:
-            raise KeyboardInterrupt
+        is_time = self._count(before=self._before)
         answer = super().wait(block, timeout)
-        if self._left == 0:
+        if is_time:
             raise KeyboardInterrupt
         return answer
 
+    def _count(self, *, before):
+        if threading.get_ident() != self._thread:
+            return False
+        self._left -= 1
+        if self._left == 0 and before:
+            raise KeyboardInterrupt
+        return self._left == 0
+
 
 @pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
-@pytest.mark.parametrize("at", [*range(1, 20), 25, 30, 35])
+@pytest.mark.parametrize("at", [*range(5, 150, 6), 200, 250])
 def test_while_waiting(server, mailer, at, before):
     batch = messages(3 * COUNT)
     backend = mailer(server, clock=InterruptingClock(at, before=before), max_connections=3)

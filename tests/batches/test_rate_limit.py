@@ -8,7 +8,6 @@ from django.core.exceptions import ImproperlyConfigured
 from hypothesis import given
 from hypothesis import strategies as st
 
-from django_smtp_pool.core.delivery.batch import Batch
 from django_smtp_pool.core.events.events import Line, Observer
 from django_smtp_pool.core.rate_limit.window import RateLimit
 from tests.batches.ledger import messages, outcomes, taken
@@ -121,19 +120,6 @@ def limited(server, mailer):
         return mailer(server, clock=clock, observer=watch, debug=True, **options), clock, watch
 
     return make
-
-
-def test_a_pause_that_ends_just_before_the_wait_is_not_slept_through(server, mailer, monkeypatch):
-    clock = ManualClock()
-    ask_for_lanes = Batch._ask_for_lanes
-
-    def asking(batch):
-        ask_for_lanes(batch)
-        clock.advance(max(0.0, batch._held_until - clock.monotonic() + 0.001))
-
-    monkeypatch.setattr(Batch, "_ask_for_lanes", asking)
-    backend = mailer(server, clock=clock, batch_connections=1, rate_limit=1, rate_delta=1)
-    assert in_thread(backend.send_messages, iter(messages(3))).join() == 3
 
 
 @pytest.mark.parametrize("width", [1, 3, 5])

@@ -8,9 +8,9 @@ from smtplib import SMTPException
 
 import pytest
 
+from django_smtp_pool.core.delivery import channel
 from django_smtp_pool.core.delivery.batch import Batch
-from django_smtp_pool.core.delivery.lanes import Lanes
-from django_smtp_pool.core.drivers import run
+from django_smtp_pool.core.drivers.side_by_side import _SideBySide
 from django_smtp_pool.core.events.events import Attempted
 from django_smtp_pool.core.pool.pool import Pool
 from django_smtp_pool.message.render import envelope_of
@@ -21,7 +21,6 @@ from tests.batches.ledger import (
     misreported,
     order_of,
     outcomes,
-    server_has_answered,
     settled,
     taken,
     until_it_waits,
@@ -120,23 +119,23 @@ def test_a_generator_of_many_is_never_held(server, mailer):
 
 
 def test_the_callers_code_never_runs_half_way_through_a_write(mailer, monkeypatch, receive):
-    batches, waits_while_writing, runs_of_code = [], [], []
-    begin, wait = Batch.__init__, Lanes.wait
+    drivers, waits_while_writing, runs_of_code = [], [], []
+    begin, poll = _SideBySide.__init__, _SideBySide._poll
 
     def remember(self, *args, **kwargs):
         begin(self, *args, **kwargs)
-        batches.append(self)
+        drivers.append(self)
 
-    def watch(self, until):
-        waits_while_writing.append(self.are_writing)
-        wait(self, until)
+    def watch(self):
+        waits_while_writing.append(self._held_until() > self._clock.monotonic())
+        return poll(self)
 
-    monkeypatch.setattr(run, "STUCK", math.inf)
-    monkeypatch.setattr(Batch, "__init__", remember)
-    monkeypatch.setattr(Lanes, "wait", watch)
+    monkeypatch.setattr(channel, "STUCK", math.inf)
+    monkeypatch.setattr(_SideBySide, "__init__", remember)
+    monkeypatch.setattr(_SideBySide, "_poll", watch)
 
     def note(**_):
-        runs_of_code.append(batches[0]._lanes.write_until > 0)
+        runs_of_code.append(drivers[0]._held_until() > drivers[0]._clock.monotonic())
 
     def large_ones():
         for mail in messages(6, attachments=[("large.bin", bytes(4_000_000), "application/octet-stream")]):
@@ -161,7 +160,7 @@ def test_a_server_that_stops_reading_holds_up_nobody_else(mailer):
         assert server.wait_for(lambda: server.struck)
         until_it_waits(clock)
         assert len(server.accepted) < 5, "the next messages are not rendered yet"
-        clock.advance(run.STUCK)
+        clock.advance(channel.STUCK)
         assert server.wait_for(lambda: len(server.accepted) == 5)
         until(lambda: clock.advance(1) or sending.is_done)  # what becomes of the last one is not the matter here
         assert outcomes(batch).count("accepted") >= 5
@@ -180,7 +179,7 @@ def turns(monkeypatch):
 
         return noted
 
-    monkeypatch.setattr(Lanes, "look", noting("look", Lanes.look))
+    monkeypatch.setattr(_SideBySide, "_look", noting("look", _SideBySide._look))
     monkeypatch.setattr(Pool, "request", noting("ask", Pool.request))
     monkeypatch.setattr(Batch, "_tell", noting("told", Batch._tell))
     return turns
@@ -216,41 +215,6 @@ def test_the_connection_goes_on_before_the_caller_hears_unless_he_may_want_it(se
     assert sending.join() == 2
     order = [turn for turn in turns if turn != "look"]
     assert order == (["ask", "told", "ask", "told"] if hears else ["ask", "ask", "told", "told"])
-
-
-def test_content_goes_out_before_a_message_that_has_ended_is_seen_to(server, mailer, monkeypatch):
-    """A server that waits for the content has not begun to work on it."""
-    verdict_first, kinds = [], []
-    nearest_first = Lanes._nearest_first
-
-    def watch(self):
-        lanes = nearest_first(self)
-        can_go_on = [lane.run.waits_for_verdict for lane in lanes if lane.run in self._can_go_on]
-        kinds.append(len(set(can_go_on)))
-        verdict_first.append(can_go_on != sorted(can_go_on))
-        return lanes
-
-    monkeypatch.setattr(Lanes, "_nearest_first", watch)
-    batch = messages(8)
-
-    def mailing():
-        for number, mail in enumerate(batch):
-            if number == 1:  # the first one may send its content
-                assert server.wait_for(lambda: server.held == 1)
-                server.release(1)
-                server_has_answered(server)
-            if number == 2:  # it waits for the verdict now, and the second one to send its content
-                assert server.wait_for(lambda: server.held == 2)
-                server.release()
-                server_has_answered(server)
-            yield mail
-
-    backend = mailer(server, max_connections=2)
-    fill(server, backend, 2, messages(2))
-    server.hold("data", "end")
-    assert backend.send_messages(mailing()) == 8
-    assert 2 in kinds
-    assert not any(verdict_first)
 
 
 @pytest.mark.parametrize("allowed", [1, 3])

@@ -7,6 +7,7 @@ from django_smtp_pool.core.rate_limit.redis import StorageFailed
 from django_smtp_pool.core.rate_limit.window import RateLimit
 from tests.batches.ledger import QUIET, messages, misreported, outcomes, settled, taken
 from tests.batches.test_rate_limit import MailWatch, TogetherClock, fullest
+from tests.borrowing import borrow
 from tests.clocks import ManualClock
 from tests.core.fakes import FakeWindow, in_thread
 from tests.mailing import backend_for, message
@@ -79,7 +80,7 @@ def test_open_goes_on(server, mailer, window, clock, width):
 
 def test_the_time_that_the_store_takes_is_held_against_no_message(server, mailer, window, clock):
     backend = mailer(server, clock=clock, batch_connections=3, delivery_timeout=20, timeout=100_000, **RULE)
-    for lease in [backend.pool.acquire() for _ in range(3)]:
+    for lease in [borrow(backend._sender) for _ in range(3)]:
         lease.give_back()  # all have their connection: three messages are under way at once
     server.hold("rcpt")
 

@@ -3,10 +3,13 @@
 import itertools
 import threading
 
+from django_smtp_pool.core.delivery.life import Service
 from django_smtp_pool.core.events.events import Observer
+from django_smtp_pool.core.needs import Call
 from django_smtp_pool.core.options.options import PoolOptions
 from django_smtp_pool.core.pool.pool import Pool
 from django_smtp_pool.core.rate_limit.redis import StorageFailed
+from tests.borrowing import borrow
 from tests.clocks import ManualClock
 
 
@@ -36,6 +39,11 @@ class FakeServer:
         self.deadlines = []
         self.fails_with = []  # the next dials raise these
         self.is_down = None  # every dial raises this
+
+    def open(self, clock, deadline):
+        """Open a connection, as a connector does."""
+        yield Call(lambda: None)
+        return self.connect(None if deadline == float("inf") else deadline)
 
     def connect(self, deadline):
         with self.lock:
@@ -93,6 +101,8 @@ class Bench:
             caretaker=self.caretaker,
             uniform=jitter,
         )
+        self.service = Service(pool=self.pool, connector=self.server, clock=self.clock, observer=self.diary)
+        self.pool.acquire = lambda deadline=None: borrow(self.service, deadline)
 
     def use(self):
         """Borrow a connection for one message and give it back; return it."""

@@ -9,9 +9,9 @@ import pytest
 
 from django_smtp_pool.core.errors import PoolClosed, PoolFull, PoolTimeout
 from django_smtp_pool.core.events.events import Closed, DialFailed, Opened
-from django_smtp_pool.core.pool.lease import Lease
 from django_smtp_pool.core.pool.policy import IN_USE, Slot
-from django_smtp_pool.core.pool.waiters import ThreadWaiter
+from django_smtp_pool.core.pool.waiters import Waiter
+from tests.borrowing import Lease
 from tests.clocks import LeapingClock
 from tests.core.fakes import Bench, in_thread, until
 
@@ -255,8 +255,8 @@ def test_a_time_out_that_races_with_a_grant_loses_no_slot(connected, monkeypatch
         self._gone = True  # as `leave` would, were it a moment sooner
 
     with monkeypatch.context() as patch:
-        patch.setattr(ThreadWaiter, "grant", lambda self, slot: late.append(slot))
-        patch.setattr(ThreadWaiter, "wait", no_time_at_all)
+        patch.setattr(Waiter, "grant", lambda self, slot: late.append(slot))
+        patch.setattr(Waiter, "wait", no_time_at_all)
         with pytest.raises(PoolTimeout):
             bench.pool.acquire()
     assert isinstance(late[0], Slot)
@@ -266,7 +266,7 @@ def test_a_time_out_that_races_with_a_grant_loses_no_slot(connected, monkeypatch
 
 
 def test_a_waiter_takes_one_slot_or_none():
-    waiter, slot = ThreadWaiter(), Slot()
+    waiter, slot = Waiter(), Slot()
     assert waiter.grant(slot)
     assert waiter.leave() is slot
     assert waiter.leave() is None
@@ -274,7 +274,7 @@ def test_a_waiter_takes_one_slot_or_none():
 
 
 def test_a_grant_after_the_time_out_but_before_leaving_is_taken():
-    waiter, slot = ThreadWaiter(), Slot()
+    waiter, slot = Waiter(), Slot()
     waiter.wait(LeapingClock(), 0.0)
     assert waiter.grant(slot)
     assert waiter.leave() is slot

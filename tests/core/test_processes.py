@@ -14,6 +14,7 @@ import os, sys, threading
 from django.conf import settings
 settings.configure()
 from django_smtp_pool.registry import PoolKey, registry
+from tests.borrowing import borrow
 from django_smtp_pool.core.smtp.envelope import Envelope
 from django_smtp_pool.core.options.options import PoolOptions, ServerOptions
 
@@ -216,7 +217,7 @@ def test_no_thread_is_there_before_the_first_idle_connection(server):
         """
 pool = sender().pool
 assert threading.active_count() == 1
-lease = pool.acquire()
+lease = borrow(sender())
 assert threading.active_count() == 1
 lease.give_back()
 assert threading.active_count() == 2
@@ -225,7 +226,7 @@ assert threading.active_count() == 2
 
 
 def test_the_end_of_the_interpreter_says_quit_on_every_idle_connection(server):
-    ran(server, "leases = [sender().pool.acquire() for _ in range(5)]\nfor lease in leases:\n    lease.give_back()\n")
+    ran(server, "leases = [borrow(sender()) for _ in range(5)]\nfor lease in leases:\n    lease.give_back()\n")
     assert sorted(connection for connection, _ in server.commands("QUIT")) == [1, 2, 3, 4, 5]
 
 
@@ -244,7 +245,7 @@ def test_a_server_that_does_not_answer_quit_holds_nobody_up(server):
         server,
         """
 import atexit, time
-leases = [sender().pool.acquire() for _ in range(5)]
+leases = [borrow(sender()) for _ in range(5)]
 for lease in leases:
     lease.give_back()
 started = time.monotonic()

@@ -9,9 +9,8 @@ import threading
 
 import pytest
 
-from django_smtp_pool.core.drivers import drive, run
-from django_smtp_pool.core.drivers.channel import Channel
-from django_smtp_pool.core.drivers.run import Run
+from django_smtp_pool.core.delivery import channel as channels_of
+from django_smtp_pool.core.drivers.side_by_side import StoppableClock
 from django_smtp_pool.core.errors import Stage
 from django_smtp_pool.core.net import transport
 from django_smtp_pool.core.net.connect import Dial
@@ -20,6 +19,7 @@ from django_smtp_pool.core.net.resolve import interleaved
 from django_smtp_pool.core.smtp.steps import Connect, Patience
 from tests.clocks import ManualClock
 from tests.mailing import backend_for, message
+from tests.running import Channel, Run, run_many, run_one, wait_for
 from tests.servers import FaultServer
 
 NOW = 1000.0
@@ -78,8 +78,7 @@ def advanced(racing, now):
     """Advance until there is a result or nothing under way that ends by itself: a refusal may take a moment."""
     clock = ManualClock()
     while (sock := racing.advance(now)) is None:
-        with drive.Watch() as watch:
-            watch.wait([racing], 30, clock)
+        wait_for(racing.watched, 30, clock)
     return sock
 
 
@@ -282,7 +281,7 @@ def resolving(monkeypatch):
 
     def are(*addresses):
         dial = functools.partial(Dial, look_up=lambda host, port: list(addresses))
-        monkeypatch.setattr(run, "Dial", dial)
+        monkeypatch.setattr(channels_of, "Dial", dial)
 
     return are
 
@@ -302,9 +301,9 @@ def test_a_driver_wakes_when_the_next_attempt_is_due(resolving, how_many):
         resolving(first, second)
         runs = [connecting(clock, channel) for channel in channels]
         if how_many == 1:
-            drive.one(runs[0], clock)
+            run_one(runs[0], clock)
         else:
-            drive.many(runs, clock)
+            run_many(runs, clock)
         for channel in channels:
             assert channel.transport._sock.getpeername() == second[1]
             channel.close()
@@ -318,15 +317,16 @@ def test_the_time_is_up_while_attempts_are_under_way(resolving):
         resolving(first, second)
         it = connecting(clock, Channel())
         it.start()
-        while not it.outlook.wake_at < it.outlook.deadline:  # the resolver answers in a thread of its own
-            with drive.Watch() as watch:
-                watch.wait([it], 30, clock)
+        while (
+            len(it.need.watched) != 1 or it.need.until > clock.monotonic() + ATTEMPT_DELAY
+        ):  # the resolver answers in a thread of its own
+            wait_for(it.need.watched, 30, clock)
             it.advance()
         clock.advance(ATTEMPT_DELAY)
-        it.look()
+        it.advance()
         assert not it.done
         clock.advance(30)
-        it.look()
+        it.advance()
         with pytest.raises(
             TimeoutError, match=r"timed out after 30.2 s connecting to mail.example port 25 \(127.0.0.1: no"
         ):
@@ -339,18 +339,19 @@ def test_time_that_was_somebody_elses_is_given_back(resolving):
     clock = ManualClock()
     with silent() as first, silent("127.0.0.2") as second:
         resolving(first, second)
-        it = connecting(clock, Channel())
+        theirs = StoppableClock(clock)
+        it = connecting(theirs, Channel())
         it.start()
-        while not it.outlook.wake_at < it.outlook.deadline:
-            with drive.Watch() as watch:
-                watch.wait([it], 30, clock)
+        while len(it.need.watched) != 1 or it.need.until > clock.monotonic() + ATTEMPT_DELAY:
+            wait_for(it.need.watched, 30, clock)
             it.advance()
+        stopped_at = theirs.stop()
         clock.advance(60)
-        it.postpone(60)
-        it.look()
+        theirs.go_on(stopped_at)
+        clock.advance(ATTEMPT_DELAY)
+        it.advance()
         assert not it.done
-        assert len(it.outlook.watched) == 2
-        assert it.outlook.wake_at == it.outlook.deadline
+        assert len(it.need.watched) == 2
         it.abandon()
 
 
@@ -372,10 +373,10 @@ def test_a_resolver_that_raises_anything_else_is_a_resolver_that_failed(monkeypa
     def broken(host, port):
         raise LookupError("no such zone")
 
-    monkeypatch.setattr(run, "Dial", functools.partial(Dial, look_up=broken))
+    monkeypatch.setattr(channels_of, "Dial", functools.partial(Dial, look_up=broken))
     before, clock = tracked(), ManualClock()
     with pytest.raises(OSError, match=r"^.*could not resolve mail.example: the resolver failed: LookupError: no such"):
-        drive.one(connecting(clock, Channel()), clock)
+        run_one(connecting(clock, Channel()), clock)
     assert (clock.monotonic(), tracked() - before) == (NOW, set())
 
 
@@ -388,5 +389,5 @@ def test_without_a_thread_for_the_resolver_one_dial_fails_and_nothing_stays_open
 
     monkeypatch.setattr(threading.Thread, "start", no_more)
     with pytest.raises(OSError, match=r"could not resolve mail.example: can.t start new thread") as caught:
-        drive.one(it, clock)
+        run_one(it, clock)
     assert (caught.value.stage, tracked() - before) == (Stage.CONNECT, set())

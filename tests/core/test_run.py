@@ -6,8 +6,7 @@ import socket
 import pytest
 
 from django_smtp_pool.core.clock import SystemClock
-from django_smtp_pool.core.drivers import drive
-from django_smtp_pool.core.drivers.run import Channel, Run
+from django_smtp_pool.core.drivers.side_by_side import StoppableClock
 from django_smtp_pool.core.errors import (
     ConnectionLost,
     DeliveryUnknown,
@@ -26,6 +25,7 @@ from django_smtp_pool.core.smtp.session import noop, quit_politely, say_hello
 from django_smtp_pool.core.smtp.steps import Patience, Say, SecureChannel
 from tests.clocks import LeapingClock, ManualClock
 from tests.core.fakes import in_thread
+from tests.running import Channel, Run, run_many, run_one
 from tests.servers.certificates import certificates
 
 PATIENCE = {Patience.CONNECT: 30.0, Patience.GREETING: 20.0, Patience.COMMAND: 10.0, Patience.VERDICT: 120.0}
@@ -62,20 +62,7 @@ def told_to_go_on(run, server):
     run.start()
     server.send(GO_ON)
     run.advance()
-    return AlreadyStarted(run)
-
-
-class AlreadyStarted:
-    """A run that is under way, for drivers."""
-
-    def __init__(self, run):
-        self._run = run
-
-    def start(self):
-        pass
-
-    def __getattr__(self, name):
-        return getattr(self._run, name)
+    return run
 
 
 def said(sock):
@@ -95,7 +82,7 @@ def test_a_server_that_is_silent_is_waited_for_as_long_as_it_may_be(dialogue):
     with session() as (channel, _):
         run = run_of(dialogue, channel, clock)
         with pytest.raises(ReplyTimeout, match=r"timed out after (10|20)\.0 s waiting for (EHLO|NOOP)"):
-            drive.one(run, clock)
+            run_one(run, clock)
 
 
 def test_a_dripping_reply_has_one_deadline():
@@ -104,12 +91,12 @@ def test_a_dripping_reply_has_one_deadline():
     with session() as (channel, server):
         run = run_of(noop(), channel, clock)
         run.start()
-        deadline = run.outlook.deadline
+        deadline = run.until
         for octet in b"250-drip":
             server.send(bytes([octet]))
             clock.advance(1)
             run.advance()
-            assert run.outlook.deadline == deadline
+            assert run.until == deadline
         assert not run.done
 
 
@@ -121,7 +108,7 @@ def test_each_reply_of_a_group_has_a_deadline_of_its_own():
         clock.advance(9)
         server.send(b"250 ok\r\n")
         run.advance()
-        assert run.outlook.deadline == clock.monotonic() + 10
+        assert run.until == clock.monotonic() + 10
 
 
 def test_the_verdict_is_waited_for_longer_and_beyond_the_deadline_of_the_message():
@@ -129,11 +116,11 @@ def test_the_verdict_is_waited_for_longer_and_beyond_the_deadline_of_the_message
     with session() as (channel, server):
         run = delivery(channel, clock, deadline=clock.monotonic() + 5)
         run.start()
-        assert run.outlook.deadline == clock.monotonic() + 5
+        assert run.until == clock.monotonic() + 5
         server.send(GO_ON)
         run.advance()
         assert said(server).endswith(b"hi\r\n.\r\n")
-        assert run.outlook.deadline == clock.monotonic() + 120
+        assert run.until == clock.monotonic() + 120
 
 
 def test_the_deadline_of_the_message_cuts_the_writing_of_its_content():
@@ -143,7 +130,7 @@ def test_the_deadline_of_the_message_cuts_the_writing_of_its_content():
         run = told_to_go_on(run, server)
         before = clock.monotonic()
         with pytest.raises(ReplyTimeout) as caught:
-            drive.one(run, clock)
+            run_one(run, clock)
         assert clock.monotonic() - before == 5
         assert (caught.value.outcome, caught.value.stage) == (Outcome.NOT_SENT, Stage.CONTENT)
 
@@ -154,7 +141,7 @@ def test_a_server_that_takes_nothing_is_given_up():
         run = told_to_go_on(delivery(channel, clock, content=b"x" * 2**24), server)
         before = clock.monotonic()
         with pytest.raises(ReplyTimeout):
-            drive.one(run, clock)
+            run_one(run, clock)
         assert clock.monotonic() - before == 10
 
 
@@ -165,28 +152,31 @@ def test_a_server_that_takes_a_little_at_a_time_is_given_up_at_last():
         size = 2**22
         run = told_to_go_on(delivery(channel, clock, content=b"x" * size), server)
         begun = clock.monotonic()
-        while clock.monotonic() < run.outlook.deadline:
+        while not run.done:
+            assert run.until <= begun + 10 + (size + 10) / 1000
             clock.advance(9)
             server.recv(16)
             run.advance()
-            assert run.outlook.deadline <= begun + 10 + (size + 10) / 1000
-        assert not run.done
+        with pytest.raises(ReplyTimeout):
+            run.result()
 
 
 def test_the_callers_time_is_not_that_of_a_server_that_takes_a_little_at_a_time():
     """A fresh look hands over what the server has made room for, which is not the rest of the content."""
     clock = ManualClock()
+    theirs = StoppableClock(clock)
     with session(buffers=4096) as (channel, server):
-        run = told_to_go_on(delivery(channel, clock, content=(b"y" * 78 + b"\r\n") * 500), server)
+        run = told_to_go_on(delivery(channel, theirs, content=(b"y" * 78 + b"\r\n") * 500), server)
         for _ in range(3):  # the server may take 10 + 40 seconds altogether
             clock.advance(1)
+            stopped_at = theirs.stop()
             clock.advance(3600)
+            theirs.go_on(stopped_at)
             assert said(server)
-            run.postpone(3600)
-            run.look()
-            assert run.outlook.writes_until > clock.monotonic(), "it is being written, and not given up"
+            run.advance()
+            assert run.need.hold_until > theirs.monotonic(), "it is being written, and not given up"
         clock.advance(10)
-        run.look()
+        run.advance()
         with pytest.raises(ReplyTimeout):
             run.result()
 
@@ -202,7 +192,7 @@ def test_a_deadline_is_missed_only_if_a_fresh_look_finds_nothing():
             return block(0) and []
 
     with session() as (channel, server):
-        assert drive.one(run_of(noop(), channel, late := Late()), late).code == 250
+        assert run_one(run_of(noop(), channel, late := Late()), late).code == 250
     assert clock.monotonic() == 1000
 
 
@@ -216,7 +206,7 @@ def test_many_look_once_more_as_well():
     late = Late()
     with session() as (channel, server):
         run = run_of(noop(), channel, late)
-        drive.many([run], late)
+        run_many([run], late)
         assert run.result().code == 221
 
 
@@ -226,7 +216,7 @@ def test_many_are_bounded_by_the_deadline_of_each():
         server.send(b"")
         runs = [run_of(quit_politely(), each, clock, deadline=clock.monotonic() + 2) for each in (one, other)]
         before = clock.monotonic()
-        drive.many(runs, clock)
+        run_many(runs, clock)
         assert clock.monotonic() - before == 2
         assert all(run.done for run in runs)
 
@@ -252,7 +242,7 @@ def test_a_long_group_never_dead_locks(buffers):
 
     with session(buffers=buffers) as (channel, server):
         serving = in_thread(serve, server)
-        receipt = drive.one(delivery(channel, clock, to=recipients), clock)
+        receipt = run_one(delivery(channel, clock, to=recipients), clock)
         serving.join()
     assert receipt.accepted == recipients
 
@@ -300,7 +290,7 @@ def test_what_comes_unasked_is_not_taken_for_the_answer(octets):
     with session() as (channel, server):
         server.send(octets)
         with pytest.raises(ProtocolError) as caught:
-            drive.one(delivery(channel, clock), clock)
+            run_one(delivery(channel, clock), clock)
         assert caught.value.outcome is Outcome.NOT_SENT
         assert said(server) == b""
 
@@ -358,7 +348,7 @@ def test_a_time_out_behind_the_dot_is_unknown():
         run = told_to_go_on(delivery(channel, clock), server)
         said(server)
         with pytest.raises(DeliveryUnknown):
-            drive.one(run, clock)
+            run_one(run, clock)
 
 
 def test_lost_while_the_content_is_written_is_not_sent():
@@ -385,10 +375,11 @@ def test_an_interrupt_closes_at_once_and_says_what_is_in_doubt(answer, outcome):
 
     with session() as (channel, server):
         clock = Interrupted()
-        with pytest.raises(KeyboardInterrupt) as caught:
-            drive.one(delivery(channel, clock), clock)
+        with pytest.raises(KeyboardInterrupt):
+            run_one(delivery(channel, clock), clock)
         heard = said(server)
-        assert getattr(caught.value, "outcome", None) is outcome
+        assert channel.in_doubt is (outcome is Outcome.UNKNOWN)
+        channel.close()
         assert b"QUIT" not in heard
         assert channel.transport.fileno() == -1
 
@@ -420,5 +411,5 @@ def test_a_time_out_of_years_is_no_error():
     with session() as (channel, server):
         answering = in_thread(lambda: (server.recv(100), server.send(b"250 ok\r\n")))
         years = dict.fromkeys(Patience, 10.0**9)
-        assert drive.one(Run(noop(), channel, clock=SystemClock(), patience=years), SystemClock()).code == 250
+        assert run_one(Run(noop(), channel, clock=SystemClock(), patience=years), SystemClock()).code == 250
         answering.join()

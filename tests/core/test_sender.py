@@ -209,7 +209,7 @@ def test_a_connection_that_goes_at_the_first_word_is_replaced_for_free(bench, wh
 
 def test_a_connection_that_only_idled_and_never_sent_is_stale_too(bench):
     """One opened by open(), or for min_connections."""
-    bench.sender().pool.warm_up()
+    bench.sender().warm_up()
     bench.server.fault = Fault(at="mail", do=faults.reply_and_close("451 4.4.2 Timeout"))
     assert (bench.send().outcome, len(bench.server.accepted)) == (Outcome.ACCEPTED, 1)
 

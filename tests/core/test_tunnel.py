@@ -9,16 +9,16 @@ import traceback
 
 import pytest
 
-from django_smtp_pool.core.drivers.channel import Channel
-from django_smtp_pool.core.drivers.run import Run
 from django_smtp_pool.core.net.connect import Dial
 from django_smtp_pool.core.net.proxy import Tunnel
 from django_smtp_pool.core.net.transport import Transport
 from django_smtp_pool.core.options.proxy_url import proxy_url
+from django_smtp_pool.core.replies import ReplyParser
 from django_smtp_pool.core.smtp.steps import Connect, Patience
 from tests.clocks import ManualClock
 from tests.core.fakes import until
 from tests.mailing import backend_for, message
+from tests.running import Channel, Run
 
 NOW = 1000.0
 SOCKS = "socks5://proxy.example:1080"
@@ -116,8 +116,7 @@ def test_a_server_that_speaks_at_once_is_heard(url):
         assert it.advance(NOW) is None
         proxys.send(last + BANNER)
         channel = Channel(transport=Transport(it.advance(NOW)))
-        assert channel.read()
-        assert [reply.code for reply in channel.inbox] == [220]
+        assert ReplyParser().feed(channel.transport.receive())[0].code == 220
 
 
 @pytest.mark.parametrize(
@@ -367,9 +366,9 @@ def test_a_proxy_that_is_silent_is_named_when_the_time_is_up():
         it = Run(dialogue(), Channel(), clock=clock, patience=dict.fromkeys(Patience, 30.0))
         it.start()
         sock = proxy.accept()
-        until(lambda: it.advance() or "waiting" in it._dial.progress)
+        until(lambda: it.advance() or "waiting" in it.life.gi_yieldfrom.gi_frame.f_locals["dial"].progress)
         clock.advance(30)
-        it.look()
+        it.advance()
         text = r"timed out after 30.0 s waiting for the proxy socks5://127.0.0.1:\d+ to connect to 127.0.0.2 port 25"
         with pytest.raises(TimeoutError, match=text):
             it.result()

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import itertools
 import ssl
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
 
 from ..clock import Clock
-from ..drivers import drive
-from ..drivers.channel import Channel
-from ..drivers.run import Run
-from ..errors import AuthRefused, DataRefused, Failure
+from ..errors import AuthRefused, DataRefused, Failure, Stage
 from ..events.events import Line, Observer
+from ..needs import Call, Life, T
 from ..net.tls import context_for, flaw_of
 from ..options.options import ServerOptions
 from ..replies import Reply
@@ -25,8 +22,7 @@ from ..smtp.fitting import fit
 from ..smtp.session import Experience, Greeter, noop, open_session, quit_politely
 from ..smtp.steps import Dialogue, Patience
 from ..smtp.transaction import Session
-
-T = TypeVar("T")
+from .channel import Channel
 
 _numbers = itertools.count(1)
 
@@ -41,6 +37,7 @@ class Connector:
     Arguments:
         local_hostname: gives the name for EHLO; asked once per connection, since looking it up may be slow.
         tokens: gives access tokens, where that is how we log in.
+        make: makes a connection that is not open yet.
     """
 
     server: ServerOptions
@@ -49,56 +46,41 @@ class Connector:
     local_hostname: Callable[[], str]
     experience: Experience = field(default_factory=Experience)
     tokens: TokenSource | None = None
+    make: Callable[[Connector, Credentials | None], Connection] = lambda *given: Connection(*given)
 
-    def connect(self, deadline: float | None = None) -> Connection:
-        """Open a connection: TCP, greeting, TLS, login; blocks until it is ready.
+    def open(self, clock: Clock, deadline: float | None = None) -> Life[Connection]:
+        """Open a connection: token, TCP, greeting, TLS, login; return it when it is ready for messages.
 
-        Raises OSError where the server cannot be reached or its certificate is not accepted, and the errors
-        of `core.errors` where it refuses us.
+        Where the server refuses an access token, it is tried once more with another one, on a new connection.
+
+        Raises OSError where the server cannot be reached or its certificate is not accepted, TokenUnavailable where
+        no access token can be had, and the errors of `core.errors` where the server refuses us.
         """
-        connection = self.begin(deadline)
+        tokens = self.tokens
+        credentials = None if tokens is None else (yield Call(lambda: tokens.current(deadline)))
         try:
-            try:
-                drive.one(connection.opening(deadline), self.clock)
-            except AuthRefused as error:
-                if not self.may_begin_again(error):
-                    raise
-                connection = self.begin_again(connection, error, deadline)
-                drive.one(connection.opening(deadline), self.clock)
-            return connection  # noqa: TRY300 - an interrupt may come when it is ready already
+            return (yield from self._open_as(credentials, clock, deadline))
+        except AuthRefused as error:
+            if tokens is None or credentials is None or not (error.smtp_code == 535 or error.explanation):
+                raise
+            better = yield Call(lambda: tokens.renewed(credentials, deadline))
+            if better is None:
+                raise
+        return (yield from self._open_as(better, clock, deadline))
+
+    def _open_as(self, credentials: Credentials | None, clock: Clock, deadline: float | None) -> Life[Connection]:
+        connection = self.make(self, credentials)
+        try:
+            yield from connection.open(clock, deadline)
         except BaseException:
             connection.close()
             raise
+        return connection
 
     @property
     def place(self) -> str:
         """The server, as logs and errors name it."""
         return self.server.place
-
-    def begin(self, deadline: float | None = None) -> Connection:
-        """Return a connection that is not open yet: run its `opening`.
-
-        Raises TokenUnavailable where an access token is needed and cannot be had: nothing is dialled then.
-        """
-        return Connection(self, self.tokens.current(deadline) if self.tokens is not None else None)
-
-    def may_begin_again(self, error: BaseException) -> bool:
-        """Tell whether a newer token may open what the server has refused: by 535, or by saying what is wrong."""
-        if self.tokens is None or not isinstance(error, AuthRefused):
-            return False
-        return error.smtp_code == 535 or bool(error.explanation)
-
-    def begin_again(self, failed: Connection, error: BaseException, deadline: float | None = None) -> Connection:
-        """Return another connection, with another token than one that was refused.
-
-        Raises the refusal where there is no better token, and TokenUnavailable.
-        """
-        if self.tokens is None or failed.credentials is None:
-            raise error
-        better = self.tokens.renewed(failed.credentials, deadline)
-        if better is None:
-            raise error
-        return Connection(self, better)
 
 
 class Connection:
@@ -115,9 +97,8 @@ class Connection:
         self._observer = connector.observer
         self._local_hostname = connector.local_hostname
         self._experience = connector.experience
-        self._patience = _patience(connector.server)
         self._answered_at = float("-inf")  # instant (monotonic) of the last good reply
-        self._channel = Channel()
+        self.channel = Channel(_patience(connector.server), self._trace if connector.server.debug else None)
         self._needs_reset = False
         self._is_broken = False
 
@@ -127,12 +108,12 @@ class Connection:
 
         A look at the socket, without waiting and without a round trip.
         """
-        return not self._is_broken and self._channel.is_quiet
+        return not self._is_broken and self.channel.is_quiet
 
     @property
     def tls(self) -> ssl.SSLObject | None:
         """The TLS session, where there is or was one."""
-        return self._channel.transport.tls if self._channel.transport is not None else None
+        return self.channel.transport.tls if self.channel.transport is not None else None
 
     @property
     def message_limit(self) -> int | None:
@@ -142,36 +123,49 @@ class Connection:
     @property
     def in_step(self) -> bool:
         """Whether the last exchange ended cleanly; says nothing of what the server did since."""
-        return not self._is_broken and self._channel.in_step
+        return not self._is_broken and self.channel.in_step
 
-    def opening(self, deadline: float | None) -> Run[None]:
-        """Return the run that makes the session ready."""
+    def open(self, clock: Clock, deadline: float | None) -> Life[None]:
+        """Make the session ready."""
         # The context is made first: a certificate file that cannot be read is known before anything is dialled.
-        return self._run(self._open(), deadline, tls=context_for(self.server) if self.server.may_encrypt else None)
-
-    def _open(self) -> Dialogue[None]:
+        tls, name = yield Call(self._prepare)
         greeter = Greeter(
             server=self.server,
-            local_hostname=self._local_hostname,
+            local_hostname=lambda: name,
             credentials=self.credentials,
             experience=self._experience,
         )
+        self.offer = yield from self.channel.hold(open_session(greeter), clock, deadline=deadline, tls=tls)
+        self._answered_at = self._clock.monotonic()
+
+    def _prepare(self) -> tuple[ssl.SSLContext | None, str]:
+        """Read files and look up names: that may take long."""
         try:
-            self.offer = yield from open_session(greeter)
-            self._answered_at = self._clock.monotonic()
-        except BaseException:
-            self.close()
+            tls = context_for(self.server) if self.server.may_encrypt else None
+        except Exception as error:
+            error.stage, error.is_final = Stage.CONNECT, True  # type: ignore[attr-defined]
             raise
+        return tls, self._local_hostname()
 
-    def delivering(self, envelope: Envelope, deadline: float | None) -> Run[Receipt]:
-        """Return the run that delivers one message.
+    def deliver(self, envelope: Envelope, clock: Clock, deadline: float | None = None) -> Life[Receipt]:
+        """Deliver one message.
 
-        Raises what `fitting.fit` raises, before anything is said.
+        Raises what `fit` raises before anything is said, and what `smtp.delivery.deliver` raises.
         """
-        content = fit(self.offer, envelope, tls_flaw=flaw_of(self.tls))
+        self.channel.begin_message()
+        try:
+            content = fit(self.offer, envelope, tls_flaw=flaw_of(self.tls))
+        except ValueError as error:
+            error.stage = Stage.MAIL  # type: ignore[attr-defined]
+            raise
         session = self._session(len(content))
         self.messages += 1
-        return self._run(self._keep_step(self._learn(session, deliver(session, envelope, content))), deadline)
+        receipt = yield from self._keep_step(deliver(session, envelope, content), clock, deadline, session)
+        self._answered_at = self._clock.monotonic()
+        self._is_broken = self._is_broken or not receipt.session_survives
+        if session.chunking:
+            self._experience.takes_chunks = True
+        return receipt
 
     def _session(self, size: int) -> Session:
         pipelining = self.server.pipelining and self.offer.pipelining
@@ -205,38 +199,25 @@ class Connection:
             and not self.offer.is_last_message(self.messages + 1)
         )
 
-    def _learn(self, session: Session, dialogue: Dialogue[Receipt]) -> Dialogue[Receipt]:
-        """Wrap a delivery so that the next ones know what it showed."""
+    def noop(self, clock: Clock) -> Life[Reply]:
+        """Say NOOP and return the reply."""
+        return self._keep_step(noop(), clock, None)
+
+    def leave(self, clock: Clock, deadline: float) -> Life[None]:
+        """Say QUIT and wait for the farewell, until an instant at most."""
+        return self.channel.hold(quit_politely(), clock, deadline=deadline)
+
+    def _keep_step(
+        self, dialogue: Dialogue[T], clock: Clock, deadline: float | None, session: Session | None = None
+    ) -> Life[T]:
+        """Hold a dialogue, and know after it whether both sides are still in step."""
         try:
-            receipt = yield from dialogue
-        except DataRefused as error:
-            if session.chunking and error.reply is not None and error.reply.code in UNKNOWN_COMMAND:
-                self._experience.takes_chunks = False
-            raise
-        self._answered_at = self._clock.monotonic()
-        self._is_broken = self._is_broken or not receipt.session_survives
-        if session.chunking:
-            self._experience.takes_chunks = True
-        return receipt
-
-    def deliver(self, envelope: Envelope, deadline: float | None = None) -> Receipt:
-        """Deliver one message; blocks. See `delivery.deliver` for what is raised."""
-        return drive.one(self.delivering(envelope, deadline), self._clock)
-
-    def noop(self) -> Reply:
-        """Say NOOP and return the reply; blocks."""
-        return drive.one(self._run(self._keep_step(noop()), None), self._clock)
-
-    def _keep_step(self, dialogue: Dialogue[T]) -> Generator[Any, Any, T]:
-        """Wrap a dialogue so that the connection knows whether both sides are still in step after it.
-
-        The outermost of all: an interrupt may come while any of them is resumed, and each hears only of its own.
-        """
-        try:
-            result = yield from dialogue
+            result = yield from self.channel.hold(dialogue, clock, deadline=deadline)
         except Failure as error:
             self._needs_reset = True
             self._is_broken = not error.session_survives
+            if session is not None and session.chunking and _is_unknown_command(error):
+                self._experience.takes_chunks = False
             raise
         except BaseException:
             self._is_broken = True
@@ -244,28 +225,17 @@ class Connection:
         self._needs_reset = False
         return result
 
-    def leaving(self, patience: float) -> Run[None]:
-        """Return the run that says QUIT and waits for the farewell, `patience` seconds at most."""
-        return self._run(quit_politely(), self._clock.monotonic() + patience)
-
     def close(self) -> None:
         """Close the socket at once, without QUIT."""
         self._is_broken = True
-        self._channel.close()
-
-    def _run(self, dialogue: Dialogue[T], deadline: float | None, tls: ssl.SSLContext | None = None) -> Run[T]:
-        return Run(
-            dialogue,
-            self._channel,
-            clock=self._clock,
-            patience=self._patience,
-            deadline=deadline,
-            tls=tls,
-            trace=self._trace if self.server.debug else None,
-        )
+        self.channel.close()
 
     def _trace(self, said: bool, text: str) -> None:  # noqa: FBT001 - a Trace
         self._observer.notice(Line(connection=self.number, server=self.server.place, said=said, text=text))
+
+
+def _is_unknown_command(error: Failure) -> bool:
+    return isinstance(error, DataRefused) and error.reply is not None and error.reply.code in UNKNOWN_COMMAND
 
 
 def _patience(server: ServerOptions) -> dict[Patience, float]:

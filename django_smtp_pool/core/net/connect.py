@@ -8,12 +8,12 @@ import socket
 from collections.abc import Callable, Generator
 from typing import Any
 
+from ..needs import Watched
 from ..options.host import socket_path
 from ..options.proxy_url import ProxyURL
 from ..smtp.steps import Connect
 from .happy_eyeballs import Race
 from .leg import Leg, marked
-from .outlook import Watched
 from .proxy import HOPELESS, Tunnel
 from .resolve import Resolve, addresses_of, literal, resolve
 from .transport import Transport

@@ -11,8 +11,8 @@ import socket
 from collections import deque
 from collections.abc import Sequence
 
+from ..needs import Watched
 from .leg import Leg, explained, marked
-from .outlook import Watched
 from .resolve import Address, interleaved, literal
 from .transport import track, untrack
 

@@ -7,7 +7,7 @@ import socket
 from abc import ABC, abstractmethod
 from typing import Generic, TypeVar
 
-from .outlook import Watched
+from ..needs import Watched
 
 T = TypeVar("T")
 

@@ -13,10 +13,10 @@ import socket
 from dataclasses import dataclass
 from typing import Any
 
+from ..needs import Watched
 from ..options import extras
 from ..options.proxy_url import ProxyURL
 from .leg import Leg, marked
-from .outlook import Watched
 from .transport import track, untrack
 
 EXTRA = "proxy"

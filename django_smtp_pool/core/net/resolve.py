@@ -9,9 +9,9 @@ import threading
 from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
+from ..needs import Watched
 from ..options.fields import is_ip_address
 from .leg import Leg, explained
-from .outlook import Watched
 from .transport import track, untrack
 
 Address = tuple[socket.AddressFamily, tuple[Any, ...]]

@@ -7,8 +7,8 @@ import math
 import os
 import socket
 
+from ..needs import Watched
 from .leg import Leg, marked
-from .outlook import Watched
 from .transport import track, untrack
 
 PAUSE = 0.05  # seconds until the next look at a queue that was full: the kernel tells nobody when there is room

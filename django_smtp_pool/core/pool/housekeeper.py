@@ -5,13 +5,14 @@ It is started when there is something to look after and ends when there is nothi
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from typing import Any, Protocol
 
 from ..clock import Clock
-from ..drivers import drive
-from ..drivers.run import Run
+from ..drivers import side_by_side
+from ..needs import Life
 from .contracts import PooledConnection, Tidiable
 
 logger = logging.getLogger("django_smtp_pool.pool")
@@ -22,8 +23,8 @@ FAREWELL = 2.0  # seconds for the server to answer QUIT
 class Leaver(PooledConnection, Protocol):
     """A connection that can say QUIT."""
 
-    def leaving(self, patience: float) -> Run[None]:
-        """Return the run that says QUIT."""
+    def leave(self, clock: Clock, deadline: float) -> Life[None]:
+        """Say QUIT, and wait for the answer until an instant."""
         ...
 
 
@@ -157,7 +158,13 @@ class Housekeeper:
 def see_off(leavers: list[Leaver], clock: Clock) -> None:
     """Say QUIT on many connections at once, wait at most two seconds for all answers, and close them."""
     try:
-        drive.many([connection.leaving(FAREWELL) for connection in leavers], clock)
+        deadline = clock.monotonic() + FAREWELL
+        side_by_side.run([_leave(each, clock, deadline) for each in leavers], side_by_side.StoppableClock(clock))
     finally:
         for connection in leavers:
             connection.close()
+
+
+def _leave(connection: Leaver, clock: Clock, deadline: float) -> Life[None]:
+    with contextlib.suppress(Exception):
+        yield from connection.leave(clock, deadline)

@@ -12,13 +12,11 @@ from collections.abc import Callable
 from typing import Generic
 
 from ..clock import Clock
-from ..delivery.checkout import Checkout
 from ..errors import PoolFull, PoolTimeout, without_frames
 from ..events.events import Closed, DialFailed, Learnt, Observer, Opened
 from ..options.options import PoolOptions
 from . import policy
 from .contracts import Caretaker, ConnectionT, PooledConnection
-from .lease import Lease
 from .policy import State
 from .slots import Action, Close, Grant, Refuse, Slot, Waiter
 from .stats import Stats, gauges, snapshot
@@ -51,7 +49,7 @@ class Pool(Generic[ConnectionT]):
         self.options = options
         self.name = name
         self._connect = connect
-        self._clock = clock
+        self._clock = self.clock = clock
         self._observer = observer
         self._caretaker = caretaker
         self._uniform = uniform
@@ -74,28 +72,6 @@ class Pool(Generic[ConnectionT]):
         self._start_over()
 
     # -- borrowing -------------------------------------------------------------------------------------
-
-    def acquire(self, deadline: float | None = None) -> Lease[ConnectionT]:
-        """Borrow a connection: an idle one that is still alive, else a new one, else wait in line.
-
-        Arguments:
-            deadline: instant (monotonic) that ends the wait and the dial, however long the options allow.
-
-        Raises PoolTimeout after `acquire_timeout`, PoolFull where too many wait already, PoolClosed, and what
-        opening a connection raises.
-        """
-        return Checkout[ConnectionT](self, self._clock, deadline).borrow()
-
-    def warm_up(self) -> bool:
-        """Make sure that a connection can be had, and return whether that took a new one.
-
-        Raises what `acquire` raises. A busy one is proof enough, and is not waited for; an idle one is looked at.
-        """
-        if self.stats().busy:
-            return False
-        lease = self.acquire()
-        lease.give_back()
-        return not lease.reused
 
     def request(self, waiter: Waiter, *, first: bool = False) -> None:
         """Put somebody in line, `first` for one who was served with a dead connection; he may be served at once.
@@ -325,6 +301,13 @@ class Pool(Generic[ConnectionT]):
         """Return an immutable snapshot."""
         with self._lock:
             return snapshot(self._state, self._counters, self._closed_for)
+
+    @property
+    def vacancies(self) -> int:
+        """How many more could be served at once: idle connections, and room under the ceiling."""
+        with self._lock:
+            state = self._state
+            return len(state.idle) + max(0, state.ceiling_in_force - state.occupied)
 
     @property
     def idle(self) -> int:

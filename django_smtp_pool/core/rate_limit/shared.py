@@ -45,6 +45,8 @@ class SharedRateLimit:
         count: called with the name of a counter of `stats()`.
     """
 
+    blocks = True
+
     def __init__(
         self,
         window: Window,

@@ -8,7 +8,9 @@ from typing import Protocol
 
 
 class Limiter(Protocol):
-    """What senders and batches ask before each message."""
+    """What the life of a message asks before each attempt; `blocks` where the answer comes from another machine."""
+
+    blocks: bool
 
     def take(self, now: float) -> float:
         """Take a message's place and return 0, or return the seconds until there may be one.
@@ -39,6 +41,8 @@ class RateLimit:
         limit: messages in a window.
         window: its length in seconds.
     """
+
+    blocks = False
 
     def __init__(self, limit: int, window: float) -> None:
         self._limit = limit

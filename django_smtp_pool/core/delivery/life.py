@@ -1,0 +1,296 @@
+"""The life of a message, written once: acquire, open, rate limit, deliver, give back, judge, wait, again.
+
+    live             until the message has found its outcome
+      attempt        one try on one connection
+        borrow       a place in the pool with a connection in it that may take a message now
+          open       ... where the place is empty
+        deliver      MAIL, RCPT, content, verdict
+
+Each is a generator of needs (`core.needs`): it waits by yielding, and a driver runs it (`core.drivers`). It reads no
+clock but the one it is given. In a batch, that clock stands still while other code has the thread.
+
+Two kinds of exceptions arise here. Failures (`is_failure`) are what the network, the server or our own checks did: they
+end an attempt and are judged. Everything else is an interrupt: it ends the life wherever it strikes, is never judged,
+and passes on to the caller. `Delivery` knows what is true of the message at that moment, and the pool takes back
+what was lent.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..clock import Clock
+from ..errors import is_failure
+from ..events.events import Attempted, Finished, Observer
+from ..needs import Call, Life, Sleep, Turn
+from ..pool.pool import Pool
+from ..pool.slots import Slot
+from ..pool.waiters import Waiter
+from ..rate_limit.window import Limiter
+from ..smtp.envelope import Envelope
+from .connection import Connection, Connector
+from .delivery import Delivery
+from .retry import Attempt, Retry, judge, tells_of_idling
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """What every life needs: the connections of one pool, and the rules they keep.
+
+    Arguments:
+        rate_limit: the limit that all messages of the pool keep together, None for none.
+        uniform: random numbers between two bounds, for the jitter of the back-off.
+    """
+
+    pool: Pool[Connection]
+    connector: Connector
+    clock: Clock
+    observer: Observer
+    rate_limit: Limiter | None = None
+    uniform: Callable[[float, float], float] = random.uniform
+
+    def begin(self, envelope: Envelope) -> Delivery:
+        """Return the delivery of a message that nobody has tried yet."""
+        return Delivery(envelope=envelope, deadline=self.clock.monotonic() + self.pool.options.delivery_timeout)
+
+    def finish(self, delivery: Delivery) -> None:
+        """Count a message that has found its outcome, and tell observers; once."""
+        if not delivery.is_counted:
+            delivery.is_counted = True
+            outcome = delivery.outcome
+            self.pool.count(f"messages_{outcome.value}")
+            self.observer.notice(
+                Finished(server=self.pool.name, outcome=outcome, delivery=delivery, envelope=delivery.envelope)
+            )
+
+
+def live(service: Service, delivery: Delivery, clock: Clock, loan: Loan | None = None) -> Life[None]:
+    """Deliver a message, over as many connections as it takes; what became of it is in `delivery`.
+
+    Arguments:
+        loan: for a message of a batch, the connection that the first attempt goes by. The next ones are for the same
+            holder.
+
+    Raises interrupts only.
+    """
+    loan = loan or Loan(service, clock)
+    try:
+        while (error := (yield from _attempt(service, delivery, clock, loan))) is not None:
+            pause = judged(service, delivery, error, clock.monotonic())
+            if pause is None:
+                return
+            if pause:
+                yield Sleep(clock.monotonic() + pause)
+            loan = loan.another()
+    except BaseException:
+        loan.abandon()
+        raise
+
+
+def judged(service: Service, delivery: Delivery, error: BaseException, now: float) -> float | None:
+    """Decide what follows a failed attempt: another one after so many seconds, or None for no other."""
+    verdict = _judge(service, delivery, error, now)
+    return verdict.after if isinstance(verdict, Retry) else None
+
+
+def _judge(service: Service, delivery: Delivery, error: BaseException, now: float) -> object:
+    """Decide what follows a failed attempt, and tell observers where another one does."""
+    attempt = Attempt(
+        reused=delivery.reused,
+        free_retry_spent=delivery.free_retry_spent,
+        requeues=delivery.requeues,
+        max_requeues=service.pool.options.max_requeues,
+        time_left=delivery.deadline - now,
+        jitter=service.uniform(0.5, 1.0),
+    )
+    verdict = judge(error, attempt)
+    if isinstance(verdict, Retry):
+        if verdict.is_free:
+            delivery.free_retry_spent = True
+        else:
+            delivery.requeues += 1
+        service.pool.count("requeues")
+        service.observer.notice(
+            Attempted(
+                server=service.pool.name,
+                stage=getattr(error, "stage", None),
+                error=error,
+                retry_after=verdict.after,
+                reused=delivery.reused,
+            )
+        )
+    return verdict
+
+
+def _attempt(service: Service, delivery: Delivery, clock: Clock, loan: Loan) -> Life[Exception | None]:
+    """Try once; return how it failed, None for an accepted message."""
+    delivery.attempts += 1
+    delivery.reused = False
+    delivery.channel = delivery.error = None
+    began = clock.monotonic()
+    error: Exception | None = None
+    try:
+        connection = yield from _borrow(service, delivery, clock, loan)
+        began = clock.monotonic()
+        connection.channel.begin_message()
+        delivery.channel = connection.channel
+        delivery.receipt = yield from connection.deliver(delivery.envelope, clock, delivery.deadline)
+    except Exception as failure:
+        if not is_failure(failure):
+            raise
+        error = delivery.error = failure
+    delivery.waited += loan.waited
+    delivery.connected += loan.connected
+    if delivery.channel is not None:
+        delivery.sent += clock.monotonic() - began
+    loan.end(error)
+    return error
+
+
+class Loan:
+    """A place in the pool, from standing in line to giving it back.
+
+    Arguments:
+        holder: the thread whose batch it is for.
+    """
+
+    def __init__(self, service: Service, clock: Clock, holder: int | None = None) -> None:
+        self._service = service
+        self._clock = clock
+        self._holder = holder
+        self._waiter: Waiter | None = None
+        self._slot: Slot | None = None
+        self._connection: Connection | None = None
+        self.reused = False
+        self.waited = 0.0
+        self.connected = 0.0
+
+    def take(self, deadline: float) -> Life[Connection]:
+        """Wait for a place in the pool, and open a connection where there is none in it that is alive.
+
+        A loan that has its connection keeps it. Raises PoolTimeout after `acquire_timeout` or at the deadline (an
+        instant), PoolFull, PoolClosed, and what opening a connection raises.
+        """
+        if self._connection is None:
+            self._connection = yield from self._take(deadline)
+        return self._connection
+
+    def _take(self, deadline: float) -> Life[Connection]:
+        pool, clock = self._service.pool, self._clock
+        asked_at = clock.monotonic()
+        limit = min(asked_at + pool.options.acquire_timeout, deadline)
+        is_first = False
+        while True:
+            slot = yield from self._stand_in_line(asked_at, limit, first=is_first)
+            if slot.connection is None:
+                self.waited += clock.monotonic() - asked_at
+                self.reused = False
+                return (yield from self._open(slot, deadline))
+            if slot.connection.is_usable:
+                self.waited += clock.monotonic() - asked_at
+                self.reused = True
+                connection: Connection = slot.connection
+                return connection
+            self._slot = None
+            pool.take_back_dead(slot)
+            is_first = True
+
+    def _stand_in_line(self, asked_at: float, limit: float, *, first: bool) -> Life[Slot]:
+        pool, clock = self._service.pool, self._clock
+        waiter = self._waiter = Waiter(holder=self._holder)
+        came_at = clock.monotonic()
+        pool.request(waiter, first=first)
+        while not waiter.served and (now := clock.monotonic()) < limit:
+            due = pool.tidy()  # a pause may end, for one, and nothing else would tell
+            until = limit if due is None else min(limit, now + max(0.0, due - pool.clock.monotonic()))
+            if not waiter.served:
+                yield Turn(waiter, until)
+        pool.leave_line(waiter, clock.monotonic() - came_at)
+        self._slot = waiter.leave()
+        if self._slot is None:
+            raise pool.timed_out(clock.monotonic() - asked_at)
+        return self._slot
+
+    def _open(self, slot: Slot, deadline: float) -> Life[Connection]:
+        pool, clock = self._service.pool, self._clock
+        began = clock.monotonic()
+        connection = None
+        try:
+            connection = yield from self._service.connector.open(clock, deadline)
+            self.connected += clock.monotonic() - began
+            pool.opened(slot, connection, self.connected)
+        except BaseException as error:
+            if connection is not None:
+                connection.close()
+            self._slot = None
+            pool.failed_to_open(slot, error)
+            raise
+        return connection
+
+    def another(self) -> Loan:
+        """Return a loan for the next attempt."""
+        return Loan(self._service, self._clock, self._holder)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether this stands in the pool's line."""
+        return self._waiter is not None and not self._waiter.served and self._slot is None
+
+    def end(self, error: Exception | None = None) -> None:
+        """Give the place back, and tell how its message failed; a connection that is out of step is closed."""
+        slot = self._slot
+        if slot is None:
+            return
+        if self.reused and error is not None and tells_of_idling(error):
+            self._service.pool.take_back_stale(slot)  # those that were idle for as long are dead as well
+        else:
+            self._service.pool.take_back(slot, error)
+        self._slot = self._connection = None  # not before: an interrupt must not hide that the place is taken
+
+    def abandon(self) -> None:
+        """Give up everything, because of an interrupt; harmless where all has been given back."""
+        waiter, pool = self._waiter, self._service.pool
+        if waiter is not None:
+            pool.leave_line(waiter)
+            waiter.withdraw()
+            pool.drop(waiter)
+
+
+def _borrow(service: Service, delivery: Delivery, clock: Clock, loan: Loan) -> Life[Connection]:
+    """Borrow a connection, and keep it only if the rate limit lets a message go now."""
+    limit = service.rate_limit
+    while True:
+        connection = yield from loan.take(delivery.deadline)
+        delivery.reused = loan.reused
+        if limit is None:
+            return connection
+        asked_at = clock.monotonic()
+        if limit.blocks:
+            pause = yield Call(lambda: limit.take(service.clock.monotonic()))
+        else:
+            pause = limit.take(service.clock.monotonic())
+        # Waiting for the rate limit, or for the machine that keeps it, is not waiting for the server.
+        delivery.deadline += clock.monotonic() - asked_at + pause
+        if not pause:
+            return connection
+        loan.end()
+        yield Sleep(clock.monotonic() + pause)
+
+
+def warm_up(service: Service, clock: Clock) -> Life[bool]:
+    """Make sure that a connection can be had, and return whether that took a new one.
+
+    A busy one is proof enough, and is not waited for; an idle one is looked at. Raises what `Loan.take` raises.
+    """
+    if service.pool.stats().busy:
+        return False
+    loan = Loan(service, clock)
+    try:
+        yield from loan.take(float("inf"))
+        loan.end()
+    except BaseException:
+        loan.abandon()
+        raise
+    return not loan.reused

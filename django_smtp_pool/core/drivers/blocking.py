@@ -1,0 +1,74 @@
+"""The blocking driver: runs one life in the calling thread. The way of `send_mail()`."""
+
+from __future__ import annotations
+
+import threading
+from typing import TypeVar
+
+from ..clock import Clock
+from ..needs import Call, Life, Need, Sleep, Turn, Wait
+from .polling import Poller
+
+T = TypeVar("T")
+
+
+def run(life: Life[T], clock: Clock) -> T:
+    """Run a life to its end and return its result, or raise what it raises.
+
+    An exception that strikes while the thread waits is raised in the life, which leaves a true outcome and gives
+    back what it holds, and then here.
+    """
+    waits = _Waits(clock)
+    try:
+        need = next(life)
+        while True:
+            try:
+                answer = waits.meet(need)
+            except BaseException as error:  # noqa: BLE001 - of a call, or an interrupt: the life decides
+                need = life.throw(error)
+            else:
+                need = life.send(answer)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+    finally:
+        life.close()  # an interrupt may have come between two lines of this function
+
+
+class _Waits:
+    """Meets the needs of one life, by blocking."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._poller: Poller | None = None
+        self._watched: set[int] = set()
+
+    def meet(self, need: Need) -> object:
+        """Block until a need is met or its instant has passed; return the answer to a call."""
+        if isinstance(need, Wait):
+            self._wait(need)
+        elif isinstance(need, Call):
+            return need.function()
+        elif isinstance(need, Turn):
+            self._wait_for_turn(need)
+        elif isinstance(need, Sleep):
+            self._clock.wait(threading.Event().wait, max(0.0, need.until - self._clock.monotonic()))
+        return None
+
+    def _wait(self, need: Wait) -> None:
+        poller = self._poller
+        if poller is None:
+            poller = self._poller = Poller()
+        watched = {sock.fileno(): events for sock, events in need.watched}
+        for descriptor in self._watched - watched.keys():
+            poller.forget(descriptor)
+        for descriptor, events in watched.items():
+            poller.watch(descriptor, events)
+        self._watched = set(watched)
+        self._clock.wait(poller.wait, max(0.0, need.until - self._clock.monotonic()))
+
+    def _wait_for_turn(self, need: Turn) -> None:
+        served = threading.Event()
+        need.waiter.wake = served.set
+        if not need.waiter.served:
+            self._clock.wait(served.wait, max(0.0, need.until - self._clock.monotonic()))

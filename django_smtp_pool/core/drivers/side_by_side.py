@@ -1,0 +1,243 @@
+"""The side-by-side driver: runs many generators in the calling thread over one poller. The way of `send_messages()`.
+
+What the servers have sent comes first: a generator whose socket is ready, or whose turn has come, goes on at once.
+Calls (the caller's code: rendering, receivers; tokens, Redis) run one at a time, and only when nothing else can go on.
+The clock of the lives stands still meanwhile: the time of a call is not held against any server.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from ..clock import Clock
+from ..needs import NEVER, Bell, Call, Life, Need, Servable, T, Turn, Wait
+from ..net.transport import track, untrack
+from .polling import Poller
+
+BRIEF = 0.01  # seconds of going on that count as no time
+
+
+class StoppableClock:
+    """A clock that stands still while a call runs, or a generator takes its time; `wait` waits for real."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._behind = 0.0
+
+    def monotonic(self) -> float:
+        """Return seconds that never go back."""
+        return self._clock.monotonic() - self._behind
+
+    def wall(self) -> float:
+        """Return seconds since the epoch."""
+        return self._clock.wall()
+
+    def wait(self, block: Callable[[float | None], T], timeout: float | None) -> T:
+        """Block for real."""
+        return self._clock.wait(block, timeout)
+
+    def stop(self) -> float:
+        """Return the instant from which time does not count, for `go_on`."""
+        return self._clock.monotonic()
+
+    def go_on(self, stopped_at: float, grace: float = 0.0) -> None:
+        """Let time count again, the time since `stopped_at` excepted where it was longer than `grace`."""
+        took = self._clock.monotonic() - stopped_at
+        if took > grace:
+            self._behind += took
+
+
+def run(lives: Iterable[Life[None]], clock: StoppableClock, *, main: Life[None] | None = None) -> None:
+    """Run generators until each has ended, or until the main one has: then the others are closed.
+
+    Whatever one of them raises, or strikes this thread, ends all of them, and is raised.
+    """
+    driver = _SideBySide(clock)
+    everyone = list(lives)
+    try:
+        for life in everyone:
+            driver.begin(life)
+        driver.run(main)
+    finally:
+        driver.close()
+        for life in everyone:
+            with contextlib.suppress(Exception):
+                life.close()
+
+
+class _SideBySide:
+    """The state of one run."""
+
+    def __init__(self, clock: StoppableClock) -> None:
+        self._clock = clock
+        self._poller = Poller()
+        self._needs: dict[Life[None], Need] = {}
+        self._owners: dict[int, Life[None]] = {}  # by descriptor
+        self._served: deque[tuple[Life[None], Servable]] = deque()  # appended to from any thread
+        self._calls: deque[tuple[Life[None], Call]] = deque()
+        self._due = math.inf  # no need's instant comes before this one
+        self._hold_until = NEVER
+        self._wakeup: _Wakeup | None = None
+        self._thread = threading.get_ident()
+
+    def begin(self, life: Life[None]) -> None:
+        """Begin to run a generator."""
+        self._go_on(life, lambda: next(life))
+
+    def run(self, main: Life[None] | None) -> None:
+        """Run all until each has ended, or the main one has."""
+        while self._needs and (main is None or main in self._needs):
+            ready = self._look()
+            if ready:
+                for life in ready:
+                    self._go_on(life, lambda life=life: life.send(None))  # type: ignore[misc]
+            elif self._may_call:
+                self._call(*self._calls.popleft())
+
+    @property
+    def _may_call(self) -> bool:
+        return bool(self._calls) and self._clock.monotonic() >= self._held_until()
+
+    def _held_until(self) -> float:
+        """Return until when a server waits for octets that we hold back."""
+        if self._hold_until > NEVER:
+            holds = [need.hold_until for need in self._needs.values() if type(need) is Wait]
+            self._hold_until = max(holds, default=NEVER)
+        return self._hold_until
+
+    # -- who can go on ---------------------------------------------------------------------------------
+
+    def _look(self) -> list[Life[None]]:
+        """Wait for something that can go on, unless a call is due; return each such generator once."""
+        ready: dict[Life[None], None] = {}
+        for descriptor in self._poll():
+            if self._wakeup is not None and descriptor == self._wakeup.fileno():
+                self._wakeup.silence()
+            elif (life := self._owners.get(descriptor)) is not None and self._waits_for(life, descriptor):
+                ready[life] = None
+            else:  # nobody waits for it any more
+                self._poller.forget(descriptor)
+                self._owners.pop(descriptor, None)
+        while self._served:
+            life, waiter = self._served.popleft()
+            need = self._needs.get(life)
+            if type(need) is Turn and need.waiter is waiter:
+                ready[life] = None
+        self._add_those_due(ready)
+        return list(ready)
+
+    def _poll(self) -> list[int]:
+        if not self._served:
+            until = min(self._due, self._held_until()) if self._calls else self._due
+            seconds = until - self._clock.monotonic()
+            if seconds > 0:
+                return self._clock.wait(self._poller.wait, seconds)
+        return self._poller.wait(0.0)
+
+    def _waits_for(self, life: Life[None], descriptor: int) -> bool:
+        need = self._needs.get(life)
+        return type(need) is Wait and any(sock.fileno() == descriptor for sock, _ in need.watched)
+
+    def _add_those_due(self, ready: dict[Life[None], None]) -> None:
+        now = self._clock.monotonic()
+        if now < self._due:
+            return
+        self._due = math.inf
+        for life, need in self._needs.items():
+            if type(need) is Call:
+                continue
+            if need.until <= now:  # type: ignore[union-attr]
+                ready[life] = None
+            else:
+                self._due = min(self._due, need.until)  # type: ignore[union-attr]
+
+    # -- going on --------------------------------------------------------------------------------------
+
+    def _call(self, life: Life[None], call: Call) -> None:
+        stopped_at = self._clock.stop()
+        try:
+            answer = call.function()
+        except Exception as error:  # noqa: BLE001 - the generator decides
+            self._clock.go_on(stopped_at)
+            self._go_on(life, lambda error=error: life.throw(error))  # type: ignore[misc]
+        else:
+            self._clock.go_on(stopped_at)
+            self._go_on(life, lambda: life.send(answer))
+
+    def _go_on(self, life: Life[None], resume: Callable[[], Need]) -> None:
+        stopped_at = self._clock.stop()
+        try:
+            need = self._needs[life] = resume()
+        except StopIteration:
+            self._needs.pop(life, None)
+            return
+        finally:
+            self._clock.go_on(stopped_at, BRIEF)
+        if type(need) is Call:
+            self._calls.append((life, need))
+            return
+        if need.until < self._due:  # type: ignore[union-attr]
+            self._due = need.until  # type: ignore[union-attr]
+        if type(need) is Wait:
+            for sock, events in need.watched:
+                descriptor = sock.fileno()
+                self._owners[descriptor] = life
+                self._poller.watch(descriptor, events)
+            if need.hold_until > self._hold_until:
+                self._hold_until = need.hold_until
+        elif type(need) is Turn:
+            self._stand_in_line(life, need.waiter)
+
+    def _stand_in_line(self, life: Life[None], waiter: Servable) -> None:
+        if not isinstance(waiter, Bell) and self._wakeup is None:
+            self._wakeup = _Wakeup()
+            self._poller.watch(self._wakeup.fileno(), 1)
+        waiter.wake = lambda: self._serve(life, waiter)
+        if waiter.served:
+            self._served.append((life, waiter))
+
+    def _serve(self, life: Life[None], waiter: Servable) -> None:
+        """Remember that a generator can go on; any thread may call this."""
+        self._served.append((life, waiter))
+        if self._wakeup is not None and threading.get_ident() != self._thread:
+            self._wakeup.ring()
+
+    def close(self) -> None:
+        """Close what wakes this thread."""
+        if self._wakeup is not None:
+            self._wakeup.close()
+
+
+class _Wakeup:
+    """A pair of sockets by which other threads wake the one that waits."""
+
+    def __init__(self) -> None:
+        self._ours, self._theirs = socket.socketpair()
+        for end in (self._ours, self._theirs):
+            end.setblocking(False)
+            track(end)
+
+    def fileno(self) -> int:
+        """Return the descriptor that becomes readable."""
+        return self._ours.fileno()
+
+    def ring(self) -> None:
+        """Wake the thread, or keep it from falling asleep."""
+        with contextlib.suppress(OSError):  # full: it is awake already; closed: nobody waits any more
+            self._theirs.send(b"!")
+
+    def silence(self) -> None:
+        """Take note of being awake."""
+        with contextlib.suppress(BlockingIOError):
+            self._ours.recv(4096)
+
+    def close(self) -> None:
+        """Close both ends."""
+        for end in (self._ours, self._theirs):
+            untrack(end)
+            end.close()

@@ -1,0 +1,91 @@
+"""What a generator may need from the driver that runs it, and nothing else: the seam between lives and drivers.
+
+A life (of a message, of a connection being opened) is a generator without a thread, a selector or a lock. It yields
+one of the four needs below and is resumed when the need is met, or when its instant has passed. Instants are those of
+the clock that the driver gave to the life. The life looks for itself at what has changed: a driver never decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+T = TypeVar("T")
+
+NEVER = float("-inf")
+
+
+class HasFileno(Protocol):
+    """Something that can be watched."""
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+        ...
+
+
+Watched = tuple[tuple[HasFileno, int], ...]  # each with its selectors events
+
+
+class Servable(Protocol):
+    """Something that is served once, perhaps by another thread."""
+
+    served: bool
+    wake: Callable[[], None] | None  # called after `served` has become True
+
+
+class Wait(NamedTuple):
+    """Wait until one of these sockets is ready.
+
+    Arguments:
+        until: instant at which to go on although nothing is ready.
+        hold_until: instant until which the server waits for octets that only we can write: before it, the driver
+            runs no code that may take long. The past where nothing is held back.
+    """
+
+    watched: Watched
+    until: float
+    hold_until: float = NEVER
+
+
+class Turn(NamedTuple):
+    """Wait until something is served: a place in the pool, say."""
+
+    waiter: Servable
+    until: float
+
+
+class Sleep(NamedTuple):
+    """Wait until an instant."""
+
+    until: float
+
+
+class Call(NamedTuple):
+    """Call a function that may block, and go on with what it returns; what it raises is raised in the life.
+
+    Arguments:
+        is_quick: it is code that takes no time worth mentioning, so that an event loop may run it itself.
+    """
+
+    function: Callable[[], Any]
+    is_quick: bool = False
+
+
+Need = Wait | Turn | Sleep | Call
+Life = Generator[Need, Any, T]
+
+
+class Bell:
+    """Lets one generator wake another one that the same thread runs."""
+
+    __slots__ = ("served", "wake")
+
+    def __init__(self) -> None:
+        self.served = False
+        self.wake: Callable[[], None] | None = None
+
+    def ring(self) -> None:
+        """Wake the generator that waits for the bell, or the next one that does."""
+        self.served = True
+        if self.wake is not None:
+            self.wake()

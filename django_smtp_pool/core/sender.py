@@ -1,0 +1,85 @@
+"""Sends messages over the connections of one pool: one in a thread, many side by side, or in an event loop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from .delivery.batch import Batch, Finish
+from .delivery.delivery import Delivery
+from .delivery.life import Loan, Service, live, warm_up
+from .drivers import blocking, side_by_side
+from .needs import Life
+from .replies import Reply
+from .smtp.envelope import Envelope
+
+
+class Sender(Service):
+    """What sends the messages of one pool."""
+
+    def send(self, envelope: Envelope) -> Delivery:
+        """Deliver a message, over as many connections as it takes, and return what became of it.
+
+        Nothing about the message is raised: `Delivery.error` is for the caller to raise. Interrupts (KeyboardInterrupt,
+        a time limit) pass through, with an `outcome` attribute.
+        """
+        return self.complete(self.begin(envelope))
+
+    def complete(self, delivery: Delivery) -> Delivery:
+        """Do what `send` does, for a delivery that `begin` has made: whoever keeps it knows its outcome in any case."""
+        try:
+            blocking.run(live(self, delivery, self.clock), self.clock)
+        except BaseException as interrupt:
+            delivery.cut_short(interrupt)
+            raise
+        self.finish(delivery)
+        return delivery
+
+    def send_many(
+        self, envelopes: Iterable[tuple[Any, Envelope]], finish: Finish, connections: int, *, may_nest: bool = True
+    ) -> None:
+        """Deliver messages side by side over up to so many connections; see `delivery.batch.Batch`.
+
+        Raises what the iterable raises, when the messages before have found their outcome, and interrupts.
+        """
+        clock = side_by_side.StoppableClock(self.clock)
+        batch = Batch(self, envelopes, finish, connections, may_nest=may_nest, clock=clock)
+        try:
+            lives = batch.generators()
+            side_by_side.run(lives, clock, main=lives[0])
+        except BaseException as interrupt:
+            batch.break_off(interrupt)
+            raise
+        if batch.error is not None:
+            raise batch.error
+
+    def warm_up(self) -> bool:
+        """Make sure that a connection can be had, and return whether that took a new one; see `life.warm_up`."""
+        return blocking.run(warm_up(self, self.clock), self.clock)
+
+    def noop(self) -> Reply:
+        """Say NOOP on a connection of the pool and return the reply."""
+        return blocking.run(self._noop(), self.clock)
+
+    def _noop(self) -> Life[Reply]:
+        loan = Loan(self, self.clock)
+        try:
+            connection = yield from loan.take(float("inf"))
+            reply = yield from connection.noop(self.clock)
+            loan.end()
+        except BaseException:
+            loan.abandon()
+            raise
+        return reply
+
+    def close(self, timeout: float) -> None:
+        """Close the pool, waiting so many seconds for deliveries under way, and what the rate limit holds open."""
+        self.pool.close(timeout)
+        if self.rate_limit is not None:
+            self.rate_limit.close()
+
+    def after_fork(self) -> None:
+        """Start over in a forked child."""
+        self.pool.after_fork()
+        if self.rate_limit is not None:
+            self.rate_limit.after_fork()
