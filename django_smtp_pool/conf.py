@@ -1,7 +1,7 @@
 """The options: OPTIONS in MAILERS, keyword arguments and EMAIL_* / EMAIL_POOL_* settings, as core options.
 
 One table, `OPTIONS`, names them all; what each takes, its default and its meaning stand beside its field in
-`core.options`. This is the only module that reads settings. Everywhere the order is: keyword argument or
+`core.options`. Settings are read here and in `project.py`. Everywhere the order is: keyword argument or
 OPTIONS, then setting, then the preset of `service`, then default; None means "not given", 0 and False mean
 themselves.
 """
@@ -12,17 +12,19 @@ import difflib
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
-import django
 from django.conf import settings
-from django.core.exceptions import ImproperlyConfigured
 
 from .core.options.fields import Doc, check_fields, choice, option, whole
 from .core.options.host import socket_path
 from .core.options.oauth2 import completed
 from .core.options.options import TOKEN_KEYS, PoolOptions, ServerOptions
 from .libraries import missing_extra
+from .project import complaint, is_set, settings_named
+from .project import uses_mailers as uses_mailers
+from .remembered import PoolKey
 from .services import Service, find
 
 
@@ -146,6 +148,7 @@ OPTIONS = (
 )
 
 BY_KEY = {option.key: option for option in OPTIONS}
+_SETTINGS = frozenset(option.setting for option in OPTIONS if not option.is_stock)
 
 STOCK_PLACE_KEYS = ("host", "port", "use_tls", "use_ssl")  # where a server is, and how it is reached
 PLACE_KEYS = (*STOCK_PLACE_KEYS, "opportunistic_tls")
@@ -163,19 +166,25 @@ class Config:
     pool: PoolOptions
     mailer: MailerOptions
 
+    @cached_property
+    def key(self) -> PoolKey:
+        """What the pool is found by."""
+        return PoolKey(server=self.server, pool=self.pool)
 
-def configuration(given: Mapping[str, Any], *, alias: str | None) -> Config:
+
+def configuration(given: Mapping[str, Any], *, alias: str | None, found: Mapping[str, Any] | None = None) -> Config:
     """Return the options of a mailer.
 
     Arguments:
         given: values by key; those of Django's own options as its backend resolved them.
         alias: the mailer's name under MAILERS, else None.
+        found: what `settings_now` returned at an earlier moment, where that one counts.
 
     Raises ImproperlyConfigured (under MAILERS its subclass InvalidMailer) for a value that is no good.
     """
     if alias is not None and given.get("host") is None:
         raise complaint("OPTIONS must define 'host'.", alias)  # in Django's words
-    values = _with_preset(dict(_with_settings(given, alias)))
+    values = _with_preset(dict(_with_settings(given, alias, settings_now() if found is None else found)))
     if alias is not None:
         _drop_defaults(values, given)
     try:
@@ -200,18 +209,18 @@ def _drop_defaults(values: dict[str, Any], given: Mapping[str, Any]) -> None:
         values.pop("proxy", None)
 
 
-def _with_settings(given: Mapping[str, Any], alias: str | None) -> Iterable[tuple[str, Any]]:
+def _with_settings(given: Mapping[str, Any], alias: str | None, found: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
     for one in OPTIONS:
-        value = _given(one, given, alias)
+        value = _given(one, given, alias, found)
         if value is not None and value != "":
             yield one.key, value
 
 
-def _given(one: Option, given: Mapping[str, Any], alias: str | None) -> Any:
+def _given(one: Option, given: Mapping[str, Any], alias: str | None, found: Mapping[str, Any]) -> Any:
     """Return an argument, else the setting, else None; of Django's own options Django reads the settings."""
     value = given.get(one.key)
-    if value is None and not one.is_stock and not (one.is_identity and uses_mailers(alias)):
-        value = getattr(settings, one.setting, None)
+    if value is None and one.setting in found and not (one.is_identity and uses_mailers(alias)):
+        value = found[one.setting]
     return value
 
 
@@ -239,11 +248,11 @@ def place(given: Mapping[str, Any], *, alias: str | None) -> dict[str, Any]:
 
     Raises ImproperlyConfigured for an unknown service.
     """
-    own = {key: _given(BY_KEY[key], given, alias) for key in PLACE_KEYS}
-    service = _service(given, alias)
+    found = settings_now()
+    service = _service(given, alias, found)
     if service is not None:
-        return service.place(**own)
-    return {"port": LMTP_PORT} if _given(BY_KEY["lmtp"], given, alias) and not own["port"] else {}
+        return service.place(**{key: _given(BY_KEY[key], given, alias, found) for key in PLACE_KEYS})
+    return {"port": LMTP_PORT} if _given(BY_KEY["lmtp"], given, alias, found) and not given.get("port") else {}
 
 
 def place_by_settings(given: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
@@ -262,13 +271,13 @@ def place_by_settings(given: Mapping[str, Any], found: Mapping[str, Any]) -> dic
 def _is_said(key: str, value: Any) -> bool:
     # Django takes an empty host and the port 0 for none.
     given = bool(value) if key in {"host", "port"} else value is not None
-    return given or _is_set(BY_KEY[key].setting)
+    return given or is_set(BY_KEY[key].setting)
 
 
-def _service(given: Mapping[str, Any], alias: str | None) -> Service | None:
-    name = _given(BY_KEY["service"], given, alias)
+def _service(given: Mapping[str, Any], alias: str | None, found: Mapping[str, Any]) -> Service | None:
+    name = _given(BY_KEY["service"], given, alias, found)
     try:
-        return find(name) if name not in {None, ""} else None
+        return find(name) if name is not None and name != "" else None
     except ValueError as error:
         raise complaint(_name_setting(f"service {error}", given, alias), alias) from None
 
@@ -285,47 +294,33 @@ def _name_setting(text: str, given: Mapping[str, Any], alias: str | None) -> str
     return text
 
 
-def uses_mailers(alias: str | None) -> bool:
-    """Tell whether identity comes from MAILERS alone."""
-    return alias is not None or (django.VERSION >= (6, 1) and hasattr(settings, "MAILERS"))
-
-
 def ignored_settings() -> list[str]:
     """Return the settings that say who we are, and that nobody reads: each mailer says that for itself."""
     if not uses_mailers(None):
         return []
     # About Django's own it raises an error itself.
-    return [one.setting for one in OPTIONS if one.is_identity and not one.is_stock and _is_set(one.setting)]
+    return [one.setting for one in OPTIONS if one.is_identity and not one.is_stock and is_set(one.setting)]
 
 
 def refuse_unknown(keys: Iterable[str], *, alias: str | None) -> None:
     """Raise ImproperlyConfigured for keys that are no options, naming the nearest that is."""
     unknown = [key for key in keys if key not in BY_KEY and key not in PASSED_ON]
     if unknown:
-        raise complaint("; ".join(f"unknown option {key!r}{_hint(key)}" for key in unknown), alias)
+        names = ", ".join(map(repr, unknown))  # the first sentence is Django's own
+        raise complaint(" ".join([f"Unknown options {names}.", *filter(None, map(_hint, unknown))]), alias)
 
 
-def _hint(key: str) -> str:
+def _hint(key: str) -> str | None:
     renamed = {option.nodemailer: option.key for option in OPTIONS if option.nodemailer}
     if key in renamed:
-        return f": it is called {renamed[key]!r} here"
+        return f"{key!r} is called {renamed[key]!r} here."
     near = difflib.get_close_matches(key.lower().removeprefix("email_pool_").removeprefix("email_"), BY_KEY, 1)
-    return f": did you mean {near[0]!r}?" if near else f"; known are {', '.join(sorted(BY_KEY))}"
+    return f"Did you mean {near[0]!r} for {key!r}?" if near else None
 
 
-def complaint(text: str, alias: str | None) -> ImproperlyConfigured:
-    """Return the error for a bad option: InvalidMailer under MAILERS, as Django raises it."""
-    if alias is not None and django.VERSION >= (6, 1):
-        from django.core.mail import InvalidMailer
-
-        error: ImproperlyConfigured = InvalidMailer(text, alias=alias)
-        return error
-    return ImproperlyConfigured(text)
-
-
-def _is_set(setting: str) -> bool:
-    """Tell whether the user's settings name a setting; asking does not read it, so it warns of nothing."""
-    return bool(settings.is_overridden(setting))  # type: ignore[misc]  # django-stubs does not know it
+def settings_now() -> Mapping[str, Any]:
+    """Return our settings, those that there are; Django's own are read by its backend."""
+    return settings_named(_SETTINGS)
 
 
 def stock_values(options: Mapping[str, Any], *, alias: str | None) -> dict[str, Any]:

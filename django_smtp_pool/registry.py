@@ -5,10 +5,11 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from dataclasses import dataclass
 from typing import Any
 
 from django.core.mail.utils import DNS_NAME
+from django.core.signals import setting_changed
+from django.dispatch import receiver
 
 from .conf import Config
 from .core.clock import Clock, SystemClock
@@ -18,7 +19,7 @@ from .core.events.events import Observer, Observers
 from .core.events.logs import LogObserver
 from .core.net import transport
 from .core.net.tls import forget_contexts
-from .core.options.options import PoolOptions, ServerOptions
+from .core.options.options import ServerOptions
 from .core.pool.housekeeper import Housekeeper
 from .core.pool.pool import Pool
 from .core.rate_limit.redis import RedisWindow, key_of
@@ -27,16 +28,9 @@ from .core.rate_limit.window import Limiter, RateLimit
 from .core.smtp.envelope import Envelope
 from .oauth2.cache import TokenCache, Tokens
 from .oauth2.generators import generator_for
+from .remembered import PoolKey, configurations
 from .signals import SignalObserver, tell_of_token
 from .verify.verification import Recorder, Verification, watched
-
-
-@dataclass(frozen=True, kw_only=True)
-class PoolKey:
-    """What tells pools apart: the whole of both option sets, compared and not only hashed."""
-
-    server: ServerOptions
-    pool: PoolOptions
 
 
 class Registry:
@@ -75,7 +69,7 @@ class Registry:
         recorder = Recorder()
         with self._lock:
             connector = self._connector(watched(config.server), recorder)
-        window = _window(PoolKey(server=config.server, pool=config.pool))
+        window = _window(config.key)
         return Verification(config, connector, recorder, self._clock, envelope, window)
 
     def _connector(self, server: ServerOptions, observer: Observer) -> Connector:
@@ -136,6 +130,7 @@ class Registry:
         for key, sender in list(self._senders.items()):
             if sender.pool.is_forgettable:
                 del self._senders[key]
+                configurations.forget()  # they hold what the pool's options hold
 
     def pools(self) -> list[Pool[Connection]]:
         """Return the pools there are."""
@@ -217,4 +212,12 @@ def reset() -> None:
     """Close everything, forget tokens and TLS contexts: for tests, and after settings have changed."""
     registry.close_all(timeout=0)
     registry.forget_tokens()
+    configurations.forget()
     forget_contexts()
+
+
+@receiver(setting_changed, dispatch_uid="django_smtp_pool.close_pools")
+def _close_pools(*, setting: str, **kwargs: Any) -> None:  # noqa: ARG001 - a signal receiver
+    """Close the pools of a test that changes settings, also where the app is not installed."""
+    if setting == "MAILERS" or setting.startswith("EMAIL_"):
+        reset()
