@@ -102,7 +102,7 @@ def test_none_is_not_given_and_zero_and_false_mean_themselves(email):
     email.EMAIL_TIMEOUT = None
     config = mail.get_connection().config
     assert (config.pool.max_messages, config.server.pipelining) == (0, False)
-    assert (config.pool.idle_timeout, config.server.timeout) == (60, 60)
+    assert (config.pool.idle_timeout, config.server.waits.reply) == (60, 60)
     config = mail.get_connection(max_messages=None, pipelining=None).config
     assert (config.pool.max_messages, config.server.pipelining) == (0, False)
     config = mail.get_connection(max_messages=7, pipelining=True, idle_timeout=0).config

@@ -80,10 +80,12 @@ def judge(error: BaseException | None, attempt: Attempt) -> Done | Retry | Raise
 def may_pass(error: BaseException) -> bool:
     """Tell whether the same try may succeed a moment later.
 
-    Not: a refused connection, an unknown host, a certificate, a 5xx before the session is ready, and what we
-    found out ourselves.
+    Not: a refused connection, an unknown host, a certificate, a 5xx before the session is ready, a server that
+    was silent until then (the caller has waited for it once), and what we found out ourselves.
     """
     if isinstance(error, (PoolTimeout, PoolFull, PoolClosed)):
+        return False
+    if isinstance(error, TimeoutError) and getattr(error, "stage", None) in SETUP_STAGES:
         return False
     if isinstance(error, Failure):
         refused_for_good = (
