@@ -67,7 +67,8 @@ class PooledBackend(EmailBackend):
         if alias is None:
             found = {key: getattr(self, key) for key in conf.STOCK_PLACE_KEYS}
             vars(self).update(conf.place_by_settings({**own, **kwargs}, found))
-        vars(self).update({key: value for key, value in own.items() if value is not None})
+        given = {key: value for key, value in own.items() if value is not None or key in conf.NONE_COUNTS}
+        vars(self).update(given)
         self.alias = alias  # Django 5.2 and 6.0 have no such attribute
         self._settings = conf.settings_now()
         if type(self).__init__ is PooledBackend.__init__:  # a subclass may complete the options after this

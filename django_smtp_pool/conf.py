@@ -1,6 +1,6 @@
 """The options: OPTIONS in MAILERS, keyword arguments and EMAIL_* / EMAIL_POOL_* settings, as core options.
 
-One table, `OPTIONS`, names them all; what each takes, its default and its meaning stand beside its field in
+`options.py` names them all; what each takes, its default and its meaning stand beside its field in
 `core.options`. Settings are read here and in `project.py`. Everywhere the order is: keyword argument or
 OPTIONS, then setting, then the preset of `service`, then default; None means "not given", 0 and False mean
 themselves.
@@ -11,145 +11,25 @@ from __future__ import annotations
 import difflib
 import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from django.conf import settings
 
-from .core.options.fields import Doc, check_fields, choice, option, whole
 from .core.options.host import socket_path
 from .core.options.oauth2 import completed
 from .core.options.options import TOKEN_KEYS, PoolOptions, ServerOptions
 from .libraries import missing_extra
+from .options import BY_KEY, NONE_COUNTS, OPTIONS, STOCK_KEYS, MailerOptions, Option, Part
 from .project import complaint, is_set, settings_named
 from .project import uses_mailers as uses_mailers
 from .remembered import PoolKey
 from .services import Service, find
 
+__all__ = ["BY_KEY", "NONE_COUNTS", "OPTIONS", "STOCK_KEYS", "MailerOptions", "Option"]
 
-@dataclass(frozen=True, kw_only=True)
-class MailerOptions:
-    """How a mailer uses its pool and tells of what happened; no part of the pool's identity."""
-
-    service: str | None = option(
-        None,
-        lambda value: find(value).name,
-        "well-known provider, by name, alias or domain; what is set beside it wins over what it brings",
-    )
-    batch_connections: int | None = option(
-        None,
-        whole(minimum=1),
-        "connections that one send_messages() may use at once; 1 = in order. Default: max_connections",
-    )
-    on_partial_refusal: str = option(
-        "warn",
-        choice("warn", "ignore", "raise"),
-        "some recipients refused, the rest accepted: 'warn' (log, status), 'ignore', or 'raise' PartiallyRefused",
-    )
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-
-
-Part = type[ServerOptions] | type[PoolOptions] | type[MailerOptions]
-
-
-@dataclass(frozen=True)
-class Option:
-    """One option: its key, the part it belongs to, its setting, and what nodemailer calls it."""
-
-    key: str
-    part: Part
-    setting: str
-    nodemailer: str | None = None
-
-    @property
-    def doc(self) -> Doc:
-        """What the option takes and means."""
-        doc: Doc = self._field.metadata["doc"]
-        return doc
-
-    @property
-    def default(self) -> Any:
-        """The default value."""
-        return self._field.default
-
-    @property
-    def is_stock(self) -> bool:
-        """Whether Django's own backend knows this option; it reads the setting then, not we."""
-        return self.key in STOCK_KEYS
-
-    @property
-    def is_identity(self) -> bool:
-        """Whether the setting says who or where we are: under MAILERS each mailer says that for itself."""
-        return not self.setting.startswith("EMAIL_POOL_")
-
-    @property
-    def _field(self) -> Any:
-        return next(spec for spec in fields(self.part) if spec.name == self.key)
-
-
-STOCK_KEYS = (
-    "host",
-    "port",
-    "username",
-    "password",
-    "use_tls",
-    "use_ssl",
-    "timeout",
-    "ssl_keyfile",
-    "ssl_certfile",
-)
-
-OPTIONS = (
-    Option("service", MailerOptions, "EMAIL_SERVICE", "service"),
-    Option("host", ServerOptions, "EMAIL_HOST", "host"),
-    Option("port", ServerOptions, "EMAIL_PORT", "port"),
-    Option("username", ServerOptions, "EMAIL_HOST_USER", "user"),
-    Option("password", ServerOptions, "EMAIL_HOST_PASSWORD", "pass"),
-    Option("use_tls", ServerOptions, "EMAIL_USE_TLS", "requireTLS"),
-    Option("use_ssl", ServerOptions, "EMAIL_USE_SSL", "secure"),
-    Option("timeout", ServerOptions, "EMAIL_TIMEOUT", "socketTimeout"),
-    Option("ssl_keyfile", ServerOptions, "EMAIL_SSL_KEYFILE"),
-    Option("ssl_certfile", ServerOptions, "EMAIL_SSL_CERTFILE"),
-    Option("opportunistic_tls", ServerOptions, "EMAIL_OPPORTUNISTIC_TLS", "opportunisticTLS"),
-    Option("tls_options", ServerOptions, "EMAIL_TLS_OPTIONS", "tls"),
-    Option("local_hostname", ServerOptions, "EMAIL_LOCAL_HOSTNAME", "name"),
-    Option("source_address", ServerOptions, "EMAIL_SOURCE_ADDRESS", "localAddress"),
-    Option("connection_timeout", ServerOptions, "EMAIL_CONNECTION_TIMEOUT", "connectionTimeout"),
-    Option("greeting_timeout", ServerOptions, "EMAIL_GREETING_TIMEOUT", "greetingTimeout"),
-    Option("data_timeout", ServerOptions, "EMAIL_DATA_TIMEOUT"),
-    Option("auth_method", ServerOptions, "EMAIL_AUTH_METHOD", "authMethod"),
-    Option("oauth2_token", ServerOptions, "EMAIL_OAUTH2_TOKEN", "accessToken"),
-    Option("oauth2_generator", ServerOptions, "EMAIL_OAUTH2_GENERATOR", "xoauth2"),
-    Option("oauth2", ServerOptions, "EMAIL_OAUTH2"),
-    Option("allow_insecure_auth", ServerOptions, "EMAIL_ALLOW_INSECURE_AUTH"),
-    Option("max_connections", PoolOptions, "EMAIL_POOL_MAX_CONNECTIONS", "maxConnections"),
-    Option("max_messages", PoolOptions, "EMAIL_POOL_MAX_MESSAGES", "maxMessages"),
-    Option("min_connections", PoolOptions, "EMAIL_POOL_MIN_CONNECTIONS"),
-    Option("idle_timeout", PoolOptions, "EMAIL_POOL_IDLE_TIMEOUT", "idleTimeout"),
-    Option("max_lifetime", PoolOptions, "EMAIL_POOL_MAX_LIFETIME"),
-    Option("acquire_timeout", PoolOptions, "EMAIL_POOL_ACQUIRE_TIMEOUT"),
-    Option("max_waiting", PoolOptions, "EMAIL_POOL_MAX_WAITING"),
-    Option("delivery_timeout", PoolOptions, "EMAIL_POOL_DELIVERY_TIMEOUT"),
-    Option("max_requeues", PoolOptions, "EMAIL_POOL_MAX_REQUEUES", "maxRequeues"),
-    Option("batch_connections", MailerOptions, "EMAIL_POOL_BATCH_CONNECTIONS"),
-    Option("rate_limit", PoolOptions, "EMAIL_POOL_RATE_LIMIT", "rateLimit"),
-    Option("rate_delta", PoolOptions, "EMAIL_POOL_RATE_DELTA", "rateDelta"),
-    Option("rate_storage", PoolOptions, "EMAIL_POOL_RATE_STORAGE"),
-    Option("on_rate_storage_failure", PoolOptions, "EMAIL_POOL_ON_RATE_STORAGE_FAILURE"),
-    Option("on_partial_refusal", MailerOptions, "EMAIL_POOL_ON_PARTIAL_REFUSAL"),
-    Option("proxy", ServerOptions, "EMAIL_POOL_PROXY", "proxy"),
-    Option("pipelining", ServerOptions, "EMAIL_POOL_PIPELINING"),
-    Option("chunking", ServerOptions, "EMAIL_POOL_CHUNKING"),
-    Option("lmtp", ServerOptions, "EMAIL_POOL_LMTP", "lmtp"),
-    Option("debug", ServerOptions, "EMAIL_POOL_DEBUG", "debug"),
-)
-
-BY_KEY = {option.key: option for option in OPTIONS}
 _SETTINGS = frozenset(option.setting for option in OPTIONS if not option.is_stock)
-
 STOCK_PLACE_KEYS = ("host", "port", "use_tls", "use_ssl")  # where a server is, and how it is reached
 PLACE_KEYS = (*STOCK_PLACE_KEYS, "opportunistic_tls")
 LMTP_PORT = 24  # the one that IANA has set aside for mail systems of one's own; RFC 2033 §5 forbids 25
@@ -202,7 +82,7 @@ def configuration(given: Mapping[str, Any], *, alias: str | None, found: Mapping
 
 def _drop_defaults(values: dict[str, Any], given: Mapping[str, Any]) -> None:
     """Drop settings that are defaults for every mailer where a mailer has no use for them."""
-    if given.get("rate_storage") is None and "rate_limit" not in values:
+    if given.get("rate_storage") is None and not values.keys() & {"rate_limit", "rate_limits"}:
         values.pop("rate_storage", None)
     is_unix = socket_path(str(values.get("host", ""))) is not None
     if given.get("proxy") is None and (is_unix or "source_address" in values):
@@ -212,7 +92,8 @@ def _drop_defaults(values: dict[str, Any], given: Mapping[str, Any]) -> None:
 def _with_settings(given: Mapping[str, Any], alias: str | None, found: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
     for one in OPTIONS:
         value = _given(one, given, alias, found)
-        if value is not None and value != "":
+        says_none = one.key in NONE_COUNTS and (one.key in given or one.setting in found)
+        if says_none or (value is not None and value != ""):
             yield one.key, value
 
 
@@ -234,8 +115,9 @@ def _with_preset(values: dict[str, Any]) -> dict[str, Any]:
     if "oauth2" in values:
         facts = service.oauth2 if service else {}
         values["oauth2"] = completed(values["oauth2"], preset=facts, username=values.get("username"))
-    if "rate_limit" in values:
-        preset.pop("rate_delta", None)  # the two belong together
+    if values.keys() & {"rate_limit", "rate_limits"}:
+        for key in ("rate_limit", "rate_delta", "rate_limits"):
+            preset.pop(key, None)  # they belong together
     if not values.keys().isdisjoint(TOKEN_KEYS):
         preset.pop("auth_method", None)  # it is one for passwords
     return {**preset, **values}
@@ -263,6 +145,9 @@ def place_by_settings(given: Mapping[str, Any], found: Mapping[str, Any]) -> dic
         found: what Django's backend made of arguments and settings. What neither says is left to `service`, and
             the port to the mode of TLS: EMAIL_PORT is 25 by default, also with EMAIL_USE_SSL, where no server listens.
     """
+    settled = settings_now()
+    if not (found["use_ssl"] or any(_given(BY_KEY[key], given, None, settled) for key in ("service", "lmtp"))):
+        return {}
     own = {key: found[key] for key in found if _is_said(key, given.get(key))}
     port = 465 if found["use_ssl"] and "port" not in own else found["port"]
     return place({**given, **dict.fromkeys(found), **own}, alias=None) or {"port": port}

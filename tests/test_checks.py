@@ -134,7 +134,7 @@ def test_a_limit_over_all_processes(told, monkeypatch):
     store = {"rate_storage": "redis://:hidden@cache.example.com"}
     assert told(rate_limit=3, **store) == {}
     assert told(service="office365", host=None, **store) == {}, "that one brings a limit"
-    assert told(**store) == {"E001": "MAILERS['default']: rate_storage is of no use without rate_limit"}
+    assert told(**store) == {"E001": "MAILERS['default']: rate_storage is of no use without rate_limit or rate_limits"}
     (text,) = told(rate_limit=3, rate_storage="redis://:hid/den@h").values()
     assert text.startswith("MAILERS['default']: rate_storage must look like 'redis://host:6379/0'; in a password, ")
     monkeypatch.setattr(rate_storage, "MODULES", ("limits", "no_such_library"))

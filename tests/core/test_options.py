@@ -56,6 +56,22 @@ POOL = {
     "max_requeues": ([0, 1], [-1, None]),
     "rate_limit": ([1], [0, -1, "x"]),
     "rate_delta": ([2], [0, -1, None]),
+    "rate_limits": (
+        [["30/minute"], ("10000/day recipients", "5 per 2 hours"), "1/second, 9/hour"],
+        [
+            "x",
+            1,
+            ["30"],
+            ["0/minute"],
+            ["5/0 hours"],
+            ["5/fortnight"],
+            ["5/minute bytes"],
+            [None],
+            {"30/minute": 1},
+            None,
+        ],
+    ),
+    "rate_wait": ([1, None, float("inf")], [0, -1, "x", True]),
     "rate_storage": ([], ["", "cache.example.com", "memcached://h:1", 1]),  # it needs a rate_limit too
     "on_rate_storage_failure": (["closed"], ["", "Open", True, None]),
 }

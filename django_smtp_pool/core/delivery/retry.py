@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from ..errors import (
@@ -12,6 +13,7 @@ from ..errors import (
     PoolClosed,
     PoolFull,
     PoolTimeout,
+    RateLimited,
     RateStorageUnavailable,
     Stage,
     outcome_of,
@@ -104,6 +106,8 @@ def concerns_all(error: BaseException) -> bool:
     """Tell whether the next message would fail the same way: no connection can be had, or no place in the window."""
     if isinstance(error, (PoolTimeout, PoolFull, PoolClosed, RateStorageUnavailable)):
         return True
+    if isinstance(error, RateLimited):
+        return not math.isinf(error.retry_after)  # else the message is too large for the limit, and others are not
     return isinstance(error, OSError) and getattr(error, "stage", None) in SETUP_STAGES
 
 

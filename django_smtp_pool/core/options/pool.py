@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .fields import check_fields, choice, option, seconds, whole
+from .fields import check_fields, choice, option, seconds, seconds_or, whole
+from .quotas import Quota, quotas
 from .storage_uri import StorageURI, storage_uri
+
+ACQUIRE_TIMEOUT = "acquire_timeout"  # whose value `rate_wait` has unless it is set
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,10 +35,18 @@ class PoolOptions:
         None, whole(minimum=1), "messages in a window of `rate_delta` seconds, wherever that starts; None = no limit"
     )
     rate_delta: float = option(1.0, seconds(), "length of the window of `rate_limit`")
+    rate_limits: tuple[Quota, ...] = option(
+        (), quotas, "list of further limits, such as '30/minute', '100 per 2 hours' or '10000/day recipients'"
+    )
+    rate_wait: float | str = option(
+        ACQUIRE_TIMEOUT,
+        seconds_or(ACQUIRE_TIMEOUT),
+        "longest wait for a place under the rate limit, then RateLimited; None = as long as it takes",
+    )
     rate_storage: StorageURI | None = option(
         None,
         storage_uri,
-        "URI of a Redis in which all processes and hosts keep one `rate_limit` for each account; None = each by itself",
+        "URI of a Redis in which all processes and hosts keep one rate limit for each account; None = each by itself",
     )
     on_rate_storage_failure: str = option(
         "open",
@@ -49,5 +60,16 @@ class PoolOptions:
             raise ValueError(
                 f"min_connections must not be above max_connections: {self.min_connections} > {self.max_connections}"
             )
-        if self.rate_storage is not None and self.rate_limit is None:
-            raise ValueError("rate_storage is of no use without rate_limit")
+        if self.rate_storage is not None and not self.quotas:
+            raise ValueError("rate_storage is of no use without rate_limit or rate_limits")
+
+    @property
+    def quotas(self) -> tuple[Quota, ...]:
+        """Everything that limits the rate."""
+        short = () if self.rate_limit is None else (Quota(limit=self.rate_limit, seconds=self.rate_delta),)
+        return tuple(dict.fromkeys((*short, *self.rate_limits)))
+
+    @property
+    def rate_patience(self) -> float:
+        """Seconds that a message waits for its place under the rate limit."""
+        return self.acquire_timeout if isinstance(self.rate_wait, str) else self.rate_wait
