@@ -4,7 +4,6 @@ import shutil
 import subprocess
 from functools import partial
 
-import dkim
 import pytest
 import trustme
 from cryptography.hazmat.primitives import serialization
@@ -110,6 +109,7 @@ def test_one_that_cannot_be_found_is_told_by_check(settings, server, path):
 
 
 def test_the_recipe_for_dkim(server, monkeypatch, tmp_path):
+    dkim = pytest.importorskip("dkim")
     key = rsa.generate_private_key(65537, 2048)
     pem = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
