@@ -76,10 +76,8 @@ class Sender(Service):
         """Close the pool, waiting so many seconds for deliveries under way, and what the rate limit holds open."""
         self.pool.close(timeout)
         if self.rate_limit is not None:
-            self.rate_limit.close()
+            self.rate_limit.rate.close()
 
     def after_fork(self) -> None:
         """Start over in a forked child."""
         self.pool.after_fork()
-        if self.rate_limit is not None:
-            self.rate_limit.after_fork()

@@ -15,6 +15,7 @@ from django_smtp_pool import conf, get_pool
 from django_smtp_pool.backend import PooledBackend
 from django_smtp_pool.checks import check_mailers
 from tests.backend.project import HAS_MAILERS, POOLED
+from tests.mailing import backend_for, message
 from tests.servers import FaultServer
 from tests.servers.certificates import certificates
 
@@ -102,7 +103,7 @@ def test_none_is_not_given_and_zero_and_false_mean_themselves(email):
     email.EMAIL_TIMEOUT = None
     config = mail.get_connection().config
     assert (config.pool.max_messages, config.server.pipelining) == (0, False)
-    assert (config.pool.idle_timeout, config.server.timeout) == (60, 60)
+    assert (config.pool.idle_timeout, config.server.waits.reply) == (60, 60)
     config = mail.get_connection(max_messages=None, pipelining=None).config
     assert (config.pool.max_messages, config.server.pipelining) == (0, False)
     config = mail.get_connection(max_messages=7, pipelining=True, idle_timeout=0).config
@@ -210,11 +211,11 @@ BAD = {
     "min_connections": (9, r"min_connections must not be above max_connections: 9 > 5"),
 }
 UNKNOWN = {
-    "max_connection": r"unknown option 'max_connection': did you mean 'max_connections'\?",
-    "maxConnections": r"unknown option 'maxConnections': it is called 'max_connections' here",
-    "greetingTimeout": r"unknown option 'greetingTimeout': it is called 'greeting_timeout' here",
-    "EMAIL_POOL_MAX_MESSAGES": r"unknown option 'EMAIL_POOL_MAX_MESSAGES': did you mean 'max_messages'\?",
-    "zzz": r"unknown option 'zzz'; known are .*acquire_timeout.*use_tls",
+    "max_connection": r"Unknown options 'max_connection'\. Did you mean 'max_connections' for 'max_connection'\?",
+    "maxConnections": r"Unknown options 'maxConnections'\. 'maxConnections' is called 'max_connections' here\.",
+    "greetingTimeout": r"Unknown options 'greetingTimeout'\. 'greetingTimeout' is called 'greeting_timeout' here\.",
+    "EMAIL_POOL_MAX_MESSAGES": r"Unknown options .*Did you mean 'max_messages' for 'EMAIL_POOL_MAX_MESSAGES'\?",
+    "zzz": r"Unknown options 'zzz'\.$",
 }
 
 
@@ -294,7 +295,10 @@ def test_a_password_in_clear_is_checked(email, given, is_told):
     for name, value in given.items():
         setattr(email, name, value)
     told = {"smtp_pool.E002": "EMAIL_BACKEND: the password would travel to mail.example.com in clear."}
-    assert problems() == (told if is_told else {})
+    found = problems()
+    assert ("smtp_pool.W007" in found) == (email.EMAIL_HOST_PASSWORD == "")
+    found.pop("smtp_pool.W007", None)
+    assert found == (told if is_told else {})
 
 
 @needs_mailers
@@ -308,7 +312,7 @@ def test_every_mailer_is_checked(mailers):
     first, second, third = problems()
     assert first == (
         "smtp_pool.E001",
-        "MAILERS['default']: unknown option 'max_connection': did you mean 'max_connections'?",
+        "MAILERS['default']: Unknown options 'max_connection'. Did you mean 'max_connections' for 'max_connection'?",
     )
     assert second == ("smtp_pool.E002", "MAILERS['clear']: the password would travel to mail.example.com in clear.")
     assert third[1].startswith("MAILERS['both']: use_tls and use_ssl exclude each other")
@@ -440,6 +444,25 @@ def test_manage_py_check_warns_of_a_password_in_clear(run):
     assert "hidden away" not in done.stderr + done.stdout
 
 
+CHANGE = """
+import django
+django.setup()
+from django.core.mail import send_mail
+from django.test import override_settings
+from django_smtp_pool import get_pool
+send_mail("Subject", "Body", "from@example.com", ["to@example.com"])
+pool = get_pool()
+with override_settings(EMAIL_POOL_MAX_MESSAGES=7):
+    print(pool.is_closed, get_pool().options.max_messages)
+"""
+
+
+def test_changed_settings_close_the_old_pools_without_the_app(run, server):
+    done = run(MAILERS_STYLE if HAS_MAILERS else EMAIL_STYLE, "-c", CHANGE, more="\nINSTALLED_APPS = []\n")
+    assert (done.stdout, done.stderr) == ("True 7\n", "")
+    assert len(server.accepted) == 1
+
+
 def test_importing_touches_no_settings(run):
     modules = [
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
@@ -455,3 +478,29 @@ print(settings.configured)
 """
     done = run(None, "-W", "error", "-c", code, more="\nraise AssertionError('the settings were read')\n")
     assert (done.stdout, done.stderr) == ("False\n", "")
+
+
+@old_way
+@pytest.mark.parametrize(
+    ("setting", "nearest"),
+    [
+        ("EMAIL_SERVISE", "EMAIL_SERVICE"),
+        ("EMAIL_USE_TSL", "EMAIL_USE_TLS"),
+        ("EMAIL_HOST_PASWORD", "EMAIL_HOST_PASSWORD"),
+        ("EMAIL_PASSWORD", "EMAIL_HOST_PASSWORD"),
+        ("EMAIL_USERNAME", "EMAIL_HOST_USER"),
+        ("EMAIL_POOL_HOST", "EMAIL_HOST"),
+    ],
+)
+def test_a_misspelt_setting_that_says_who_we_are(email, setting, nearest):
+    setattr(email, setting, "x")
+    assert problems() == {"smtp_pool.W006": f"{setting} is read by nobody. Did you mean {nearest}?"}
+
+
+def test_a_user_name_without_a_secret_is_logged_once(server, caplog):
+    given = {"username": "somebody", "password": ""}
+    for _ in range(3):
+        assert backend_for(server, **given).send_messages([message()]) == 1
+    assert [record.getMessage() for record in caplog.records if "nobody logs in" in record.getMessage()] == [
+        f"{server.host}:{server.port}: username is set without a password or an access token: nobody logs in"
+    ]

@@ -28,7 +28,7 @@ from ..needs import Call, Life, Sleep, Turn
 from ..pool.pool import Pool
 from ..pool.slots import Slot
 from ..pool.waiters import Waiter
-from ..rate_limit.window import Limiter
+from ..rate_limit.limit import Limiter
 from ..smtp.envelope import Envelope
 from .connection import Connection, Connector
 from .delivery import Delivery
@@ -82,7 +82,7 @@ def live(service: Service, delivery: Delivery, clock: Clock, loan: Loan | None =
             if pause is None:
                 return
             if pause:
-                yield Sleep(clock.monotonic() + pause)
+                yield from nap(service, clock, pause)
             loan = loan.another()
     except BaseException:
         loan.abandon()
@@ -261,22 +261,33 @@ class Loan:
 def _borrow(service: Service, delivery: Delivery, clock: Clock, loan: Loan) -> Life[Connection]:
     """Borrow a connection, and keep it only if the rate limit lets a message go now."""
     limit = service.rate_limit
-    while True:
+    if limit is None:
         connection = yield from loan.take(delivery.deadline)
         delivery.reused = loan.reused
-        if limit is None:
-            return connection
-        asked_at = clock.monotonic()
-        if limit.blocks:
-            pause = yield Call(lambda: limit.take(service.clock.monotonic()))
-        else:
-            pause = limit.take(service.clock.monotonic())
-        # Waiting for the rate limit, or for the machine that keeps it, is not waiting for the server.
-        delivery.deadline += clock.monotonic() - asked_at + pause
-        if not pause:
-            return connection
-        loan.end()
-        yield Sleep(clock.monotonic() + pause)
+        return connection
+    ticket = limit.ticket(len(delivery.envelope.recipients))
+    try:
+        while True:
+            connection = yield from loan.take(delivery.deadline)
+            delivery.reused = loan.reused
+            asked_at = clock.monotonic()
+            if limit.blocks:
+                pause = yield Call(lambda: ticket.take(service.clock.monotonic()))
+            else:
+                pause = ticket.take(service.clock.monotonic())
+            # Waiting for the rate limit, or for the machine that keeps it, is not waiting for the server.
+            delivery.deadline += clock.monotonic() - asked_at + pause
+            if not pause:
+                return connection
+            loan.end()
+            yield from nap(service, clock, pause)
+    finally:
+        ticket.leave()
+
+
+def nap(service: Service, clock: Clock, seconds: float) -> Life[None]:
+    """Wait for a while, or until the pool is closed: then raise PoolClosed."""
+    yield Sleep(clock.monotonic() + seconds)
 
 
 def warm_up(service: Service, clock: Clock) -> Life[bool]:
