@@ -263,6 +263,9 @@ def place_by_settings(given: Mapping[str, Any], found: Mapping[str, Any]) -> dic
         found: what Django's backend made of arguments and settings. What neither says is left to `service`, and
             the port to the mode of TLS: EMAIL_PORT is 25 by default, also with EMAIL_USE_SSL, where no server listens.
     """
+    settled = settings_now()
+    if not (found["use_ssl"] or any(_given(BY_KEY[key], given, None, settled) for key in ("service", "lmtp"))):
+        return {}
     own = {key: found[key] for key in found if _is_said(key, given.get(key))}
     port = 465 if found["use_ssl"] and "port" not in own else found["port"]
     return place({**given, **dict.fromkeys(found), **own}, alias=None) or {"port": port}
