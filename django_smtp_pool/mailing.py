@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from . import signals
 from .conf import Config
 from .core.delivery.job import Delivery
 from .core.delivery.sender import Sender
-from .core.errors import Outcome, PartiallyRefused
+from .core.errors import Failure, Outcome, PartiallyRefused
 from .core.events import records
 from .core.smtp.envelope import Envelope
 from .message.addresses import quick
@@ -19,6 +19,29 @@ from .message.render import envelope_of
 from .status import SmtpPoolStatus, record, status_of, status_without_delivery
 
 logger = logging.getLogger("django_smtp_pool.sender")
+
+
+def check_messages(messages: Iterable[Any]) -> None:
+    """Raise TypeError for what is no list of messages, before any is sent; a generator's are seen one by one."""
+    if isinstance(messages, (str, bytes)) or not isinstance(messages, Iterable):
+        raise TypeError(f"send_messages() takes a list of messages, not {type(messages).__name__}")
+    for number, message in enumerate(messages if isinstance(messages, Collection) else ()):
+        check_message(message, number)
+
+
+def check_message(message: Any, number: int) -> None:
+    """Raise TypeError for what is no message."""
+    if not (callable(getattr(message, "recipients", None)) and callable(getattr(message, "message", None))):
+        raise TypeError(f"send_messages() takes EmailMessage objects; number {number} is {type(message).__name__}")
+
+
+def shortened(error: Exception) -> Exception:
+    """Return the error of a server or the network without the frames in which we have heard of it: they say nothing.
+
+    What arose in code that is not ours keeps them.
+    """
+    is_of_the_network = isinstance(error, Failure) or (isinstance(error, OSError) and hasattr(error, "stage"))
+    return error.with_traceback(None) if is_of_the_network else error
 
 
 @dataclass(kw_only=True)
@@ -56,7 +79,7 @@ class Mailing:
 
     def send(self, messages: Iterable[Any]) -> None:
         """Send messages: one by itself, several over several connections at once."""
-        if isinstance(messages, Sequence):
+        if isinstance(messages, Collection):
             for message in messages:
                 record(message, None)  # one that is never reached is not left with the status of an earlier send
             if len(messages) == 1:
@@ -77,6 +100,7 @@ class Mailing:
     def _rendered(self, messages: Iterable[Any]) -> Iterator[tuple[_Item, Envelope]]:
         """Render messages one by one, as they are asked for; one that cannot be rendered is a failure of its own."""
         for index, message in enumerate(messages):
+            check_message(message, index)
             record(message, None)
             try:
                 if not message.recipients():

@@ -10,6 +10,7 @@ import sys
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
+from django.core.mail import EmailMessage
 from django.core.mail.backends.smtp import EmailBackend
 from django.views.debug import ExceptionReporter
 
@@ -599,3 +600,76 @@ def test_get_pool_of_several_mailers(server, settings):
 def test_is_a_subclass_of_djangos_own():
     assert issubclass(PooledBackend, EmailBackend)
     assert {PoolTimeout, PoolFull, PoolClosed} < set(kinds_of_failure())
+
+
+# -- what is no message ---------------------------------------------------------------------------------------
+
+NO_MESSAGES = {
+    "text": ("text", "takes a list of messages, not str"),
+    "bytes": (b"text", "takes a list of messages, not bytes"),
+    "message": (message(), "takes a list of messages, not EmailMessage"),
+    "number": (5, "takes a list of messages, not int"),
+    "none": ([None], "number 0 is NoneType"),
+    "object": ([object()], "number 0 is object"),
+    "later": ([message(), 7], "number 1 is int"),
+    "tuple": ((message(), "text"), "number 1 is str"),
+    "dict": ({"a": message()}, "number 0 is str"),
+}
+
+
+@pytest.mark.parametrize("fail_silently", [False, True])
+@pytest.mark.parametrize("case", NO_MESSAGES)
+def test_what_is_no_message_is_told_before_anything_is_sent(server, case, fail_silently):
+    given, text = NO_MESSAGES[case]
+    with pytest.raises(TypeError, match=text):
+        backend_for(server, fail_silently=fail_silently).send_messages(given)
+    assert server.connections == 0
+
+
+def test_what_is_no_message_in_a_generator_ends_it(server):
+    mails = [message(1), None, message(2)]
+    with pytest.raises(TypeError, match="number 1 is NoneType"):
+        backend_for(server).send_messages(iter(mails))
+    assert mails[0].smtp_pool_status.outcome == "accepted"
+    assert len(server.accepted) == 1
+
+
+# -- traces ---------------------------------------------------------------------------------------------------
+
+
+def frames_of(call):
+    """Return the functions between a call and the error that it raises."""
+    try:
+        call()
+    except Exception as error:
+        frames, traceback = [], error.__traceback__
+        while traceback:
+            frames.append(traceback.tb_frame.f_code.co_name)
+            traceback = traceback.tb_next
+        return frames[2:]  # without ourselves and the call
+    raise AssertionError("nothing was raised")
+
+
+@pytest.mark.parametrize("at", ["banner", "mail", "rcpt", "data", "end"])
+@pytest.mark.parametrize("many", [1, 2])
+def test_few_frames_are_between_the_call_and_the_error(at, many):
+    with FaultServer(fault=Fault(at=at, do=faults.code_5xx, times=None)) as server:
+        backend = backend_for(server, max_requeues=0)
+        mails = [message(number) for number in range(many)]
+        assert len(frames_of(lambda: backend.send_messages(mails))) <= 2
+
+
+def test_few_frames_without_a_server(server):
+    server.refuse()
+    backend = backend_for(server)
+    assert len(frames_of(lambda: backend.send_messages([message()]))) <= 2
+    assert len(frames_of(backend.open)) <= 1
+
+
+def test_the_frames_of_the_callers_own_code_are_kept(server):
+    class Failing(EmailMessage):
+        def message(self, **options):
+            raise LookupError("of the caller")
+
+    mail = Failing("x", "y", "a@example.com", ["b@example.com"])
+    assert frames_of(lambda: backend_for(server).send_messages([mail]))[-1] == "message"
