@@ -18,13 +18,15 @@ from .core.delivery.connection import Connection
 from .core.delivery.sender import Sender
 from .core.errors import Outcome, outcome_of
 from .core.events import records
+from .core.options.options import ServerOptions
 from .core.pool.pool import Pool
-from .mailing import Mailing, check_messages, shortened
+from .mailing import Mailing, add_note, check_messages, shortened
 from .oauth2.cache import without_frames
 from .own_context import own_context
 from .registry import registry
 from .remembered import configurations, frozen
 from .status import record, status_without_delivery
+from .verify.advice import advice_for
 
 logger = logging.getLogger("django_smtp_pool.sender")
 
@@ -128,11 +130,12 @@ class PooledBackend(EmailBackend):
             return super().open()
         if self.connection:
             return False
+        config = self.config
         try:
-            self.pool.warm_up()
+            registry.sender(config.key).pool.warm_up()
         except OSError as error:
             if not self.fail_silently:
-                raise shortened(error)  # noqa: B904 - the same error
+                raise _explained(error, config.server)  # noqa: B904 - the same error
             return None
         self.connection: Any = ConnectionProxy(lambda: self._sender, timeout=self.timeout)
         return True  # also over a connection that was open: whoever gets True closes what it has opened
@@ -195,7 +198,8 @@ class PooledBackend(EmailBackend):
                 loud.append(error)
         if loud:
             loud[0].failures = failures  # type: ignore[attr-defined]
-            raise shortened(loud[0])
+            mailing.mark(loud[0])
+            raise _explained(loud[0], mailing.server)
 
     def _send(self, email_message: Any) -> bool:
         """Send one message; a subclass may override it and call this one."""
@@ -205,6 +209,12 @@ class PooledBackend(EmailBackend):
         mailing.send([email_message])
         self._raise_first(mailing)
         return mailing.accepted > 0
+
+
+def _explained(error: Exception, server: ServerOptions) -> Exception:
+    """Return an error as it is raised, with the advice that `manage.py smtp_pool verify` would give."""
+    add_note(error, advice_for(error, server))
+    return shortened(error)
 
 
 def _report_silenced(error: Exception) -> None:
