@@ -10,8 +10,14 @@ from typing import TYPE_CHECKING
 from .core.errors import DeliveryUnknown, PartiallyRefused, PoolClosed, PoolFull, PoolTimeout, RateLimited
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from django.core.mail import EmailMessage
+
     from .core.delivery.connection import Connection
     from .core.pool.pool import Pool
+    from .status import SmtpPoolStatus
 
 __version__ = "0.1.0.dev0"
 
@@ -24,6 +30,8 @@ __all__ = [
     "RateLimited",
     "close_all",
     "get_pool",
+    "set_options",
+    "status_of",
 ]
 
 
@@ -50,3 +58,26 @@ def close_all(timeout: float = 10.0) -> None:
     from .registry import registry
 
     registry.close_all(timeout)
+
+
+def status_of(message: EmailMessage) -> SmtpPoolStatus | None:
+    """Return what became of a message the last time it was sent, None where it did not go by the pool (locmem)."""
+    from .status import status_of
+
+    return status_of(message)
+
+
+def set_options(
+    message: EmailMessage, *, dsn: Mapping[str, Any] | None = None, require_tls: bool | None = None
+) -> None:
+    """Say what one message asks of the server: `message.smtp_options`, checked. What is not given stays as it is.
+
+    Arguments:
+        dsn: delivery status notifications; `{}` asks for none.
+        require_tls: whether every server on the way must use TLS (RFC 8689).
+
+    Raises ValueError for what cannot be asked for.
+    """
+    from .message.smtp_options import set_options
+
+    set_options(message, {"dsn": dsn, "require_tls": require_tls})

@@ -17,20 +17,23 @@ from .connection_proxy import ConnectionProxy
 from .core.delivery.connection import Connection
 from .core.errors import Outcome, outcome_of
 from .core.events import records
+from .core.options.options import ServerOptions
 from .core.pool.pool import Pool
 from .core.sender import Sender
-from .mailing import Mailing
+from .mailing import Mailing, add_note, check_messages, shortened
 from .oauth2.cache import without_frames
 from .own_context import own_context
 from .registry import registry
 from .remembered import configurations, frozen
 from .status import record, status_without_delivery
+from .verify.advice import advice_for
 
 logger = logging.getLogger("django_smtp_pool.sender")
 
 # What Django's backend also takes by position.
 _ARGUMENTS = tuple(inspect.signature(EmailBackend).parameters)[:-1]
 _OWN_KEYS = conf.BY_KEY.keys() - set(conf.STOCK_KEYS)
+_HOOKS = ("_send", "open", "close")
 _stock_values = attrgetter(*conf.STOCK_KEYS)
 
 
@@ -121,21 +124,27 @@ class PooledBackend(EmailBackend):
         """Make sure that a connection can be had, and leave it in the pool.
 
         Returns True where this backend was not open before, False where it was, None where no connection can be
-        had and `fail_silently` is set. Raises what stands in the way.
+        had and `fail_silently` is set. Raises what stands in the way. A subclass's `connection_class` is opened as
+        Django opens it, and is no part of the pool.
         """
+        if self._has_own_class:
+            return super().open()
         if self.connection:
             return False
+        config = self.config
         try:
-            self._sender.warm_up()
-        except OSError:
+            registry.sender(config.key).warm_up()
+        except OSError as error:
             if not self.fail_silently:
-                raise
+                raise _explained(error, config.server)  # noqa: B904 - the same error
             return None
-        self.connection: Any = ConnectionProxy(lambda: self._sender)
+        self.connection: Any = ConnectionProxy(lambda: self._sender, timeout=self.timeout)
         return True  # also over a connection that was open: whoever gets True closes what it has opened
 
     def close(self) -> None:
-        """Let go of the proxy; the connections stay in the pool for others."""
+        """Let go of the proxy; the connections stay in the pool for others. One of the caller's own is closed."""
+        if type(self.connection) is not ConnectionProxy:
+            super().close()
         self.connection = None
 
     def send_messages(self, email_messages: Iterable[Any]) -> int:
@@ -144,9 +153,12 @@ class PooledBackend(EmailBackend):
         A refusal is about one message: the rest is sent all the same, and then the first failure is raised,
         with `failures` mapping the index of each failed message to its error. Where no connection can be had,
         the rest is left alone. With `fail_silently` nothing that the network or the server does is raised.
+
+        Raises TypeError for what is no message.
         """
         if not email_messages:
             return 0
+        check_messages(email_messages)
         if records.are_being_handled():
             return _drop(email_messages)
         if self._is_customised:
@@ -157,13 +169,25 @@ class PooledBackend(EmailBackend):
         return mailing.accepted
 
     def _mailing(self) -> Mailing:
-        return Mailing(type(self), self._sender, self.config, getattr(self, "prep_address", None))
+        config = self.config
+        return Mailing(type(self), registry.sender(config.key), config, getattr(self, "prep_address", None))
 
     @property
     def _is_customised(self) -> bool:
-        """Whether a subclass wants to be asked for each message, or brings its own connection."""
-        kind = type(self)
-        return kind._send is not PooledBackend._send or kind.open is not PooledBackend.open
+        """Whether somebody wants to be asked for each message, or brings a connection."""
+        kind, own = type(self), vars(self)
+        is_overridden = any(getattr(kind, name) is not getattr(PooledBackend, name) for name in _HOOKS)
+        return is_overridden or not own.keys().isdisjoint(_HOOKS) or self._has_own_class or self._has_own_connection
+
+    @property
+    def _has_own_class(self) -> bool:
+        return type(self).connection_class is not EmailBackend.connection_class
+
+    @property
+    def _has_own_connection(self) -> bool:
+        """Whether the connection is not our proxy, or a proxy that somebody has taken in hand (a mock does)."""
+        connection = self.connection
+        return connection is not None and (type(connection) is not ConnectionProxy or connection.is_changed)
 
     def _raise_first(self, mailing: Mailing) -> None:
         failures, loud = mailing.failures, []
@@ -175,16 +199,23 @@ class PooledBackend(EmailBackend):
                 loud.append(error)
         if loud:
             loud[0].failures = failures  # type: ignore[attr-defined]
-            raise loud[0]
+            mailing.mark(loud[0])
+            raise _explained(loud[0], mailing.server)
 
     def _send(self, email_message: Any) -> bool:
         """Send one message; a subclass may override it and call this one."""
-        if self.connection is not None and not isinstance(self.connection, ConnectionProxy):
-            return bool(super()._send(email_message))  # type: ignore[misc]  # a subclass opened a connection of its own
+        if self._has_own_connection:
+            return bool(super()._send(email_message))  # type: ignore[misc]
         mailing = self._mailing()
         mailing.send([email_message])
         self._raise_first(mailing)
         return mailing.accepted > 0
+
+
+def _explained(error: Exception, server: ServerOptions) -> Exception:
+    """Return an error as it is raised, with the advice that `manage.py smtp_pool verify` would give."""
+    add_note(error, advice_for(error, server))
+    return shortened(error)
 
 
 def _report_silenced(error: Exception) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from email.utils import parseaddr
 from functools import partial
 
+from .core.errors import RecipientsRefused
 from .core.sender import Sender
-from .core.smtp.envelope import Envelope
+from .core.smtp.envelope import Envelope, with_crlf
 from .message.smtp_options import asked_in_words
 from .message.transfer import seven_bit
 
@@ -16,10 +18,17 @@ class ConnectionProxy:
 
     Arguments:
         sender: gives the sender over the pool of the moment: it outlives `close_all()`.
+        timeout: the backend's, for those who ask, as they may ask an smtplib connection.
     """
 
-    def __init__(self, sender: Callable[[], Sender]) -> None:
+    def __init__(self, sender: Callable[[], Sender], *, timeout: float | None = None) -> None:
         self._sender = sender
+        self.timeout = timeout
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether somebody has put another `sendmail` in place of ours, as a mock does."""
+        return "sendmail" in vars(self)
 
     def sendmail(
         self,
@@ -31,14 +40,16 @@ class ConnectionProxy:
     ) -> dict[str, tuple[int, bytes]]:
         """Send a message; return the refused recipients with (code, text), as smtplib does.
 
-        Options are those of DSN (RET=, ENVID=, NOTIFY=, ORCPT=) and REQUIRETLS; BODY=, SIZE= and SMTPUTF8 are set by
-        ourselves. Raises ValueError for others, and NotOffered where the server does not offer what they ask for.
+        Addresses may have a display name or angle brackets, as smtplib takes them. Options are those of DSN (RET=,
+        ENVID=, NOTIFY=, ORCPT=) and REQUIRETLS; BODY=, SIZE= and SMTPUTF8 are set by ourselves. Raises ValueError
+        for others, and NotOffered where the server does not offer what they ask for.
         """
-        content = msg.encode("ascii") if isinstance(msg, str) else msg
-        recipients = (to_addrs,) if isinstance(to_addrs, str) else tuple(to_addrs)
+        content = with_crlf(msg.encode("ascii") if isinstance(msg, str) else bytes(msg))
+        given = (to_addrs,) if isinstance(to_addrs, str) else tuple(to_addrs)
+        recipients = tuple(map(_addr_spec, given))
         asked = asked_in_words(mail_options, rcpt_options, recipients)
         envelope = Envelope(
-            sender=from_addr,
+            sender=_addr_spec(from_addr),
             recipients=recipients,
             content=content,
             smtputf8="SMTPUTF8" in map(str.upper, mail_options),
@@ -47,10 +58,14 @@ class ConnectionProxy:
             require_tls=asked.require_tls,
         )
         delivery = self._sender().send(envelope)
+        names = dict(zip(recipients, given, strict=True))
+        if isinstance(delivery.error, RecipientsRefused):
+            refused = {names.get(address, address): said for address, said in delivery.error.recipients.items()}
+            delivery.error.recipients, delivery.error.args = refused, (refused,)
         if delivery.error is not None:
-            raise delivery.error
-        refused = delivery.receipt.refused if delivery.receipt else {}
-        return {address: (reply.code, reply.message) for address, reply in refused.items()}
+            raise delivery.error.with_traceback(None)
+        replies = delivery.receipt.refused if delivery.receipt else {}
+        return {names[address]: (reply.code, reply.message) for address, reply in replies.items()}
 
     def noop(self) -> tuple[int, bytes]:
         """Say NOOP on a connection of the pool and return (code, text)."""
@@ -63,3 +78,8 @@ class ConnectionProxy:
 
     def close(self) -> None:
         """Do nothing, as `quit`."""
+
+
+def _addr_spec(address: str) -> str:
+    """Return the address that smtplib finds in a text such as `Ann <ann@example.com>`; "" for `<>`."""
+    return parseaddr(address)[1] or address.strip().removeprefix("<").removesuffix(">")

@@ -3,22 +3,72 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 from . import signals
 from .conf import Config
 from .core.delivery.delivery import Delivery
-from .core.errors import Outcome, PartiallyRefused
+from .core.errors import Failure, Outcome, PartiallyRefused
 from .core.events import records
 from .core.sender import Sender
 from .core.smtp.envelope import Envelope
 from .message.addresses import quick
 from .message.render import envelope_of
-from .status import SmtpPoolStatus, record, status_of, status_without_delivery
+from .status import SmtpPoolStatus, record, status_after, status_without_delivery
 
 logger = logging.getLogger("django_smtp_pool.sender")
+
+
+def check_messages(messages: Iterable[Any]) -> None:
+    """Raise TypeError for what is no list of messages, before any is sent; a generator's are seen one by one."""
+    if isinstance(messages, (str, bytes)) or not isinstance(messages, Iterable):
+        raise TypeError(f"send_messages() takes a list of messages, not {type(messages).__name__}")
+    for number, message in enumerate(messages if isinstance(messages, Collection) else ()):
+        check_message(message, number)
+
+
+def check_message(message: Any, number: int) -> None:
+    """Raise TypeError for what is no message."""
+    if not (callable(getattr(message, "recipients", None)) and callable(getattr(message, "message", None))):
+        raise TypeError(f"send_messages() takes EmailMessage objects; number {number} is {type(message).__name__}")
+
+
+def add_note(error: BaseException, note: str | None) -> None:
+    """Add a note to an error, where Python knows notes (3.11) and the error does not say it yet."""
+    if note and hasattr(error, "add_note") and note not in getattr(error, "__notes__", ()):
+        error.add_note(note)
+
+
+def shortened(error: Exception) -> Exception:
+    """Return the error of a server or the network without the frames in which we have heard of it: they say nothing.
+
+    What arose in code that is not ours keeps them.
+    """
+    is_of_the_network = isinstance(error, Failure) or (isinstance(error, OSError) and hasattr(error, "stage"))
+    return error.with_traceback(None) if is_of_the_network else error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a batch has come: indices of its messages; `error.batch` of what `send_messages()` raises.
+
+    Arguments:
+        accepted: those that the server accepted, for at least one recipient each.
+        failures: those that were refused, not sent or are in doubt, each with its error.
+        not_tried: those that were never tried; of a generator nothing is known beyond what it was asked for.
+    """
+
+    accepted: tuple[int, ...] = ()
+    failures: Mapping[int, BaseException] = field(default_factory=dict)
+    not_tried: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        """Say it for people."""
+        counts = f"{len(self.accepted)} accepted, {len(self.failures)} failed, {len(self.not_tried)} not tried"
+        return f"Of this batch of messages: {counts}."
 
 
 @dataclass(kw_only=True)
@@ -42,12 +92,21 @@ class Mailing:
     def __init__(self, kind: type, sender: Sender, config: Config, prep_address: Callable[..., str] | None) -> None:
         self._kind = kind
         self._sender = sender
+        self.server = config.server
         self._options = config.mailer
         self._connections = config.mailer.batch_connections or config.pool.max_connections
         self._prep_address = None if prep_address is None else quick(prep_address)
-        self.accepted = 0
         self.unrendered: set[int] = set()  # indices of messages whose failure is nothing that a network does
         self._failures: dict[int, Exception] = {}
+        self._accepted: list[int] = []
+        self._interrupted: dict[int, BaseException] = {}
+        self._without_recipients: set[int] = set()
+        self._known = 0  # messages that there are, as far as we know
+
+    @property
+    def accepted(self) -> int:
+        """How many messages the server accepted."""
+        return len(self._accepted)
 
     @property
     def failures(self) -> dict[int, Exception]:
@@ -56,7 +115,29 @@ class Mailing:
 
     def send(self, messages: Iterable[Any]) -> None:
         """Send messages: one by itself, several over several connections at once."""
-        if isinstance(messages, Sequence):
+        try:
+            self._send(messages)
+        except BaseException as error:
+            self.mark(error)
+            raise
+
+    def mark(self, error: BaseException) -> None:
+        """Put on an error that is raised how far the batch has come."""
+        failures = {**self._failures, **self._interrupted}
+        done = {*self._accepted, *failures, *self._without_recipients}
+        progress = Progress(
+            accepted=tuple(sorted(self._accepted)),
+            failures=dict(sorted(failures.items())),
+            not_tried=tuple(index for index in range(self._known) if index not in done),
+        )
+        with suppress(AttributeError):  # somebody's error with slots
+            error.batch = progress  # type: ignore[attr-defined]
+        if self._known > 1:
+            add_note(error, str(progress))
+
+    def _send(self, messages: Iterable[Any]) -> None:
+        if isinstance(messages, Collection):
+            self._known = len(messages)
             for message in messages:
                 record(message, None)  # one that is never reached is not left with the status of an earlier send
             if len(messages) == 1:
@@ -78,9 +159,12 @@ class Mailing:
     def _rendered(self, messages: Iterable[Any]) -> Iterator[tuple[_Item, Envelope]]:
         """Render messages one by one, as they are asked for; one that cannot be rendered is a failure of its own."""
         for index, message in enumerate(messages):
+            check_message(message, index)
+            self._known = max(self._known, index + 1)
             record(message, None)
             try:
                 if not message.recipients():
+                    self._without_recipients.add(index)
                     continue
                 envelope = envelope_of(message, self._prep_address, self._options.finishers)
             except Exception as error:  # noqa: BLE001 - raised when the others have had their turn
@@ -94,13 +178,16 @@ class Mailing:
         """Take note of what became of a message; its connection is back in the pool by now."""
         if item.is_told:  # an interrupt came while the receivers of a signal were told
             return
-        status = status_of(item.envelope, delivery)
+        status = status_after(item.envelope, delivery)
         record(item.message, status)
         item.is_told = True
         self._conclude(item.message, status)
-        self.accepted += delivery.outcome is Outcome.ACCEPTED
+        if delivery.outcome is Outcome.ACCEPTED:
+            self._accepted.append(item.index)
         if isinstance(delivery.error, Exception):
             self._failures[item.index] = delivery.error
+        elif delivery.error is not None:
+            self._interrupted[item.index] = delivery.error
         elif delivery.receipt is not None and delivery.receipt.refused:
             self._partially_refused(item.index, delivery)
 

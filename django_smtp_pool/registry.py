@@ -32,8 +32,7 @@ from .core.rate_limit.redis import RedisWindow, key_of
 from .core.rate_limit.shared import SharedRateLimit
 from .core.sender import Sender
 from .core.smtp.envelope import Envelope
-from .oauth2.cache import TokenCache, Tokens
-from .oauth2.generators import generator_for
+from .oauth2.caches import TokenCaches, Tokens
 from .remembered import PoolKey, configurations
 from .signals import SignalObserver, tell_of_token
 from .verify.verification import Recorder, Verification, watched
@@ -73,8 +72,7 @@ class Registry:
         self._senders: dict[PoolKey, Sender] = {}  # guarded by: _lock
         # They outlive the pools, as the windows of the server do.
         self._rates: dict[RateKey, Rate] = {}  # guarded by: _lock
-        # They outlive the pools: one may keep the only copy of a refresh token that the provider has replaced.
-        self._token_caches: dict[Any, TokenCache] = {}  # guarded by: _lock
+        self._token_caches: dict[Any, TokenCaches] = {}  # guarded by: _lock
 
     def sender(self, key: PoolKey) -> Sender:
         """Return the sender over the pool for these options, made now if there is none."""
@@ -164,11 +162,10 @@ class Registry:
         source = server.token_source
         if source is None:
             return None
-        cache = self._token_caches.get(source)
-        if cache is None:
-            generate = generator_for(source, self._clock.wall)
-            cache = self._token_caches[source] = TokenCache(generate, clock=self._clock, announce=tell_of_token)
-        return Tokens(cache, server.username)
+        caches = self._token_caches.get(source)
+        if caches is None:
+            caches = self._token_caches[source] = TokenCaches(source, clock=self._clock, announce=tell_of_token)
+        return Tokens(caches, server.username)
 
     def forget_tokens(self) -> None:
         """Make new access tokens from now on."""
@@ -181,10 +178,15 @@ class Registry:
             self._rates.clear()
 
     def _forget_unused(self) -> None:
-        for key, sender in list(self._senders.items()):
-            if sender.pool.is_forgettable:
-                del self._senders[key]
-                configurations.forget()  # they hold what the pool's options hold
+        unused = [key for key, sender in self._senders.items() if sender.pool.is_forgettable]
+        if not unused:
+            return
+        for key in unused:
+            del self._senders[key]
+        configurations.forget()  # they hold what the pools' options hold
+        for source, caches in list(self._token_caches.items()):
+            if not caches.keep({key.server.username for key in self._senders if key.server.token_source == source}):
+                del self._token_caches[source]
 
     def pools(self) -> list[Pool[Connection]]:
         """Return the pools there are."""
@@ -225,8 +227,8 @@ class Registry:
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._housekeeper.after_fork()
-        for cache in list(self._token_caches.values()):
-            cache.after_fork()
+        for caches in list(self._token_caches.values()):
+            caches.after_fork()
         for rate in list(self._rates.values()):
             rate.after_fork()
         for sender in list(self._senders.values()):

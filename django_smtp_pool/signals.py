@@ -7,9 +7,9 @@ A message that a receiver sends itself is sent, and sends no signal that it woul
 `connection_opened` and `connection_closed`: sender is `Pool`; `server`, `connection` (its number), and for
 the latter `reason` and `messages`.
 
-`token_refreshed`: sender is `AccessToken`; `user` (None where only `username` names it), `expires_at` (seconds
-since the epoch, or None) and `refresh_token`: a `Secret` to `reveal()` and keep where the provider has replaced it,
-else None.
+`token_refreshed`: sender is `AccessToken`; `user` (None where several accounts share the token, or nobody names
+one), `expires_at` (seconds since the epoch, or None) and `refresh_token`: a `Secret` to `reveal()` and keep where the
+provider has replaced it, else None.
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ def tell(sender: type, message: Any, status: SmtpPoolStatus) -> None:
         _send(message_failed, sender=sender, message=message, status=status, error=status.error)
 
 
-def tell_of_token(token: AccessToken) -> None:
+def tell_of_token(token: AccessToken, user: str | None) -> None:
     """Send the signal of a new access token; raises nothing."""
     rotated = Secret(token.refresh_token) if token.refresh_token else None
-    _send(token_refreshed, sender=AccessToken, user=token.user, expires_at=token.expires_at, refresh_token=rotated)
+    _send(token_refreshed, sender=AccessToken, user=user, expires_at=token.expires_at, refresh_token=rotated)
 
 
 def _send(signal: Signal, **arguments: Any) -> None:

@@ -90,8 +90,14 @@ class SmtpPoolStatus:
         return queue_id_of(self.reply.text)
 
 
-def status_of(envelope: Envelope, delivery: Delivery) -> SmtpPoolStatus:
-    """Return the status that tells of a delivery."""
+def status_of(message: Any) -> SmtpPoolStatus | None:
+    """Return what became of a message; see `django_smtp_pool.status_of`."""
+    status = getattr(message, "smtp_pool_status", None)
+    return status if isinstance(status, SmtpPoolStatus) else None
+
+
+def status_after(envelope: Envelope, delivery: Delivery) -> SmtpPoolStatus:
+    """Return the status after a delivery."""
     receipt, error = delivery.receipt, delivery.error
     reply = receipt.reply if receipt else getattr(error, "reply", None)
     refused = receipt.refused if receipt else getattr(error, "refused", {})

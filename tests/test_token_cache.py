@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from django_smtp_pool.core.delivery.retry import concerns_all, may_pass
 from django_smtp_pool.core.errors import Outcome, TokenUnavailable
-from django_smtp_pool.oauth2.cache import FIRST_PAUSE, LONGEST_PAUSE, MARGIN, RENEWAL_PAUSE, TokenCache, Tokens
+from django_smtp_pool.core.options.oauth2 import Same
+from django_smtp_pool.oauth2.cache import FIRST_PAUSE, LONGEST_PAUSE, MARGIN, RENEWAL_PAUSE, TokenCache
+from django_smtp_pool.oauth2.caches import TokenCaches, Tokens
 from django_smtp_pool.oauth2.generators import AccessToken
 from tests.clocks import ManualClock
 
@@ -282,10 +284,101 @@ def test_a_forked_child_keeps_the_token_and_waits_for_no_lost_thread(cache, make
     assert cache.current().token == "token-1"
 
 
-def test_whose_token_it_is(cache, clock):
-    assert Tokens(cache, "me").current(None).username == "me"
+@pytest.fixture
+def caches(clock, told):
+    """Return a function that makes the caches of a generator."""
+
+    def make(generate):
+        return TokenCaches(Same(generate), clock=clock, announce=lambda token, user: told.append(user))
+
+    return make
+
+
+def test_whose_token_it_is(caches):
+    nobodys = caches(lambda: "t")
+    assert Tokens(nobodys, "me").current(None).username == "me"
     with pytest.raises(TokenUnavailable, match="set username, or give AccessToken a user"):
-        Tokens(cache, None).current(None)
-    own = TokenCache(lambda renew: AccessToken("t", user="its"), clock=clock, announce=lambda token: None)
+        Tokens(nobodys, None).current(None)
+    own = caches(lambda: AccessToken("t", user="its"))
     assert Tokens(own, None).current(None).username == "its"
     assert Tokens(own, "me").current(None).username == "me"
+
+
+class OfAUser:
+    """A generator that is asked for a user's token."""
+
+    def __init__(self):
+        self.calls = []
+
+    def __call__(self, *, username, renew=False):
+        self.calls.append((username, renew))
+        return f"{username}-{len(self.calls)}"
+
+
+def factory_of(generator):
+    return lambda: generator
+
+
+@pytest.mark.parametrize("is_factory", [False, True])
+def test_a_generator_that_takes_usernames_has_a_token_for_each(caches, told, is_factory):
+    generator = OfAUser()
+    shared = caches(factory_of(generator) if is_factory else generator)
+    ann, bob = Tokens(shared, "ann"), Tokens(shared, "bob")
+    assert [each.current(None).secret.reveal() for each in (ann, bob, ann, bob)] == ["ann-1", "bob-2", "ann-1", "bob-2"]
+    renewed = bob.renewed(bob.current(None), None)
+    assert renewed is not None
+    assert (renewed.username, renewed.secret.reveal()) == ("bob", "bob-3")
+    assert ann.current(None).secret.reveal() == "ann-1"
+    assert generator.calls == [("ann", False), ("bob", False), ("bob", True)]
+    assert told == ["ann", "bob", "bob"]
+
+
+@pytest.mark.parametrize("is_factory", [False, True])
+def test_one_that_takes_none_has_one_token_for_all(caches, is_factory):
+    calls = []
+
+    def generate(*, renew):
+        calls.append(renew)
+        return f"token-{len(calls)}"
+
+    shared = caches(factory_of(generate) if is_factory else generate)
+    tokens = [Tokens(shared, name).current(None) for name in ("ann", "bob", None, "ann") if name]
+    assert [(each.username, each.secret.reveal()) for each in tokens] == [
+        ("ann", "token-1"),
+        ("bob", "token-1"),
+        ("ann", "token-1"),
+    ]
+    assert calls == [False]
+
+
+def test_any_keyword_means_every_keyword(caches):
+    got = []
+    Tokens(caches(lambda **asked: got.append(asked) or "t"), "ann").current(None)
+    assert got == [{"renew": False, "username": "ann"}]
+
+
+def test_a_token_that_several_share_is_told_without_a_user(caches, told, clock):
+    shared = caches(lambda: AccessToken("t", clock.wall() + LIFETIME))
+    Tokens(shared, "ann").current(None)
+    clock.advance(LIFETIME)
+    Tokens(shared, "bob").current(None)
+    assert told == ["ann", None]
+
+
+def test_tokens_of_those_who_have_left_are_forgotten(caches):
+    shared = caches(OfAUser())
+    for name in ("ann", "bob"):
+        Tokens(shared, name).current(None)
+    assert shared.keep({"ann"})
+    assert Tokens(shared, "ann").current(None).secret.reveal() == "ann-1"
+    assert Tokens(shared, "bob").current(None).secret.reveal() == "bob-3"
+    assert not shared.keep(set())
+
+
+def test_what_may_keep_a_refresh_token_outlives_its_pools(caches, clock):
+    class Generator:
+        def __call__(self):
+            return "t"
+
+    assert caches(Generator).keep(set())
+    assert TokenCaches("project.token", clock=clock, announce=print).keep(set())

@@ -42,9 +42,9 @@ def check_before_parsing(message: Any) -> None:
     """Raise ValueError for what is too long to be an address, or has control characters, before it is parsed."""
     for address in _addresses(message):
         if len(address) > LONGEST:
-            raise ValueError(f"invalid address, it has {len(address)} characters: {address[:80]!r}...")
+            raise ValueError(f"Invalid address, it has {len(address)} characters: {address[:80]!r}...")
         if _CONTROL.search(address):
-            raise ValueError(f"invalid address, it has control characters: {address!r}")
+            raise ValueError(f"Invalid address, it has control characters: {address!r}")
 
 
 def needs_smtputf8(message: Any) -> bool:
@@ -58,7 +58,7 @@ def needs_smtputf8(message: Any) -> bool:
     strange = next((text for text in texts if not text.isascii() and _has_strange_local_part(text)), None)
     if strange is not None and not RENDERS_SMTPUTF8:
         raise ValueError(
-            f"invalid address {strange!r}: a non-ASCII local part needs SMTPUTF8, "
+            f"Invalid address {strange!r}: a non-ASCII local part needs SMTPUTF8, "
             f"which takes Django 6.0 or later; this is Django {django.get_version()}"
         )
     return strange is not None
@@ -143,7 +143,7 @@ def _mailbox(address: str) -> tuple[str, str]:
 
     try:
         mailbox, rest = parser.get_mailbox(address)
-    except MessageError:
+    except (MessageError, AttributeError, IndexError, TypeError):  # what the parser has been seen to raise
         raise ValueError(f"Invalid address {address!r}") from None
     if rest:
         raise ValueError(f"Invalid address; only {str(mailbox)!r} could be parsed from {address!r}")
@@ -172,7 +172,7 @@ def errors_of_the_parser() -> Iterator[None]:
     except Exception as error:
         if not _arose_in_parser(error.__traceback__):
             raise
-        raise ValueError(f"the message cannot be rendered: an address in it is not valid ({error})") from error
+        raise ValueError(f"Invalid address: the message cannot be rendered ({error})") from error
 
 
 def _arose_in_parser(traceback: TracebackType | None) -> bool:

@@ -23,6 +23,10 @@ class RememberingRegistry(HeaderRegistry):
         self._class_for = lru_cache(maxsize=MANY)(super().__getitem__)
         self._made = lru_cache(maxsize=MANY)(super().__call__)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy without what is remembered: messages keep the policy they were made with."""
+        return type(self), ()
+
     def __getitem__(self, name: str) -> Any:
         """Return the class of a field."""
         return self._class_for(name.lower())

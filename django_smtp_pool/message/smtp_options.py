@@ -48,6 +48,16 @@ def asked_by(message: Any, recipients: Sequence[str], prepare: Callable[[Any], s
     )
 
 
+def set_options(message: Any, given: Mapping[str, Any]) -> None:
+    """Put options on a message, those that are given (not None); see `django_smtp_pool.set_options`."""
+    given = {key: value for key, value in given.items() if value is not None}
+    if "dsn" in given:
+        _check(given["dsn"], [spec.name for spec in fields(DSN)], "smtp_options['dsn']")
+    if "require_tls" in given:
+        _named("smtp_options['require_tls']", flag, given["require_tls"])
+    message.smtp_options = {**(getattr(message, "smtp_options", None) or {}), **given}
+
+
 def _check(options: Any, known: Sequence[str], name: str) -> None:
     if not isinstance(options, Mapping):
         raise ValueError(f"{name} must be a dict, not {options!r}")

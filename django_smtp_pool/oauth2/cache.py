@@ -9,8 +9,6 @@ from collections.abc import Callable
 from ..core.clock import Clock
 from ..core.errors import TokenUnavailable
 from ..core.events import records
-from ..core.options.fields import Secret
-from ..core.smtp.credentials import Credentials
 from .generators import AccessToken
 
 logger = logging.getLogger("django_smtp_pool.oauth2")
@@ -177,30 +175,3 @@ def without_frames(error: Exception) -> Exception:
         each.__traceback__ = None
         each = each.__cause__ or each.__context__
     return error
-
-
-class Tokens:
-    """The tokens of one mailer: the core's seam to a cache that several may share.
-
-    Arguments:
-        username: the account, where the options name it; else the token has to.
-    """
-
-    def __init__(self, cache: TokenCache, username: str | None) -> None:
-        self._cache = cache
-        self._username = username
-
-    def current(self, deadline: float | None) -> Credentials:
-        """Return the token to log in with."""
-        return self._credentials(self._cache.current(deadline))
-
-    def renewed(self, refused: Credentials, deadline: float | None) -> Credentials | None:
-        """Return a better token than one that was refused, if there is one."""
-        token = self._cache.renewed(refused.secret.reveal(), deadline)
-        return None if token is None else self._credentials(token)
-
-    def _credentials(self, token: AccessToken) -> Credentials:
-        username = self._username or token.user
-        if not username:
-            raise TokenUnavailable("nobody says whose the access token is: set username, or give AccessToken a user")
-        return Credentials(username=username, secret=Secret(token.token))

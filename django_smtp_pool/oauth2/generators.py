@@ -70,18 +70,21 @@ class Generator:
     def __init__(self, source: str | Same) -> None:
         self._source = source
         self._callable: Callable[..., Any] | None = None
+        self.takes_username: bool | None = None  # known once it has been called: it may be a factory
 
-    def __call__(self, renew: bool) -> AccessToken:  # noqa: FBT001 - as the cache calls it
-        """Return a token.
+    def __call__(self, renew: bool, username: str | None) -> AccessToken:  # noqa: FBT001 - as the cache calls it
+        """Return a token for a username.
 
         Raises TypeError where what was named gives none, and whatever it raises itself.
         """
         if self._callable is None:
             self._callable = _made(found(self._source) if isinstance(self._source, str) else self._source.value)
-        given = _call(self._callable, renew=renew)
+        asked = {"renew": renew, "username": username}
+        given = _call(self._callable, asked)
         if callable(given):  # it was a factory
             self._callable = given
-            given = _call(given, renew=renew)
+            given = _call(given, asked)
+        self.takes_username = "username" in _taken_by(self._callable, asked)
         if isinstance(given, str):
             return AccessToken(given)
         if not isinstance(given, AccessToken):
@@ -96,17 +99,20 @@ def _made(source: Any) -> Callable[..., Any]:
     return made  # type: ignore[no-any-return]
 
 
-def _call(generate: Callable[..., Any], *, renew: bool) -> Any:
-    return generate(renew=renew) if _takes_renew(generate) else generate()
+def _call(generate: Callable[..., Any], asked: dict[str, Any]) -> Any:
+    return generate(**_taken_by(generate, asked))
 
 
-def _takes_renew(generate: Callable[..., Any]) -> bool:
+def _taken_by(generate: Callable[..., Any], asked: dict[str, Any]) -> dict[str, Any]:
+    """Return the keyword arguments that a callable takes."""
     try:
         parameters = inspect.signature(generate).parameters.values()
     except (TypeError, ValueError):  # written in C
-        return False
+        return {}
+    if any(each.kind is each.VAR_KEYWORD for each in parameters):
+        return asked
     named = {each.name for each in parameters if each.kind is not each.POSITIONAL_ONLY}
-    return "renew" in named or any(each.kind is each.VAR_KEYWORD for each in parameters)
+    return {name: value for name, value in asked.items() if name in named}
 
 
 # -- those built in -----------------------------------------------------------------------------------------------
@@ -125,7 +131,9 @@ class Grant:
         self._first = options.access_token
         self._refresh_token = options.refresh_token
 
-    def __call__(self, renew: bool) -> AccessToken:  # noqa: FBT001 - as the cache calls it
+    takes_username = False  # its options say for whom
+
+    def __call__(self, renew: bool, username: str | None) -> AccessToken:  # noqa: FBT001, ARG002 - as the cache calls it
         """Return a token.
 
         Raises RuntimeError where the endpoint gives none, with what it said and what to do.
@@ -219,6 +227,6 @@ def _explained(error: Exception, options: OAuth2Options) -> Exception:
     return RuntimeError(f"{place}: {error}" + (f" ({advice})" if advice else ""))
 
 
-def generator_for(source: str | Same | OAuth2Options, now: Callable[[], float]) -> Callable[[bool], AccessToken]:
+def generator_for(source: str | Same | OAuth2Options, now: Callable[[], float]) -> Generator | Grant:
     """Return what makes the tokens of a `token_source`."""
     return Grant(source, now) if isinstance(source, OAuth2Options) else Generator(source)

@@ -10,10 +10,21 @@ import sys
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
+from django.core.mail import EmailMessage
 from django.core.mail.backends.smtp import EmailBackend
 from django.views.debug import ExceptionReporter
 
-from django_smtp_pool import DeliveryUnknown, PartiallyRefused, PoolClosed, PoolFull, PoolTimeout, close_all, get_pool
+from django_smtp_pool import (
+    DeliveryUnknown,
+    PartiallyRefused,
+    PoolClosed,
+    PoolFull,
+    PoolTimeout,
+    close_all,
+    get_pool,
+    set_options,
+    status_of,
+)
 from django_smtp_pool.backend import PooledBackend
 from django_smtp_pool.core import errors
 from django_smtp_pool.core.replies import Reply
@@ -600,3 +611,212 @@ def test_get_pool_of_several_mailers(server, settings):
 def test_is_a_subclass_of_djangos_own():
     assert issubclass(PooledBackend, EmailBackend)
     assert {PoolTimeout, PoolFull, PoolClosed} < set(kinds_of_failure())
+
+
+# -- what is no message ---------------------------------------------------------------------------------------
+
+NO_MESSAGES = {
+    "text": ("text", "takes a list of messages, not str"),
+    "bytes": (b"text", "takes a list of messages, not bytes"),
+    "message": (message(), "takes a list of messages, not EmailMessage"),
+    "number": (5, "takes a list of messages, not int"),
+    "none": ([None], "number 0 is NoneType"),
+    "object": ([object()], "number 0 is object"),
+    "later": ([message(), 7], "number 1 is int"),
+    "tuple": ((message(), "text"), "number 1 is str"),
+    "dict": ({"a": message()}, "number 0 is str"),
+}
+
+
+@pytest.mark.parametrize("fail_silently", [False, True])
+@pytest.mark.parametrize("case", NO_MESSAGES)
+def test_what_is_no_message_is_told_before_anything_is_sent(server, case, fail_silently):
+    given, text = NO_MESSAGES[case]
+    with pytest.raises(TypeError, match=text):
+        backend_for(server, fail_silently=fail_silently).send_messages(given)
+    assert server.connections == 0
+
+
+def test_what_is_no_message_in_a_generator_ends_it(server):
+    mails = [message(1), None, message(2)]
+    with pytest.raises(TypeError, match="number 1 is NoneType"):
+        backend_for(server).send_messages(iter(mails))
+    assert mails[0].smtp_pool_status.outcome == "accepted"
+    assert len(server.accepted) == 1
+
+
+# -- traces ---------------------------------------------------------------------------------------------------
+
+
+def frames_of(call):
+    """Return the functions between a call and the error that it raises."""
+    try:
+        call()
+    except Exception as error:
+        frames, traceback = [], error.__traceback__
+        while traceback:
+            frames.append(traceback.tb_frame.f_code.co_name)
+            traceback = traceback.tb_next
+        return frames[2:]  # without ourselves and the call
+    raise AssertionError("nothing was raised")
+
+
+@pytest.mark.parametrize("at", ["banner", "mail", "rcpt", "data", "end"])
+@pytest.mark.parametrize("many", [1, 2])
+def test_few_frames_are_between_the_call_and_the_error(at, many):
+    with FaultServer(fault=Fault(at=at, do=faults.code_5xx, times=None)) as server:
+        backend = backend_for(server, max_requeues=0)
+        mails = [message(number) for number in range(many)]
+        assert len(frames_of(lambda: backend.send_messages(mails))) <= 2
+
+
+def test_few_frames_without_a_server(server):
+    server.refuse()
+    backend = backend_for(server)
+    assert len(frames_of(lambda: backend.send_messages([message()]))) <= 2
+    assert len(frames_of(backend.open)) <= 1
+
+
+def test_the_frames_of_the_callers_own_code_are_kept(server):
+    class Failing(EmailMessage):
+        def message(self, **options):
+            raise LookupError("of the caller")
+
+    mail = Failing("x", "y", "a@example.com", ["b@example.com"])
+    assert frames_of(lambda: backend_for(server).send_messages([mail]))[-1] == "message"
+
+
+# -- how far a batch has come ---------------------------------------------------------------------------------
+
+has_notes = pytest.mark.skipif(sys.version_info < (3, 11), reason="exceptions have notes since Python 3.11")
+
+
+def notes_of(error):
+    return getattr(error, "__notes__", [])
+
+
+def test_a_batch_that_breaks_off_says_how_far_it_got(server):
+    server.fault = Fault(at="end", do=the_last_one, skip=1)
+    mails = [*addressed("a", "b"), message(to=[]), *addressed("c", "d", "e")]
+    with pytest.raises(ConnectionRefusedError) as caught:
+        backend_for(server, max_connections=1, max_messages=2).send_messages(mails)
+    batch = caught.value.batch
+    assert (batch.accepted, batch.failures, batch.not_tried) == ((0, 1), {3: caught.value}, (4, 5))
+    assert caught.value.failures == {3: caught.value}
+    if sys.version_info >= (3, 11):
+        assert "Of this batch of messages: 2 accepted, 1 failed, 2 not tried." in notes_of(caught.value)
+
+
+def test_a_batch_with_refusals_says_so_too(picky):
+    with pytest.raises(smtplib.SMTPRecipientsRefused) as caught:
+        backend_for(picky).send_messages(addressed("a", "no", "b", "never"))
+    batch = caught.value.batch
+    assert (batch.accepted, batch.failures, batch.not_tried) == ((0, 2), caught.value.failures, ())
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (again.batch.accepted, again.batch.failures[1]) == ((0, 2), again)
+
+
+def test_of_a_generator_what_it_was_asked_for_is_known(server):
+    def mails():
+        yield from addressed("a", "b")
+        raise LookupError("of the caller")
+
+    with pytest.raises(LookupError) as caught:
+        backend_for(server).send_messages(mails())
+    assert (caught.value.batch.accepted, caught.value.batch.not_tried) == ((0, 1), ())
+
+
+def test_an_interrupted_batch_says_how_far_it_got(server):
+    class Interrupting(EmailMessage):
+        def message(self, **options):
+            raise KeyboardInterrupt
+
+    mails = [*addressed("a"), Interrupting("x", "y", "a@example.com", ["b@example.com"]), *addressed("c")]
+    with pytest.raises(KeyboardInterrupt) as caught:
+        backend_for(server, batch_connections=1).send_messages(mails)
+    batch = caught.value.batch
+    done = {*batch.accepted, *batch.failures}
+    assert 2 in batch.not_tried
+    assert done.isdisjoint(batch.not_tried)
+    assert done | {*batch.not_tried} == {0, 1, 2}
+
+
+def test_one_message_is_no_batch_to_speak_of(picky):
+    with pytest.raises(smtplib.SMTPRecipientsRefused) as caught:
+        backend_for(picky).send_messages(addressed("no"))
+    assert (caught.value.batch.failures, caught.value.batch.not_tried) == ({0: caught.value}, ())
+    assert not any("batch" in note for note in notes_of(caught.value))
+
+
+@has_notes
+@pytest.mark.parametrize("call", [lambda backend: backend.send_messages([message()]), lambda backend: backend.open()])
+def test_advice_rides_on_the_error(call):
+    with FaultServer(auth=["PLAIN"], users={"user": "right"}, require_auth=True) as server:
+        with pytest.raises(smtplib.SMTPAuthenticationError) as caught:
+            call(backend_for(server, username="user", password="wrong"))
+        (note,) = notes_of(caught.value)
+        assert note.startswith("check username and password; many providers want an app password")
+
+
+# -- functions, for those who check types ---------------------------------------------------------------------
+
+
+def test_the_status_by_a_function(server):
+    mail = message()
+    assert status_of(mail) is None
+    backend_for(server).send_messages([mail])
+    assert status_of(mail) is mail.smtp_pool_status
+
+
+def test_there_is_no_status_under_locmem():
+    mail = message()
+    assert mail.send() == 1
+    assert status_of(mail) is None
+
+
+def test_options_by_a_function(server):
+    mail = message()
+    set_options(mail, dsn={"ret": "HDRS"})
+    set_options(mail, require_tls=False)
+    assert mail.smtp_options == {"dsn": {"ret": "HDRS"}, "require_tls": False}
+    server.advertise = ["DSN"]
+    backend_for(server).send_messages([mail])
+    assert "RET=HDRS" in server.commands("MAIL")[0][1]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        ({"dsn": {"rett": "HDRS"}}, r"unknown key 'rett': did you mean 'ret'\?"),
+        ({"dsn": "HDRS"}, "must be a dict"),
+        ({"require_tls": "yes"}, "must be True or False"),
+    ],
+)
+def test_wrong_options_are_told_at_once(wrong, text):
+    mail = message()
+    with pytest.raises(ValueError, match=text):
+        set_options(mail, **wrong)
+    assert not hasattr(mail, "smtp_options")
+
+
+# -- Django's words first -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("address", ["a@b@example.com", "a@example.com, b@example.com", "a\nb@example.com", "to@"])
+def test_a_bad_address_begins_with_djangos_words(server, address):
+    with pytest.raises(ValueError, match=r"^Invalid address"):
+        backend_for(server).send_messages([message(to=[], bcc=[address])])
+    assert server.connections == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"username": "u", "password": "p"}, "SMTP AUTH extension not supported by server. "),
+        ({"use_tls": True}, "STARTTLS extension not supported by server. "),
+    ],
+)
+def test_what_is_not_offered_begins_with_smtplibs_words(options, words):
+    with FaultServer(auth=[]) as server, pytest.raises(smtplib.SMTPNotSupportedError) as caught:
+        backend_for(server, **options).open()
+    assert str(caught.value).startswith(words)

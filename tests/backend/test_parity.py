@@ -3,10 +3,15 @@
 Where the two differ on purpose, `test_contract.py` says how.
 """
 
+import copy
+import pickle
 import smtplib
 import socket
+import threading
+from unittest import mock
 
 import pytest
+from django.core.mail import EmailMessage, EmailMultiAlternatives
 from django.core.mail.backends.smtp import EmailBackend
 
 from django_smtp_pool.backend import PooledBackend
@@ -527,3 +532,174 @@ class Stamping:
 def test_overriding_send_messages_and_the_constructor(make, server):
     assert make(server, Stamping, stamp="[ours]").send_messages([message(1)]) == 1
     assert b"[ours]: Message 1" in server.accepted[0].content
+
+
+# -- what others bring ----------------------------------------------------------------------------------------
+
+
+class Signing:
+    """Signs what it sends, as the usual DKIM backend does."""
+
+    def _send(self, email_message):
+        content = b"DKIM-Signature: v=1\r\n" + email_message.message().as_bytes().replace(b"\n", b"\r\n")
+        self.connection.sendmail(email_message.from_email, email_message.recipients(), content)
+        return True
+
+
+def test_the_connection_takes_addresses_with_names(make, server):
+    names = ["Ann <ann@example.com>", "<bob@example.com>", '"Eve, E." <eve@example.com>']
+    assert make(server, Signing).send_messages([message(from_email="Shop <shop@example.com>", to=names)]) == 1
+    (taken,) = server.accepted
+    assert (taken.sender, taken.recipients) == (
+        "shop@example.com",
+        ("ann@example.com", "bob@example.com", "eve@example.com"),
+    )
+    assert taken.content.startswith(b"DKIM-Signature: v=1\r\n")
+
+
+def test_the_connection_names_refused_recipients_as_they_were_given(make):
+    refused = {"no@example.com": "550 5.1.1 No such user", "never@example.com": "550 5.1.1 No such user"}
+    said = (550, b"5.1.1 No such user")
+    with FaultServer(refuse_recipients=refused) as server, make(server) as backend:
+        content = b"Subject: x\r\n\r\ny\r\n"
+        both = ["No <no@example.com>", "yes@example.com"]
+        assert backend.connection.sendmail("<>", both, content) == {"No <no@example.com>": said}
+        assert server.accepted[0].sender == ""
+        with pytest.raises(smtplib.SMTPRecipientsRefused) as caught:
+            backend.connection.sendmail("a@example.com", ["No <no@example.com>", "<never@example.com>"], content)
+        assert caught.value.recipients == {"No <no@example.com>": said, "<never@example.com>": said}
+        assert caught.value.args == (caught.value.recipients,)
+
+
+class CountingConnection(smtplib.SMTP):
+    """An smtplib connection that counts."""
+
+    sent = 0
+
+    def sendmail(self, *args, **kwargs):
+        type(self).sent += 1
+        return super().sendmail(*args, **kwargs)
+
+
+class OwnClass:
+    connection_class = CountingConnection
+
+
+def test_a_connection_class_of_a_subclass_is_used(make, server):
+    backend = make(server, OwnClass)
+    assert backend.send_messages([message(1), message(2)]) == 2
+    assert OwnClass.connection_class.sent == 2
+    assert len(server.commands("QUIT")) == 1
+    assert backend.connection is None
+    OwnClass.connection_class.sent = 0
+
+
+def test_a_connection_that_was_opened_by_hand_is_used(make, server):
+    with FaultServer() as own:
+        backend = make(server)
+        backend.connection = smtplib.SMTP(own.host, own.port)
+        assert backend.open() is False
+        assert backend.send_messages([message(1)]) == 1
+        assert backend.send_messages([message(2), message(3)]) == 2
+        assert (len(own.accepted), server.connections) == (3, 0)
+        backend.close()
+        assert own.wait_for(lambda: own.open_now == 0)
+        assert len(own.commands("QUIT")) == 1
+        assert backend.send_messages([message(4)]) == 1
+        assert (len(own.accepted), len(server.accepted)) == (3, 1)
+
+
+@pytest.mark.parametrize("many", [1, 2])
+def test_a_mock_as_connection_is_asked(make, server, many):
+    backend = make(server)
+    backend.connection = mock.Mock()
+    assert backend.send_messages([message(number) for number in range(many)]) == many
+    assert backend.connection.sendmail.call_count == many
+    assert server.connections == 0
+    backend.connection = None
+
+
+def test_a_mock_of_sendmail_is_asked(make, server):
+    with make(server) as backend:
+        with mock.patch.object(backend.connection, "sendmail") as sendmail:
+            assert backend.send_messages([message()]) == 1
+        sendmail.assert_called_once_with("from@example.com", ["to@example.com"], mock.ANY)
+        assert b"\r\n" in sendmail.call_args.args[2]
+        assert backend.send_messages([message()]) == 1
+    assert len(server.accepted) == 1
+
+
+def test_open_on_the_object_is_asked(make, server):
+    backend = make(server)
+    backend.open = mock.Mock(return_value=None)
+    assert backend.send_messages([]) == 0
+    backend.open.assert_not_called()
+    assert backend.send_messages([message()]) == 0
+    backend.open.assert_called_once_with()
+    assert server.connections == 0
+
+
+def test_send_on_the_object_is_asked(make, server):
+    backend = make(server)
+    backend._send = mock.Mock(return_value=True)
+    assert backend.send_messages([message(), message()]) == 2
+    assert backend._send.call_count == 2
+    assert not server.accepted
+
+
+class Closing:
+    closed = 0
+
+    def close(self):
+        type(self).closed += 1
+        super().close()
+
+
+def test_overriding_close(make, server):
+    backend = make(server, Closing)
+    assert backend.send_messages([message()]) == 1
+    assert type(backend).closed == 1
+
+
+def test_the_connection_has_the_timeout(make, server):
+    with make(server, timeout=10) as backend:
+        assert backend.connection.timeout == 10
+
+
+# -- pickles and copies ---------------------------------------------------------------------------------------
+
+
+class Pickled(EmailMessage):
+    def message(self, **options):
+        return pickle.loads(pickle.dumps(super().message(**options)))
+
+
+class Copied(EmailMultiAlternatives):
+    def message(self, **options):
+        return copy.deepcopy(super().message(**options))
+
+
+@pytest.mark.parametrize("shape", [Pickled, Copied])
+def test_rendered_messages_pickle_and_copy(make, server, shape):
+    mail = shape("Gr\xfc\xdfe", "Hello\n", "Ann <a@example.com>", ["b@example.com"], reply_to=["c@example.com"])
+    mail.attach("x.txt", "attached", "text/plain")
+    assert make(server).send_messages([mail]) == 1
+    assert b"reply-to: c@example.com" in server.accepted[0].content.lower()
+
+
+def test_messages_that_were_sent_pickle_and_copy(make, server):
+    mail = message()
+    make(server).send_messages([mail])
+    again = pickle.loads(pickle.dumps(mail))
+    assert (again.subject, copy.deepcopy(mail).to) == (mail.subject, mail.to)
+    assert make(server).send_messages([again, copy.copy(mail)]) == 2
+
+
+@pytest.mark.parametrize("attempt", [pickle.dumps, copy.deepcopy])
+def test_a_backend_is_pickled_only_without_its_lock(make, server, attempt):
+    backend = make(server)
+    with pytest.raises(TypeError, match="RLock"):
+        attempt(backend)
+    del backend._lock
+    attempt(backend)
+    backend._lock = threading.RLock()

@@ -17,6 +17,8 @@ from .scram import Scram, ScramSHA1, ScramSHA256
 PASSWORD_MECHANISMS: tuple[type[Mechanism], ...] = (ScramSHA256, ScramSHA1, CramMD5, Plain, Login)
 TOKEN_MECHANISMS: tuple[type[Mechanism], ...] = (XOAuth2, OAuthBearer)
 
+NO_AUTH = "SMTP AUTH extension not supported by server."  # smtplib's words
+
 
 def choose(server: ServerOptions, offered: Collection[str], *, encrypted: bool) -> list[type[Mechanism]]:
     """Return the mechanisms to try, best first; none where there is nobody to log in as.
@@ -36,7 +38,7 @@ def choose(server: ServerOptions, offered: Collection[str], *, encrypted: bool) 
         by_certificate = server.may_use_certificate and encrypted and External.name in offered
         return [External] if by_certificate else []
     if not offered:
-        raise _not_offered(f"{server.host} offers no login (AUTH), and {_who(server)} set")
+        raise _not_offered(f"{NO_AUTH} {server.host} offers no login (AUTH), and {_who(server)} set")
     ours = _usable(server)
     wanted = [server.auth_method] if server.auth_method else [kind.name for kind in ours]
     common = [kind for kind in ours if kind.name in wanted and kind.name in offered]

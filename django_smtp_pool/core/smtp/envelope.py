@@ -58,13 +58,13 @@ class Envelope:
 def check_address(address: str, *, smtputf8: bool = False) -> None:
     """Raise ValueError for an address that could break out of its command, whatever else it may be."""
     if len(address.encode("utf-8", "surrogatepass")) > LONGEST_ADDRESS:
-        raise ValueError(f"invalid address, it is longer than {LONGEST_ADDRESS} octets: {address[:80]!r}...")
+        raise ValueError(f"Invalid address, it is longer than {LONGEST_ADDRESS} octets: {address[:80]!r}...")
     if _BREAKS_OUT.search(_outside_quotes(address)):
-        raise ValueError(f"invalid address: {address!r}")
+        raise ValueError(f"Invalid address: {address!r}")
     if _CONTROL.search(address):
-        raise ValueError(f"invalid address, it has control characters: {address!r}")
+        raise ValueError(f"Invalid address, it has control characters: {address!r}")
     if not smtputf8 and not address.isascii():
-        raise ValueError(f"invalid address, it has non-ASCII characters: {address!r}")
+        raise ValueError(f"Invalid address, it has non-ASCII characters: {address!r}")
 
 
 def _outside_quotes(address: str) -> str:

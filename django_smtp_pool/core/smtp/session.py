@@ -134,6 +134,7 @@ def _start_tls(server: ServerOptions, offer: Offer) -> Dialogue[bool]:
     """Secure the session; return False where that was optional, and refused."""
     if not offer.starttls:
         raise _not_offered(
+            "STARTTLS extension not supported by server. "  # smtplib's words
             f"{server.host} does not offer STARTTLS, and use_tls requires it: nothing was sent in clear. "
             "If the port expects TLS from the first octet, set use_ssl instead",
             stage=Stage.STARTTLS,
