@@ -15,6 +15,7 @@ from .core.errors import Outcome, PartiallyRefused
 from .core.events import records
 from .core.smtp.envelope import Envelope
 from .message.addresses import quick
+from .message.parts import ALONE, Batch
 from .message.render import envelope_of
 from .status import SmtpPoolStatus, record, status_of, status_without_delivery
 
@@ -45,6 +46,7 @@ class Mailing:
         self._options = config.mailer
         self._connections = config.mailer.batch_connections or config.pool.max_connections
         self._prep_address = None if prep_address is None else quick(prep_address)
+        self._batch = ALONE
         self.accepted = 0
         self.unrendered: set[int] = set()  # indices of messages whose failure is nothing that a network does
         self._failures: dict[int, Exception] = {}
@@ -62,6 +64,7 @@ class Mailing:
             if len(messages) == 1:
                 self._send_one(messages)
                 return
+        self._batch = Batch(is_alone=False)
         may_nest = signals.have_receivers(self._kind)
         self._sender.send_many(self._rendered(messages), self._ended, self._connections, may_nest=may_nest)
 
@@ -81,7 +84,7 @@ class Mailing:
             try:
                 if not message.recipients():
                     continue
-                envelope = envelope_of(message, self._prep_address)
+                envelope = envelope_of(message, self._prep_address, self._batch)
             except Exception as error:  # noqa: BLE001 - raised when the others have had their turn
                 self._failures[index] = error
                 self.unrendered.add(index)
