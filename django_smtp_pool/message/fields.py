@@ -19,15 +19,13 @@ from django.utils.encoding import punycode
 
 from .domains import ascii_domain
 from .headers import SMTP
-from .mailboxes import folded_mailboxes, mailboxes, with_ascii_domains
+from .mailboxes import PLAIN_ADDRESS, folded_mailboxes, mailboxes, with_ascii_domains
 from .safety import LONGEST_LINE, check_field, has_long_line
 from .words import FULL_LINE, decoded, folded, has_long_word, unfolded
 
 MODERN = django.VERSION >= (6, 0)
 LONGEST = 2000  # characters of a value that is remembered
 MANY = 256  # fields that are remembered: those of a mailing, and then some
-# What every parser returns as it is: nothing in it is quoted, encoded, folded or a comment.
-PLAIN_ADDRESS = r"[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*"
 ADDRESSES = frozenset(
     ("from", "sender", "reply-to", "to", "cc", "resent-from", "resent-sender", "resent-to", "resent-cc")
 )
@@ -77,10 +75,12 @@ def _made(name: str, value: str, charset: str) -> str:
         text = _by_django(name, written, charset)
         check_field(name, text)
         if name.lower() not in STRUCTURED and not _means(name, text, value):
-            text = _ours(name, value) or text
+            text = _ours(name, value)
     except UnicodeEncodeError as error:
         error.reason += f" (in the header {name}: {value[:80]!r})"
         raise
+    except UnicodeError as error:  # Django 5.2 and a domain
+        raise ValueError(f"the header {name} has an address that is not valid ({error}): {value[:80]!r}") from None
     if has_long_line(text.encode("ascii", "surrogateescape")):
         raise ValueError(f"the header {name} has a line of more than {LONGEST_LINE} octets: {value[:80]!r}...")
     return text
@@ -148,8 +148,8 @@ def _has_surrogate(value: str) -> bool:
     return not value.isascii() and re.search("[\ud800-\udfff]", value) is not None
 
 
-def _ours(name: str, value: str) -> str | None:
-    """Return a field as we write it, None where a line of it would be too long."""
+def _ours(name: str, value: str) -> str:
+    """Return a field as we write it."""
     kind = name.lower()
     entries = mailboxes(value) if kind in ADDRESSES else None
     if entries is not None:
@@ -157,7 +157,7 @@ def _ours(name: str, value: str) -> str | None:
     else:
         written = folded(name, decoded(value), is_prose=kind in _PROSE)
     check_field(name, written)
-    return None if has_long_line(written.encode("ascii")) else written
+    return written
 
 
 def check_name(name: Any, value: Any) -> None:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from .domains import ascii_domain
 from .words import FULL_LINE, LONGEST_WORD, Lines, decoded, unfolded
 
+# What every parser returns as it is: nothing in it is quoted, encoded, folded or a comment.
+PLAIN_ADDRESS = r"[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63})*"
 _TOKEN = re.compile(
     r"""
       (?P<quoted>"(?:[^"\\]|\\.)*")
@@ -129,7 +131,7 @@ def _with_ascii_domain(kind: str, token: str, where: Callable[[str], bool]) -> s
         converted = ascii_domain(bare)
         return f"{local_part}@{converted}{end}" if where(bare) else token
     except ValueError as error:
-        raise ValueError(f"invalid address {token.strip('<>')!r}: {error}") from None
+        raise ValueError(f"Invalid address {token.strip('<>')!r}: {error}") from None
 
 
 def folded_mailboxes(name: str, entries: list[Mailbox]) -> str:

@@ -15,7 +15,6 @@ from .addresses import (
     addr_spec,
     check_before_parsing,
     errors_of_the_parser,
-    needs_smtputf8,
 )
 from .headers import SMTP, SMTPUTF8
 from .parts import ALONE, Batch
@@ -36,8 +35,7 @@ def envelope_of(message: Any, prep_address: PrepareAddress | None, batch: Batch 
     Raises ValueError for what must not go on the wire: bad addresses, header injection, and for `smtp_options` that
     are no good.
     """
-    check_before_parsing(message)
-    smtputf8 = needs_smtputf8(message)
+    smtputf8 = check_before_parsing(message)
     with errors_of_the_parser():
         sender = addr_spec(message.from_email, prep_address, smtputf8=smtputf8)
         prepare = partial(addr_spec, prepare=prep_address, smtputf8=smtputf8)

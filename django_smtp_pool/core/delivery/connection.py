@@ -39,14 +39,15 @@ class Connector:
     """Makes connections to one server with one identity.
 
     Arguments:
-        local_hostname: gives the name for EHLO; asked once per connection, since looking it up may be slow.
+        local_hostname: gives the name for EHLO, by the IP address of our end of the connection, None where it has none;
+            asked once per connection, since looking it up may be slow.
         tokens: gives access tokens, where that is how we log in.
     """
 
     server: ServerOptions
     clock: Clock
     observer: Observer
-    local_hostname: Callable[[], str]
+    local_hostname: Callable[[str | None], str]
     experience: Experience = field(default_factory=Experience)
     tokens: TokenSource | None = None
 
@@ -149,10 +150,14 @@ class Connection:
         # The context is made first: a certificate file that cannot be read is known before anything is dialled.
         return self._run(self._open(), deadline, tls=context_for(self.server) if self.server.may_encrypt else None)
 
+    def _name(self) -> str:
+        transport = self._channel.transport
+        return self._local_hostname(None if transport is None else transport.local_address)
+
     def _open(self) -> Dialogue[None]:
         greeter = Greeter(
             server=self.server,
-            local_hostname=self._local_hostname,
+            local_hostname=self._name,
             credentials=self.credentials,
             experience=self._experience,
         )

@@ -24,7 +24,7 @@ from .fields import (
     text,
     whole,
 )
-from .host import is_loopback, place_of, server_host, socket_path
+from .host import greeting_name, is_loopback, place_of, server_host, socket_path
 from .oauth2 import OAuth2Options, Same
 from .oauth2 import generator as token_generator
 from .oauth2 import oauth2 as oauth2_options
@@ -94,7 +94,11 @@ class ServerOptions:
         _tls_options,
         "dict: `ca_file`, `verify`, `minimum_version`, `ciphers`, `server_hostname`, `context`",
     )
-    local_hostname: str | None = option(None, nonempty_text, "name to greet the server with (EHLO)")
+    local_hostname: str | None = option(
+        None,
+        greeting_name,
+        "name to greet the server with (EHLO); without it this machine's name, or its IP address where that has no dot",
+    )
     source_address: tuple[str, int] | None = option(
         None, source_address, "local IP address to connect from, or (IP address, port)"
     )
