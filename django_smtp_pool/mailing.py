@@ -16,6 +16,7 @@ from .core.events import records
 from .core.sender import Sender
 from .core.smtp.envelope import Envelope
 from .message.addresses import quick
+from .message.parts import ALONE, Batch
 from .message.render import envelope_of
 from .status import SmtpPoolStatus, record, status_after, status_without_delivery
 
@@ -96,6 +97,7 @@ class Mailing:
         self._options = config.mailer
         self._connections = config.mailer.batch_connections or config.pool.max_connections
         self._prep_address = None if prep_address is None else quick(prep_address)
+        self._batch = ALONE
         self.unrendered: set[int] = set()  # indices of messages whose failure is nothing that a network does
         self._failures: dict[int, Exception] = {}
         self._accepted: list[int] = []
@@ -143,6 +145,7 @@ class Mailing:
             if len(messages) == 1:
                 self._send_one(messages)
                 return
+        self._batch = Batch(is_alone=False)
         may_nest = signals.have_receivers(self._kind)
         self._sender.send_many(self._rendered(messages), self._ended, self._connections, may_nest=may_nest)
 
@@ -166,7 +169,7 @@ class Mailing:
                 if not message.recipients():
                     self._without_recipients.add(index)
                     continue
-                envelope = envelope_of(message, self._prep_address, self._options.finishers)
+                envelope = envelope_of(message, self._prep_address, self._options.finishers, self._batch)
             except Exception as error:  # noqa: BLE001 - raised when the others have had their turn
                 self._failures[index] = error
                 self.unrendered.add(index)

@@ -22,6 +22,7 @@ from .core.events.events import Observer, Observers
 from .core.events.logs import LogObserver
 from .core.net import transport
 from .core.net.tls import forget_contexts
+from .core.options.host import name_to_greet_with
 from .core.options.options import ServerOptions
 from .core.options.quotas import Quota
 from .core.options.storage_uri import StorageURI
@@ -105,7 +106,7 @@ class Registry:
             server=server,
             clock=self._clock,
             observer=observer,
-            local_hostname=lambda: _ehlo_name(server),
+            local_hostname=lambda local_address: _ehlo_name(server, local_address),
             tokens=self._tokens(server),
         )
 
@@ -250,8 +251,8 @@ def _window(key: PoolKey) -> RedisWindow | None:
     return RedisWindow(key.pool.rate_storage, key_of(key.server), key.pool.quotas)
 
 
-def _ehlo_name(server: ServerOptions) -> str:
-    return server.local_hostname or DNS_NAME.get_fqdn()
+def _ehlo_name(server: ServerOptions, local_address: str | None) -> str:
+    return server.local_hostname or name_to_greet_with(DNS_NAME.get_fqdn(), local_address)
 
 
 registry = Registry(clock=SystemClock(), observer=Observers([LogObserver(), SignalObserver()]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import os
 import socket
 from collections.abc import Iterable
@@ -18,6 +19,7 @@ from .drivers import blocking
 from .events.events import Observer
 from .events.logs import LogObserver
 from .net import transport
+from .options.host import name_to_greet_with
 from .options.options import PoolOptions, ServerOptions
 from .pool.housekeeper import Housekeeper
 from .pool.pool import Pool
@@ -25,6 +27,12 @@ from .pool.stats import Stats
 from .rate_limit.limit import Limiter, RateLimit
 from .sender import Sender
 from .smtp.envelope import Envelope, with_crlf
+
+
+@functools.cache
+def _machine() -> str:
+    """Return the name of this machine; looking it up may be slow."""
+    return socket.getfqdn()
 
 
 class Client:
@@ -58,7 +66,7 @@ class Client:
             server=self._server,
             clock=self._clock,
             observer=self._observer,
-            local_hostname=lambda: self._server.local_hostname or socket.getfqdn(),
+            local_hostname=self._name,
         )
         pool: Pool[Connection] = Pool(
             self._options,
@@ -97,6 +105,9 @@ class Client:
     def stats(self) -> Stats:
         """Return the figures of the pool."""
         return self._current().pool.stats()
+
+    def _name(self, local_address: str | None) -> str:
+        return self._server.local_hostname or name_to_greet_with(_machine(), local_address)
 
     def close(self, timeout: float = 10.0) -> None:
         """Say QUIT to the server, after what is under way has finished, `timeout` seconds at most."""

@@ -12,20 +12,23 @@ from contextlib import contextmanager
 from email.errors import MessageError, ObsoleteHeaderDefect
 from email.headerregistry import Address, AddressHeader
 from functools import lru_cache
-from itertools import chain
 from types import FunctionType, ModuleType, TracebackType
 from typing import Any
 
 import django
 from django.core.mail.backends import smtp
-from django.utils.encoding import force_str, punycode
+from django.utils.encoding import force_str
+
+from .domains import ascii_domain
+from .mailboxes import PLAIN_ADDRESS, mailboxes, with_ascii_domains
 
 PrepareAddress = Callable[..., str]
 
 LONGEST = 1000  # characters of an address with its display name: parsing takes time that grows with the square
 RENDERS_SMTPUTF8 = django.VERSION >= (6, 0)
-# What every parser returns as it is: nothing in it is quoted, encoded, folded or a comment.
-PLAIN = re.compile(r"[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*")
+PLAIN = re.compile(PLAIN_ADDRESS)
+# A name before it changes nothing, as long as it is plain too.
+_NAMED = re.compile(rf'(?:[^\W_]+(?: [^\W_]+)*|"[ !#-<>-\[\]-~]+") <({PLAIN_ADDRESS})>')
 _CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f]")
 # Defects of addresses that are in use and mean what they say: `webmaster`, dots in a row or at an end.
 _HARMLESS = {
@@ -35,59 +38,87 @@ _HARMLESS = {
     "Invalid leading '.' in local part",
     "Invalid trailing '.' in local part",
 }
-_ADDRESS_HEADERS = frozenset({"from", "sender", "reply-to", "to", "cc", "resent-from", "resent-to"})
+_ONLY_SO = ("From", "To", "Cc", "Reply-To")  # Django looks for these in this spelling, and drops any other
+_ADDRESS_HEADERS = frozenset({"sender", "resent-from", "resent-sender", "resent-to", "resent-cc"})
 
 
-def check_before_parsing(message: Any) -> None:
-    """Raise ValueError for what is too long to be an address, or has control characters, before it is parsed."""
-    for address in _addresses(message):
+def check_before_parsing(message: Any) -> bool:
+    """Look at the addresses of a message, and tell whether one needs SMTPUTF8: a local part beyond ASCII (RFC 6531).
+
+    Raises ValueError for what is too long to be an address, or has control characters, before it is parsed, and where
+    this version of Django cannot send to such an address.
+    """
+    beyond_ascii = []
+    for address in _envelope(message):
         if len(address) > LONGEST:
             raise ValueError(f"Invalid address, it has {len(address)} characters: {address[:80]!r}...")
         if _CONTROL.search(address):
             raise ValueError(f"Invalid address, it has control characters: {address!r}")
+        if not address.isascii():
+            beyond_ascii.append(address)
+    for text in _address_fields(message):
+        if _CONTROL.search(text):
+            raise ValueError(f"Invalid address, it has control characters: {text!r}")
+        if not text.isascii() or len(text) > LONGEST:
+            _check_length(text)
+            beyond_ascii.append(text)
+    return any(map(_needs_smtputf8, beyond_ascii))
 
 
-def needs_smtputf8(message: Any) -> bool:
-    """Tell whether a message names an address that ASCII cannot express: a local part beyond it (RFC 6531).
-
-    Raises ValueError where this version of Django cannot send to such an address.
-    """
-    texts = [*_addresses(message), *_address_headers(message)]
-    if all(text.isascii() for text in texts):
-        return False
-    strange = next((text for text in texts if not text.isascii() and _has_strange_local_part(text)), None)
-    if strange is not None and not RENDERS_SMTPUTF8:
-        raise ValueError(
-            f"Invalid address {strange!r}: a non-ASCII local part needs SMTPUTF8, "
-            f"which takes Django 6.0 or later; this is Django {django.get_version()}"
-        )
-    return strange is not None
+def _envelope(message: Any) -> Iterator[str]:
+    """Yield what must be one address each."""
+    yield str(message.from_email)
+    for field in ("to", "cc", "bcc"):
+        for address in getattr(message, field, None) or ():
+            yield " ".join(map(str, address)) if isinstance(address, tuple) else str(address)
 
 
-def _addresses(message: Any) -> Iterator[str]:
-    """Yield what may be one address each."""
-    listed = (getattr(message, field, None) or () for field in ("to", "cc", "bcc", "reply_to"))
-    for address in (message.from_email, *chain.from_iterable(listed)):
-        yield " ".join(map(str, address)) if isinstance(address, tuple) else str(address)
-
-
-def _address_headers(message: Any) -> Iterator[str]:
-    for name, value in getattr(message, "extra_headers", {}).items():
-        if name.lower() in _ADDRESS_HEADERS:
+def _address_fields(message: Any) -> Iterator[str]:
+    """Yield the lists of addresses that are in the header only, and that Django puts there."""
+    headers = getattr(message, "extra_headers", None) or {}
+    if "Reply-To" not in headers:
+        yield from map(str, getattr(message, "reply_to", None) or ())
+    for name, value in headers.items():
+        if name in _ONLY_SO or (isinstance(name, str) and name.lower() in _ADDRESS_HEADERS):
             yield str(value)
 
 
+def _check_length(text: str) -> None:
+    entries = mailboxes(text)
+    longest = max((len(each.name) + len(each.address) for each in entries), default=0) if entries else len(text)
+    if longest > LONGEST:
+        raise ValueError(f"Invalid address, it has {longest} characters: {text[:80]!r}...")
+
+
+def _needs_smtputf8(text: str) -> bool:
+    if text.isascii() or not _has_strange_local_part(text):
+        return False
+    if not RENDERS_SMTPUTF8:
+        raise ValueError(
+            f"Invalid address {text!r}: a non-ASCII local part needs SMTPUTF8, "
+            f"which takes Django 6.0 or later; this is Django {django.get_version()}"
+        )
+    return True
+
+
 def _has_strange_local_part(text: str) -> bool:
+    """Tell whether an address is one that ASCII cannot express; a name alone is no address, whatever it says."""
+    entries = mailboxes(text)
+    if entries is not None:
+        return any("@" in each.address and not each.address.rpartition("@")[0].isascii() for each in entries)
     with errors_of_the_parser():
-        mailboxes = AddressHeader.value_parser(text).all_mailboxes
-        return any(not (getattr(mailbox, "local_part", None) or "").isascii() for mailbox in mailboxes)
+        found = AddressHeader.value_parser(text).all_mailboxes
+        return any(
+            bool(getattr(each, "domain", None)) and not (getattr(each, "local_part", None) or "").isascii()
+            for each in found
+        )
 
 
 def quick(prepare: PrepareAddress) -> PrepareAddress:
     """Return a `prep_address` that parses only what has to be parsed: that costs more than sending the message.
 
-    The last addresses are remembered (the sender of a mailing has a name), and what is plainly an address is taken as
-    it stands, which is what Django's method would return. Another method may say something else each time.
+    What is plainly an address is taken as it stands, which is what Django's method would return, and the last of the
+    others are remembered. Another method may say something else each time.
     """
     if not is_written_in(smtp, getattr(prepare, "__func__", None)):
         return prepare
@@ -96,9 +127,17 @@ def quick(prepare: PrepareAddress) -> PrepareAddress:
     def prepared(address: Any, **how: Any) -> str:
         if type(address) is not str:
             return prepare(address, **how)
-        return address if PLAIN.fullmatch(address) else known(address, **how)
+        return _plain(address) or known(address, **how)
 
     return prepared
+
+
+def _plain(address: str) -> str | None:
+    """Return the address where it is plain to see, with or without a name."""
+    if PLAIN.fullmatch(address):
+        return address
+    match = _NAMED.fullmatch(address)
+    return None if match is None else match[1]
 
 
 def is_written_in(module: ModuleType, function: Any) -> bool:
@@ -115,26 +154,41 @@ def addr_spec(address: Any, prepare: PrepareAddress | None, *, smtputf8: bool) -
 
     Raises ValueError for anything that is not one valid address.
     """
-    if prepare is None:
-        return _parsed(address)
-    text = force_str(address)
-    if not smtputf8 or text.isascii():
-        return prepare(address)
-    local_part, at, domain = prepare(address, force_ascii=False).rpartition("@")
-    return f"{local_part}{at}{punycode(domain)}"
+    if type(address) is str and address.isascii():
+        return _parsed(address) if prepare is None else prepare(address)
+    try:
+        if not isinstance(address, tuple):
+            address = with_ascii_domains(force_str(address))
+        if prepare is None:
+            return _parsed(address)
+        return prepare(address, force_ascii=False) if smtputf8 and not address.isascii() else prepare(address)
+    except UnicodeError as error:
+        raise ValueError(f"Invalid address {address!r}: {error}") from None
 
 
 def _parsed(address: Any) -> str:
     """Return what Django 5.2's `sanitize_address` makes of an address, less the display name."""
-    if type(address) is str and PLAIN.fullmatch(address):
-        return address
+    if type(address) is str and (plain := _plain(address)) is not None:
+        return plain
     if isinstance(address, tuple):
         local_part, at, domain = str(address[1]).rpartition("@")
         if not at:
             raise ValueError(f"Invalid address {address[1]!r}")
     else:
         local_part, domain = _mailbox(force_str(address))
-    return Address(username=local_part, domain=punycode(domain)).addr_spec
+    try:
+        domain = ascii_domain(domain)
+        _check_labels(domain)
+    except ValueError as error:
+        raise ValueError(f"Invalid address {address!r}: {error}") from None
+    return Address(username=local_part, domain=domain).addr_spec
+
+
+def _check_labels(domain: str) -> None:
+    """Raise ValueError for a domain that Django 5.2 chokes on."""
+    labels = [] if domain.startswith("[") else domain.removesuffix(".").split(".")
+    if not all(0 < len(label) < 64 for label in labels) and domain:
+        raise ValueError(f"the domain {domain!r} has a label that is empty or longer than 63 octets")
 
 
 @lru_cache(maxsize=16)  # the sender of a mailing is parsed once

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from email.message import Message
 from functools import partial
+from io import BytesIO
 from typing import Any
 
 from ..core.smtp.envelope import Envelope, with_crlf
@@ -14,18 +15,21 @@ from .addresses import (
     addr_spec,
     check_before_parsing,
     errors_of_the_parser,
-    needs_smtputf8,
 )
 from .finishers import Finisher, finish, refuse_to_encode
 from .headers import SMTP, SMTPUTF8
-from .ordinary import ordinary
+from .parts import ALONE, Batch
 from .safety import check_rendered, has_long_line
 from .smtp_options import asked_by
 from .transfer import seven_bit, short_lined
+from .writer import drawn_boundary, write
 
 
 def envelope_of(
-    message: Any, prep_address: PrepareAddress | None, finishers: Sequence[Finisher | str] = ()
+    message: Any,
+    prep_address: PrepareAddress | None,
+    finishers: Sequence[Finisher | str] = (),
+    batch: Batch = ALONE,
 ) -> Envelope:
     """Render a message, and check what was rendered.
 
@@ -33,18 +37,18 @@ def envelope_of(
         message: an EmailMessage with at least one recipient.
         prep_address: the backend's own method where it has one (Django 6.0 and later).
         finishers: what has the last word on the content.
+        batch: what the messages of one call have in common.
 
     Raises ValueError for what must not go on the wire: bad addresses, header injection, and for `smtp_options` that
     are no good.
     """
-    check_before_parsing(message)
-    smtputf8 = needs_smtputf8(message)
+    smtputf8 = check_before_parsing(message)
     with errors_of_the_parser():
         sender = addr_spec(message.from_email, prep_address, smtputf8=smtputf8)
         prepare = partial(addr_spec, prepare=prep_address, smtputf8=smtputf8)
         recipients = [prepare(address) for address in message.recipients()]
         asked = asked_by(message, recipients, prepare)
-        content, message_id = _render(message, smtputf8=smtputf8)
+        content, message_id = _render(message, smtputf8=smtputf8, batch=batch)
     recode: Callable[[], bytes] = partial(seven_bit, content)
     if finishers:
         content, recode = finish(_ready(content, smtputf8=smtputf8), finishers), refuse_to_encode
@@ -66,20 +70,41 @@ def _ready(content: bytes, *, smtputf8: bool) -> bytes:
     return content if smtputf8 or content.isascii() else seven_bit(content)
 
 
-def _render(message: Any, *, smtputf8: bool) -> tuple[bytes, str | None]:
+def _render(message: Any, *, smtputf8: bool, batch: Batch) -> tuple[bytes, str | None]:
     """Return the checked octets and the Message-ID; what they were rendered from is not kept."""
-    if RENDERS_SMTPUTF8 and not smtputf8 and (written := ordinary(message)) is not None:
-        return written
+    if not smtputf8 and (written := write(message, batch)) is not None:
+        return joined(written.pieces), written.message_id
     if RENDERS_SMTPUTF8:
         rendered = message.message(policy=SMTPUTF8 if smtputf8 else SMTP)
+        _set_boundaries(rendered)
         content = with_crlf(rendered.as_bytes())
     else:
         rendered = message.message()
+        _set_boundaries(rendered)
         content = with_crlf(rendered.as_bytes(linesep="\r\n"))
     check_rendered(rendered, content)
     if has_long_line(content):
         content = short_lined(content)
     return content, _message_id(rendered)
+
+
+def joined(pieces: Iterable[bytes]) -> bytes:
+    """Return the content in one piece: the one place that knows that an envelope wants it so."""
+    file = BytesIO()  # which grows in place: joining a list would hold the content twice
+    file.writelines(pieces)
+    content = file.getvalue()
+    return content if content.endswith(b"\r\n") else content + b"\r\n"
+
+
+def _set_boundaries(rendered: Any) -> None:
+    """Give every multipart its boundary, the inner ones first: Python would compile a regular expression for each."""
+    if not (isinstance(rendered, Message) and rendered.is_multipart()):
+        return
+    parts: Any = rendered.get_payload()
+    for part in parts:
+        _set_boundaries(part)
+    if rendered.get_content_maintype() == "multipart" and rendered.get_boundary() is None:
+        rendered.set_boundary(drawn_boundary())
 
 
 def _message_id(rendered: Any) -> str | None:

@@ -16,6 +16,7 @@ LONGEST_LINE = 998  # octets without CRLF (RFC 5322 §2.1.1)
 
 # A field and its folds (RFC 5322 §2.2); names consist of ftext.
 _FIELD = re.compile(rb"([!-9;-~]+):[^\r\n\0]*(?:\r\n[ \t][^\r\n\0]*)*\r\n")
+_FIELDS = re.compile(b"(?:" + _FIELD.pattern + b")*")
 # An attached message was written by others: a nameless field is their affair, as long as it is the same one.
 _FOREIGN_FIELD = re.compile(_FIELD.pattern.replace(b"]+", b"]*", 1))
 _AT_MOST_ONCE = frozenset(
@@ -41,6 +42,24 @@ def check_rendered(message: Any, content: bytes) -> None:
             names = names[-len(own) :] if own else []
         _compare(names, own)
         _check_parts(message, content, start, _FIELD)
+
+
+def check_part(part: Message[Any, Any], content: bytes) -> int:
+    """Check a rendered MIME part, and return the offset of its body; raises ValueError like `check_rendered`."""
+    names, start = _fields(content, 0, _FIELD)
+    _compare(names, _own_names(part))
+    _check_parts(part, content, start, _FIELD)
+    return start
+
+
+def check_field(name: str, written: str) -> None:
+    """Raise ValueError where a written field is not just the one that it should be."""
+    octets = written.encode("ascii", "surrogateescape")
+    if b"\0" in octets:
+        raise ValueError(f"the header {name} contains a NUL character, which mail cannot carry")
+    names = [match[1] for match in _FIELD.finditer(octets)] if _FIELDS.fullmatch(octets) else []
+    if names != [name.encode("ascii")]:
+        _compare(names or [b"something else"], [name.encode("ascii")])
 
 
 def _fields(content: bytes, at: int, field: re.Pattern[bytes]) -> tuple[list[bytes], int]:

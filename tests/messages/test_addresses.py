@@ -201,6 +201,70 @@ def test_an_address_in_a_tuple_is_taken_as_django_takes_it(prepare):
         envelope_of(made, prepare)
 
 
+# -- names that are no addresses ------------------------------------------------------------------------
+
+NAMES_ONLY = {
+    "a name in Reply-To": {"reply_to": ["Büro"]},
+    "a comma in a name": {"reply_to": ["Müller, Hans <h@x.com>"]},
+    "a name in To": {"headers": {"To": "Abonnenten für Neues"}},
+    "a name in Cc": {"headers": {"Cc": "Verteiler Süd"}},
+    "a name in Sender": {"headers": {"Sender": "Büro"}},
+    "a name in Resent-To": {"headers": {"Resent-To": "Büro"}},
+    "a group": {"headers": {"To": "Empfänger:;"}},
+    "a Reply-To that a header replaces": {"reply_to": ["jörg@example.com"], "headers": {"Reply-To": "r@example.com"}},
+}
+
+
+@pytest.mark.parametrize("fields", NAMES_ONLY.values(), ids=NAMES_ONLY)
+def test_a_name_is_no_address_with_a_strange_local_part(fields):
+    """Django 5.2 refuses some of these, and so do we there."""
+    stock = message(**fields)
+    try:
+        octets = stock.message().as_bytes()
+    except ValueError:
+        with FaultServer() as server, pytest.raises(ValueError, match=r"Invalid address"):
+            backend_for(server).send_messages([message(**fields)])
+        return
+    with FaultServer(extensions=("8BITMIME",)) as server:
+        assert backend_for(server).send_messages([message(**fields)]) == 1
+        assert server.accepted[0].content.isascii()
+    assert octets.isascii()
+
+
+def test_a_field_that_django_leaves_out_counts_for_nothing(server):
+    backend_for(server).send_messages([message(headers={"reply-to": "jörg@example.com"})])
+    assert "SMTPUTF8" not in server.accepted[0].parameters
+
+
+@pytest.mark.parametrize("name", ["", "Person "])
+def test_a_reply_to_may_be_a_list_in_one_text(server, name):
+    people = ", ".join(f"{name}<person{number}@example.com>" for number in range(60))
+    backend_for(server).send_messages([message(reply_to=[people])])
+    assert server.accepted[0].content.count(b"@example.com>") == 60
+
+
+# -- errors name what is wrong -------------------------------------------------------------------------
+
+WRONG = [
+    ({"headers": {"X-é": "a value"}}, ["X-é", "a value"]),
+    ({"headers": {"X A": "a value"}}, ["X A", "a value"]),
+    ({"subject": "a \ud800"}, ["Subject", "a \\ud800"]),
+    ({"headers": {"X-A": "b \ud800"}}, ["X-A", "b \\ud800"]),
+    ({"body": "c \ud800"}, ["c \\ud800"]),
+    ({"to": ["d\ud800 <a@example.com>"]}, ["d\\ud800 <a@example.com>"]),
+    ({"headers": {"X-A": "x\ny"}}, None),
+    ({"headers": {"X-Long": "x" * 1200}}, ["X-Long", "xxxx"]),
+]
+
+
+@pytest.mark.parametrize(("fields", "words"), WRONG)
+def test_an_error_names_the_field_and_shows_the_value(server, fields, words):
+    with pytest.raises(ValueError, match=r".") as caught:
+        backend_for(server).send_messages([message(**fields)])
+    assert all(word in str(caught.value) for word in words or ())
+    assert server.connections == 0
+
+
 # -- non-ASCII local parts (RFC 6531) ------------------------------------------------------------------
 
 STRANGE = [{"to": ["jörg@example.com"]}, {"from_email": "日本 <jörg@example.com>"}, {"reply_to": ["jörg@example.com"]}]

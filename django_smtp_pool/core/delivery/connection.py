@@ -35,7 +35,8 @@ class Connector:
     """Makes connections to one server with one identity.
 
     Arguments:
-        local_hostname: gives the name for EHLO; asked once per connection, since looking it up may be slow.
+        local_hostname: gives the name for EHLO, by the IP address of our end of the connection, None where it has none;
+            asked once per connection, since looking it up may be slow.
         tokens: gives access tokens, where that is how we log in.
         make: makes a connection that is not open yet.
     """
@@ -43,7 +44,7 @@ class Connector:
     server: ServerOptions
     clock: Clock
     observer: Observer
-    local_hostname: Callable[[], str]
+    local_hostname: Callable[[str | None], str]
     experience: Experience = field(default_factory=Experience)
     tokens: TokenSource | None = None
     make: Callable[[Connector, Credentials | None], Connection] = lambda *given: Connection(*given)
@@ -128,24 +129,29 @@ class Connection:
     def open(self, clock: Clock, deadline: float | None) -> Life[None]:
         """Make the session ready."""
         # The context is made first: a certificate file that cannot be read is known before anything is dialled.
-        tls, name = yield Call(self._prepare)
+        tls = yield Call(self._prepare)
         greeter = Greeter(
             server=self.server,
-            local_hostname=lambda: name,
+            local_hostname=self._name,
             credentials=self.credentials,
             experience=self._experience,
         )
         self.offer = yield from self.channel.hold(open_session(greeter), clock, deadline=deadline, tls=tls)
         self._answered_at = self._clock.monotonic()
 
-    def _prepare(self) -> tuple[ssl.SSLContext | None, str]:
-        """Read files and look up names: that may take long."""
+    def _prepare(self) -> ssl.SSLContext | None:
+        """Read files and look up names, which may take long; return the context for TLS."""
         try:
             tls = context_for(self.server) if self.server.may_encrypt else None
         except Exception as error:
             error.stage, error.is_final = Stage.CONNECT, True  # type: ignore[attr-defined]
             raise
-        return tls, self._local_hostname()
+        self._local_hostname(None)  # it is remembered
+        return tls
+
+    def _name(self) -> str:
+        transport = self.channel.transport
+        return self._local_hostname(None if transport is None else transport.local_address)
 
     def deliver(self, envelope: Envelope, clock: Clock, deadline: float | None = None) -> Life[Receipt]:
         """Deliver one message.

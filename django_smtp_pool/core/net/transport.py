@@ -60,6 +60,13 @@ class Transport:
         return self._sock.fileno()
 
     @property
+    def local_address(self) -> str | None:
+        """The IP address of our end, where it has one."""
+        if self._sock.family not in {socket.AF_INET, socket.AF_INET6}:
+            return None
+        return str(self._sock.getsockname()[0])
+
+    @property
     def wants_write(self) -> bool:
         """Whether there is something that the kernel has not taken yet."""
         return bool(self._unsent or self._ciphertext or self._outgoing.pending)

@@ -207,17 +207,6 @@ def host_name(value: Any) -> str:
     return host
 
 
-def greeting_name(value: Any) -> str:
-    """Accept a name to greet a server with (RFC 5321 §4.1.1.1): a host name in ASCII, or an address in brackets."""
-    name = nonempty_text(value)
-    literal = re.fullmatch(r"\[(?:IPv6:)?([^]]+)\]", name, re.IGNORECASE)
-    if literal is not None and is_ip_address(literal[1]):
-        return name
-    if not name.isascii():
-        raise ValueError(f"must be a host name in ASCII (xn--...), not {shown(name)}")
-    return host_name(name).removesuffix(".")
-
-
 def is_ip_address(value: str) -> bool:
     """Tell whether a host is written as an IP address."""
     try:

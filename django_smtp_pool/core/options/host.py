@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from typing import Any
 
 from .fields import host_name, nonempty_text, shown
 
 UNIX = "unix:"  # before the path of a socket, as a host
 LONGEST_PATH = 103  # octets: what every system takes
+LONGEST_NAME = 253  # octets (RFC 1035 section 2.3.4)
+
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 
 
 def socket_path(host: str) -> str | None:
@@ -27,6 +32,51 @@ def server_host(value: Any) -> str:
             f"not {shown(host)}"
         )
     return host if path is not None else host_name(host)
+
+
+def greeting_name(value: Any) -> str:
+    """Accept a name to greet a server with: a host name, an IP address, or an address literal as `[192.0.2.1]`."""
+    name = nonempty_text(value)
+    bare = name.removeprefix("[").removesuffix("]") if name.startswith("[") and name.endswith("]") else name
+    literal = address_literal(bare.removeprefix("IPv6:") if bare is not name else bare)
+    if literal is not None:
+        return literal
+    # An underscore is no letter of a host name, but people have such names, and most servers take them.
+    if not is_host_name(name.replace("_", "x")):
+        raise ValueError(
+            "must be a host name, as in 'mail.example.com', or an address literal, as in '[192.0.2.1]', "
+            f"not {name[:80]!r}"
+        )
+    return name.removesuffix(".")
+
+
+def name_to_greet_with(machine: str, local_address: str | None) -> str:
+    """Return what a server accepts as the name of this machine (RFC 5321 section 4.1.1.1).
+
+    Arguments:
+        machine: its name; one without a dot, as containers have it, is no name that a server can look up.
+        local_address: the IP address of our end of the connection, where it has one.
+    """
+    name = machine.removesuffix(".")
+    if "." in name and is_host_name(name) and address_literal(name) is None:
+        return name
+    return address_literal(local_address or "") or address_literal(name) or "[127.0.0.1]"
+
+
+def is_host_name(name: str) -> bool:
+    """Tell whether a text is a host name (RFC 1123 section 2.1), with or without the final dot."""
+    name = name.removesuffix(".")
+    return len(name) <= LONGEST_NAME and _NAME.fullmatch(name) is not None
+
+
+def address_literal(address: str) -> str | None:
+    """Return an IP address as a literal (RFC 5321 section 4.1.3), None where it is none."""
+    try:
+        ip = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return None
+    ip = getattr(ip, "ipv4_mapped", None) or ip
+    return f"[{ip}]" if ip.version == 4 else f"[IPv6:{ip}]"
 
 
 def place_of(host: str, port: int) -> str:

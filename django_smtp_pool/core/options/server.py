@@ -14,7 +14,6 @@ from .fields import (
     check_fields,
     choice,
     flag,
-    greeting_name,
     option,
     path,
     seconds,
@@ -23,7 +22,7 @@ from .fields import (
     text,
     whole,
 )
-from .host import is_loopback, place_of, server_host, socket_path
+from .host import greeting_name, is_loopback, place_of, server_host, socket_path
 from .oauth2 import OAuth2Options, Same
 from .oauth2 import generator as token_generator
 from .oauth2 import oauth2 as oauth2_options

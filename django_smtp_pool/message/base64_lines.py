@@ -1,0 +1,32 @@
+"""Base64 for files: in one pass, block by block, so that a large file is never held twice in memory."""
+
+from __future__ import annotations
+
+import struct
+from binascii import b2a_base64
+from collections.abc import Iterator
+
+_LINE = 57  # octets, which become 76 (RFC 2045 section 6.8)
+_BLOCK = 4096 * _LINE
+_ROWS = struct.Struct("76s" * 4096)
+
+
+class Base64Lines:
+    """The lines of a file in Base64, made while they are read.
+
+    Arguments:
+        content: what to encode; bytes are sliced block by block.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def __iter__(self) -> Iterator[bytes]:
+        view = memoryview(self._content)
+        for at in range(0, len(view), _BLOCK):
+            text = b2a_base64(view[at : at + _BLOCK], newline=False)
+            if len(text) == _ROWS.size:
+                rows = _ROWS.unpack(text)
+            else:
+                rows = tuple([text[start : start + 76] for start in range(0, len(text), 76)])
+            yield b"\r\n".join((*rows, b""))

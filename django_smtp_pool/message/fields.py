@@ -1,0 +1,169 @@
+"""One header field: written down at once where it is plain, else by Django, and by ourselves where Django's is wrong.
+
+Python's e-mail package folds and encodes, and its patch levels do it differently. What it writes is read again: an
+encoded word that is too long or that stands where programs read, a lost quote, a lost blank, and the field is ours
+(`words`, `mailboxes`). `docs/differences.rst` has the list.
+"""
+
+from __future__ import annotations
+
+import re
+from email import policy
+from email.headerregistry import Address, AddressHeader
+from functools import lru_cache
+from typing import Any
+
+import django
+from django.core.mail import message as djangos
+from django.utils.encoding import punycode
+
+from .domains import ascii_domain
+from .headers import SMTP
+from .mailboxes import PLAIN_ADDRESS, folded_mailboxes, mailboxes, with_ascii_domains
+from .safety import LONGEST_LINE, check_field, has_long_line
+from .words import FULL_LINE, decoded, folded, has_long_word, unfolded
+
+MODERN = django.VERSION >= (6, 0)
+LONGEST = 2000  # characters of a value that is remembered
+MANY = 256  # fields that are remembered: those of a mailing, and then some
+ADDRESSES = frozenset(
+    ("from", "sender", "reply-to", "to", "cc", "resent-from", "resent-sender", "resent-to", "resent-cc")
+)
+# Python has a parser for these, and writes what it has understood.
+STRUCTURED = frozenset(("date", "resent-date", "orig-date"))
+_PROSE = frozenset(("subject", "comments", "keywords", "organization", "thread-topic"))
+_TEXT = re.compile(r"[!-~]+(?:[ \t]+[!-~]+)*")
+_MAILBOX = (
+    rf'(?:(?:[A-Za-z0-9]+(?: [A-Za-z0-9]+)*|"[A-Za-z0-9,.]+(?: [A-Za-z0-9,.]+)*") <{PLAIN_ADDRESS}>|{PLAIN_ADDRESS})'
+)
+_MAILBOXES = re.compile(rf"{_MAILBOX}(?:, {_MAILBOX})*")
+COMPAT32 = policy.compat32.clone(linesep="\r\n")
+
+
+def header_field(name: str, value: str, charset: str) -> str:
+    """Return a header field with its line end.
+
+    Arguments:
+        charset: for encoded words, where Django 5.2 makes them.
+
+    Raises ValueError for what cannot be a field.
+    """
+    if len(name) + len(value) <= FULL_LINE - 2 and _is_plain(name, value):
+        return f"{name}: {value}\r\n"
+    if len(value) <= LONGEST:
+        return _remembered(name, value, charset)
+    return _made(name, value, charset)
+
+
+def _is_plain(name: str, value: str) -> bool:
+    if MODERN:
+        kind = name.lower()
+        if kind in ADDRESSES:
+            return _MAILBOXES.fullmatch(value) is not None
+        if kind in STRUCTURED or kind == "message-id":
+            return False
+    return _TEXT.fullmatch(value) is not None and "=?" not in value
+
+
+def _made(name: str, value: str, charset: str) -> str:
+    try:
+        written = value
+        if name.lower() in ADDRESSES:
+            if MODERN and _MAILBOXES.fullmatch(value) and max(map(len, value.split(", "))) < FULL_LINE:
+                return _list_of_plain(name, value)
+            value = with_ascii_domains(value)
+        text = _by_django(name, written, charset)
+        check_field(name, text)
+        if name.lower() not in STRUCTURED and not _means(name, text, value):
+            text = _ours(name, value)
+    except UnicodeEncodeError as error:
+        error.reason += f" (in the header {name}: {value[:80]!r})"
+        raise
+    except UnicodeError as error:  # Django 5.2 and a domain
+        raise ValueError(f"the header {name} has an address that is not valid ({error}): {value[:80]!r}") from None
+    if has_long_line(text.encode("ascii", "surrogateescape")):
+        raise ValueError(f"the header {name} has a line of more than {LONGEST_LINE} octets: {value[:80]!r}...")
+    return text
+
+
+_remembered = lru_cache(maxsize=MANY)(_made)
+
+
+def _list_of_plain(name: str, value: str) -> str:
+    """Return many addresses as Python folds them: full lines, broken after commas."""
+    lines, line = [], f"{name}:"
+    if len(value) < FULL_LINE < len(line) + 1 + len(value):
+        return f"{line}\r\n {value}\r\n"
+    for mailbox in re.findall(_MAILBOX, value):
+        if len(line) + 1 + len(mailbox) > FULL_LINE and line[-1] != ":":  # Python does not count the comma
+            lines.append(line)
+            line = ""
+        line += f" {mailbox},"
+    return "\r\n".join([*lines, line[:-1], ""])
+
+
+def _by_django(name: str, value: str, charset: str) -> str:
+    if MODERN:
+        made = SMTP.header_store_parse(name, value)[1]
+        if not value.isascii() and isinstance(made, AddressHeader):
+            made = SMTP.header_store_parse(name, _with_ascii_domains(made))[1]
+        octets = SMTP.fold_binary(name, made)
+    else:
+        if name.lower() in ADDRESSES:
+            value = with_ascii_domains(value, where=lambda domain: ascii_domain(domain) != punycode(domain))
+        name, value = djangos.forbid_multi_line_headers(name, value, charset)
+        octets = COMPAT32.fold_binary(name, value)
+    return octets.decode("ascii", "surrogateescape")
+
+
+def _with_ascii_domains(made: AddressHeader) -> Any:
+    """Return addresses as Django's `_idna_encode_address_header_domains` makes them."""
+    if all(each.domain.isascii() for each in made.addresses):
+        return made
+    return [
+        Address(display_name=each.display_name, username=each.username, domain=ascii_domain(each.domain))
+        for each in made.addresses
+    ]
+
+
+def _means(name: str, written: str, value: str) -> bool:
+    """Tell whether a written field says what it was given."""
+    text, value = unfolded(written[len(name) + 1 : -2]).strip(" \t"), value.strip(" \t")
+    if _has_surrogate(value):
+        return True  # nobody can tell
+    if has_long_word(text):
+        return False
+    if name.lower() in ADDRESSES:
+        entries = mailboxes(value)
+        return entries is None or mailboxes(text) == entries
+    if value.isascii() and "=?" not in value and name.lower() not in _PROSE:
+        return text == value
+    if decoded(text).strip() == decoded(value).strip():
+        return True
+    # Python takes what a caller has encoded without blanks around it for encoded too.
+    return "=?" in value and decoded(text, strictly=False).strip() == decoded(value, strictly=False).strip()
+
+
+def _has_surrogate(value: str) -> bool:
+    return not value.isascii() and re.search("[\ud800-\udfff]", value) is not None
+
+
+def _ours(name: str, value: str) -> str:
+    """Return a field as we write it."""
+    kind = name.lower()
+    entries = mailboxes(value) if kind in ADDRESSES else None
+    if entries is not None:
+        written = folded_mailboxes(name, entries)
+    else:
+        written = folded(name, decoded(value), is_prose=kind in _PROSE)
+    check_field(name, written)
+    return written
+
+
+def check_name(name: Any, value: Any) -> None:
+    """Raise ValueError for a header name that is none."""
+    if not (isinstance(name, str) and re.fullmatch("[!-9;-~]+", name)):
+        raise ValueError(
+            f"the header {name!r} with the value {str(value)[:80]!r} is no header field: its name must consist of "
+            "printable ASCII characters, without blanks and colons"
+        )

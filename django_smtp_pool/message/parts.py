@@ -1,0 +1,291 @@
+"""The parts of a message: texts, files and MIME parts, each with its header fields and its encoded body.
+
+Bodies are encoded as Django chooses: 7bit, 8bit, quoted-printable or base64. Django itself writes the header fields of
+a part, once for each kind, and they are remembered.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from email.charset import QP
+from email.contentmanager import raw_data_manager
+from email.encoders import encode_base64
+from email.generator import BytesGenerator
+from email.message import EmailMessage, Message
+from email.mime.base import MIMEBase
+from functools import lru_cache
+from io import BytesIO
+from typing import Any
+
+from django.core.mail import message as djangos
+
+from .base64_lines import Base64Lines
+from .fields import COMPAT32, MODERN
+from .headers import SMTP
+from .safety import LONGEST_LINE, check_field, check_part, has_long_line
+from .words import FULL_LINE
+
+_LINE_END = re.compile(r"\r\n|\r|\n")
+_PLAIN_FILENAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,34}")
+_A_FILENAME = "file.name"
+_AS_IT_STANDS = {"7bit", "8bit"}
+
+
+class CannotWrite(Exception):
+    """What is to be written is unknown to us; Django writes it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leaf:
+    """A part without parts of its own.
+
+    Arguments:
+        head: its header fields, with their line ends.
+        body: what follows the blank line, in pieces.
+        text: the pieces in which somebody could have written a boundary.
+    """
+
+    head: str
+    body: Iterable[bytes]
+    text: tuple[bytes, ...] = ()
+
+
+def text_leaf(role: str, content: str, subtype: str, charset: str, filename: str | None = None) -> Leaf:
+    """Return a text.
+
+    Arguments:
+        role: "body", "alternative" or "attachment".
+    """
+    if not _has_ascii_line_ends(charset):
+        raise CannotWrite
+    encoding, octets = (_encoded_by_6 if MODERN else _encoded_by_5)(content, subtype, charset)
+    if b"\0" in octets:
+        raise ValueError("the message contains a NUL character, which mail cannot carry")
+    head = _head_of(role, "text", subtype, charset, encoding, filename)
+    return Leaf(head=head, body=(octets,), text=(octets,) if encoding in _AS_IT_STANDS else ())
+
+
+def file_leaf(role: str, content: Iterable[bytes], mimetype: str, filename: str | None = None) -> Leaf:
+    """Return a file whose content is in base64 already."""
+    maintype, subtype = mimetype.split("/", 1)
+    return Leaf(head=_head_of(role, maintype, subtype, "", "base64", filename), body=content)
+
+
+@lru_cache(maxsize=32)
+def _has_ascii_line_ends(charset: str) -> bool:
+    try:
+        return "a\r\n".encode(charset) == b"a\r\n"  # not so in UTF-16
+    except (LookupError, ValueError):
+        return False
+
+
+# -- texts -------------------------------------------------------------------------------------------------
+
+
+def _encoded_by_6(text: str, subtype: str, charset: str) -> tuple[str, bytes]:
+    """Return encoding and octets as Django 6.0 and later choose them."""
+    octets = _octets(text, charset)
+    lines = octets.splitlines()
+    if max(map(len, lines), default=0) <= FULL_LINE:
+        return ("7bit" if octets.isascii() else "8bit"), b"\r\n".join((*lines, b"")) if lines else b"\r\n"
+    part: Any = _Recorder()
+    raw_data_manager.set_content(part, text, subtype=subtype, charset=charset)
+    return str(part.encoding), _with_crlf(part.payload)
+
+
+class _Recorder:
+    """Looks like a message to Python's content manager, and keeps what that makes of a text."""
+
+    policy = SMTP
+    payload = encoding = ""
+
+    def get_content_maintype(self) -> str:
+        return "text"
+
+    def clear_content(self) -> None:
+        pass
+
+    def __setitem__(self, name: str, value: str) -> None:
+        if name == "Content-Transfer-Encoding":
+            self.encoding = value
+
+    def set_payload(self, payload: str) -> None:
+        self.payload = payload
+
+    def set_param(self, *args: Any, **how: Any) -> None:
+        pass
+
+
+def _encoded_by_5(text: str, subtype: str, charset: str) -> tuple[str, bytes]:
+    """Return encoding and octets as Django 5.2 chooses them."""
+    plain = djangos.utf8_charset  # which somebody may have changed: that was the way to get base64
+    if charset == "utf-8" and plain.body_encoding is None and djangos.utf8_charset_qp.body_encoding == QP:
+        octets = _octets(text, charset)
+        if not any(len(line.encode()) > LONGEST_LINE for line in _long(text)):
+            return ("7bit" if octets.isascii() else "8bit"), _octets_with_crlf(octets)
+    part: Any = djangos.SafeMIMEText(text, subtype, charset)
+    payload = part.get_payload()
+    if not payload.isascii():
+        raise CannotWrite
+    octets = _with_crlf(payload)
+    if has_long_line(octets):
+        raise CannotWrite
+    return str(part["Content-Transfer-Encoding"]), octets
+
+
+def _long(text: str) -> list[str]:
+    return [line for line in text.splitlines() if len(line) > LONGEST_LINE // 4]
+
+
+def _octets(text: str, charset: str) -> bytes:
+    try:
+        return text.encode(charset)
+    except UnicodeEncodeError as error:
+        error.reason += f" (in the text {text[:40]!r}...)"
+        raise
+
+
+def _with_crlf(payload: str) -> bytes:
+    return _octets_with_crlf(payload.encode("ascii", "surrogateescape"))
+
+
+def _octets_with_crlf(octets: bytes) -> bytes:
+    if b"\r" in octets:
+        octets = octets.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    return octets.replace(b"\n", b"\r\n")
+
+
+# -- header fields of parts --------------------------------------------------------------------------------
+
+
+def _head_of(role: str, maintype: str, subtype: str, charset: str, encoding: str, filename: str | None) -> str:
+    if filename is not None and _PLAIN_FILENAME.fullmatch(filename):
+        head = _head(role, maintype, subtype, charset, encoding, _A_FILENAME)
+        return head.replace(f'filename="{_A_FILENAME}"', f'filename="{filename}"')
+    return _head(role, maintype, subtype, charset, encoding, filename)
+
+
+@lru_cache(maxsize=128)
+def _head(role: str, maintype: str, subtype: str, charset: str, encoding: str, filename: str | None) -> str:
+    if MODERN:
+        return head_of(_part_by_6(role, maintype, subtype, charset, encoding, filename))
+    return head_of(_part_by_5(maintype, subtype, charset, encoding, filename))
+
+
+def head_of(part: Message[Any, Any]) -> str:
+    """Return the header fields of a part as Django writes them."""
+    rules: Any = SMTP if MODERN else COMPAT32
+    written = []
+    for name, value in part.raw_items():
+        text = rules.fold_binary(name, value).decode("ascii")
+        check_field(name, text)
+        if has_long_line(text.encode("ascii")):
+            raise ValueError(f"the header {name} of a part has a line of more than {LONGEST_LINE} octets")
+        written.append(text)
+    return "".join(written)
+
+
+def _part_by_6(
+    role: str, maintype: str, subtype: str, charset: str, encoding: str, filename: str | None
+) -> Message[Any, Any]:
+    message = EmailMessage(policy=SMTP)
+    content: Any = ""
+    how: dict[str, Any] = {"subtype": subtype, "charset": charset, "cte": encoding}
+    if maintype != "text":
+        content, how = b"", {"maintype": maintype, "subtype": subtype}
+    if role == "body":
+        message.set_content(content, **how)
+        del message["MIME-Version"]  # the message has it
+        return message
+    if role == "alternative":
+        message.add_alternative(content, **how)
+    else:
+        message.add_attachment(content, filename=filename, **how)
+    made: Message[Any, Any] = next(message.iter_parts())
+    return made
+
+
+def _part_by_5(maintype: str, subtype: str, charset: str, encoding: str, filename: str | None) -> Message[Any, Any]:
+    if maintype == "text":
+        part: Any = djangos.SafeMIMEText("", subtype, charset)
+        part.replace_header("Content-Transfer-Encoding", encoding)
+    else:
+        part = MIMEBase(maintype, subtype)
+        part.set_payload(b"")
+        encode_base64(part)
+    if filename:
+        named: Any = filename if filename.isascii() else ("utf-8", "", filename)
+        part.add_header("Content-Disposition", "attachment", filename=named)
+    made: Message[Any, Any] = part
+    return made
+
+
+# -- MIME parts that people bring along --------------------------------------------------------------------
+
+
+def foreign_leaf(part: Message[Any, Any]) -> Leaf:
+    """Return a MIME part as Python writes it."""
+    rules: Any = SMTP if MODERN else COMPAT32
+    file = BytesIO()
+    BytesGenerator(file, mangle_from_=False, policy=rules).flatten(part, linesep="\r\n")
+    content = file.getvalue()
+    start = check_part(part, content)
+    if b"\0" in content or has_long_line(content) or re.search(rb"\r(?!\n)|(?<!\r)\n", content):
+        raise CannotWrite
+    body = content[start:]
+    encoding = str(part.get("Content-Transfer-Encoding", "")).strip().lower()
+    return Leaf(
+        head=content[: start - 2].decode("ascii", "surrogateescape"),
+        body=(body,),
+        text=() if encoding == "base64" and not part.is_multipart() else (body,),
+    )
+
+
+class Batch:
+    """What the messages of one call have in common: files and MIME parts that are encoded once.
+
+    Arguments:
+        is_alone: whether there is one message only, so that nothing need be kept.
+    """
+
+    LARGEST = 1 << 25  # octets that are kept
+
+    def __init__(self, *, is_alone: bool = True) -> None:
+        self._keeps = not is_alone
+        self._files: dict[int, tuple[bytes, tuple[bytes, ...]]] = {}
+        self._parts: dict[int, tuple[Message[Any, Any], Any, Leaf]] = {}
+        self._room = self.LARGEST
+
+    def base64(self, content: bytes) -> Iterable[bytes]:
+        """Return a file in base64; the same object is encoded once."""
+        if not self._keeps or type(content) is not bytes or len(content) > self.LARGEST:
+            return Base64Lines(content)
+        known = self._files.get(id(content))
+        if known is None:
+            self._make_room(len(content))
+            known = self._files[id(content)] = (content, tuple(Base64Lines(content)))
+        return known[1]
+
+    def foreign(self, part: Message[Any, Any]) -> Leaf:
+        """Return a MIME part; the same one, unchanged, is written once."""
+        payload: Any = part.get_payload()
+        if not self._keeps or not isinstance(payload, str):
+            return foreign_leaf(part)
+        state = (tuple(part.raw_items()), payload)
+        known = self._parts.get(id(part))
+        if known is None or known[1] != state:
+            self._make_room(len(payload))
+            known = self._parts[id(part)] = (part, state, foreign_leaf(part))
+        return known[2]
+
+    def _make_room(self, size: int) -> None:
+        if size > self._room:
+            self._files.clear()
+            self._parts.clear()
+            self._room = self.LARGEST
+        self._room -= size
+
+
+ALONE = Batch()
