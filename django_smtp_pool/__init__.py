@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .core.delivery.connection import Connection
     from .core.pool.pool import Pool
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.1.0"
 
 __all__ = [
     "DeliveryUnknown",
