@@ -20,11 +20,11 @@ author = "The django-smtp-pool authors"
 copyright = author  # noqa: A001 - Sphinx calls it that
 release = version = django_smtp_pool.__version__
 
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "option_table", "service_preset"]
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "option_table", "pool_option", "service_preset"]
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 default_role = "code"  # as in the docstrings
-exclude_patterns = ["_build", "_ext"]
+exclude_patterns = ["_build", "_ext", "_generated"]
 
 html_theme = "furo"
 html_title = "django-smtp-pool"

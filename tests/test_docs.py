@@ -12,7 +12,8 @@ from django_smtp_pool.core import errors
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 PACKAGE = Path(django_smtp_pool.__file__).parent
-PAGES = sorted(path.stem for path in DOCS.glob("*.rst") if path.stem != "index")
+PAGES = sorted(path.relative_to(DOCS).with_suffix("") for path in DOCS.glob("[!_]*/**/*.rst"))
+PAGES += sorted(Path(path.stem) for path in DOCS.glob("*.rst") if path.stem != "index")
 
 
 @pytest.fixture(name="option_table", scope="module")
@@ -40,8 +41,13 @@ def test_a_row_tells_all_of_an_option(option, option_table):
 
 
 def test_every_page_is_in_the_contents():
-    listed = re.findall(r"(?m)^   ([\w-]+)\*?$", (DOCS / "index.rst").read_text(encoding="utf-8"))
-    assert sorted(set(PAGES) - set(listed)) == []
+    indexes = [DOCS / "index.rst", *DOCS.glob("[!_]*/index.rst")]
+    listed = {
+        index.parent.relative_to(DOCS) / name
+        for index in indexes
+        for name in re.findall(r"(?m)^   ([\w/-]+)$", index.read_text(encoding="utf-8"))
+    }
+    assert sorted(set(PAGES) - listed) == []
 
 
 def test_every_error_is_in_the_reference():
