@@ -29,5 +29,5 @@ exclude_patterns = ["_build", "_ext", "_generated"]
 html_theme = "furo"
 html_title = "django-smtp-pool"
 html_static_path = ["_static"]
-html_css_files = ["console.css", "drawings.css"]
+html_css_files = ["console.css", "drawings.css", "tables.css"]
 html_show_sourcelink = False

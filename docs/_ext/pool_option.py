@@ -16,6 +16,8 @@ from option_table import default, meaning
 
 from django_smtp_pool import conf
 
+WIDTH = 78
+
 
 def arguments(example):
     """Return the keyword arguments of an example: key -> the source of its value."""
@@ -25,24 +27,23 @@ def arguments(example):
 
 
 def example_lines(example):
-    """Return the example as settings: under MAILERS, and without."""
+    """Return the example as settings: in MAILERS, and without MAILERS."""
     given = arguments(example)
-    options = ", ".join(f'"{key}": {value}' for key, value in given.items())
+    pairs = [f'"{key}": {value}' for key, value in given.items()]
+    options = [f'"OPTIONS": {{{", ".join(pairs)}}}']
+    if len(options[0]) > WIDTH:
+        options = ['"OPTIONS": {', *(f"    {pair}," for pair in pairs), "}"]
     settings = [f"{conf.BY_KEY[key].setting} = {value}" for key, value in given.items()]
-    return [
-        f'"OPTIONS": {{{options}}}  # in MAILERS',
-        "",
-        *settings,
-    ]
+    return ["# in MAILERS", *options, "", "# without MAILERS", *settings]
 
 
 def facts(key):
     """Return what is known of an option, as lines of reStructuredText."""
     option = conf.BY_KEY[key]
-    lines = [f":Setting: ``{option.setting}``", f":Default: ``{default(option)}``"]
+    known = [f"Setting: ``{option.setting}``", f"default: ``{default(option)}``"]
     if option.nodemailer:
-        lines.append(f":nodemailer: ``{option.nodemailer}``")
-    return [*lines, "", f"{meaning(option)}.", ""]
+        known.append(f"nodemailer: ``{option.nodemailer}``")
+    return [f"{meaning(option)}.", "", ".. rst-class:: facts", "", " · ".join(known), ""]
 
 
 def setup(app):

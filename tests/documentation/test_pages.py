@@ -46,6 +46,7 @@ def _signals_as_before():
 def names_of(page):
     """Return the names that the blocks of a page define, each run after the one before it."""
     names = {
+        "__name__": f"page_{page}",
         "os": FAKE_OS,
         "message": message(),
         "messages": [message(1), message(2)],
