@@ -24,7 +24,7 @@ extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "option_table", "pool
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 default_role = "code"  # as in the docstrings
-exclude_patterns = ["_build", "_ext", "_generated"]
+exclude_patterns = ["_build", "_ext"]
 
 html_theme = "furo"
 html_title = "django-smtp-pool"

@@ -50,6 +50,15 @@ def test_every_page_is_in_the_contents():
     assert sorted(set(PAGES) - listed) == []
 
 
+@pytest.mark.parametrize("name", ["README.rst", "SECURITY.md", ".github/ISSUE_TEMPLATE/config.yml"])
+def test_links_into_the_documentation_lead_to_pages(name):
+    text = (DOCS.parent / name).read_text(encoding="utf-8")
+    pages = re.findall(r"readthedocs\.io/en/latest/([\w/-]+)\.html", text)
+    assert [page for page in pages if not (DOCS / f"{page}.rst").exists()] == []
+    linked = re.findall(r"django-smtp-pool/(?:blob|tree)/main/([\w./-]+)", text)
+    assert [path for path in linked if not (DOCS.parent / path).exists()] == []
+
+
 def test_every_error_is_in_the_reference():
     text = (DOCS / "reference.rst").read_text(encoding="utf-8")
     ours = {name for name, each in vars(errors).items() if isinstance(each, type) and issubclass(each, errors.Failure)}
