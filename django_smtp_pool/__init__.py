@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .core.pool.pool import Pool
     from .status import SmtpPoolStatus
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.1.0"
 
 __all__ = [
     "DeliveryUnknown",

@@ -20,7 +20,7 @@ author = "The django-smtp-pool authors"
 copyright = author  # noqa: A001 - Sphinx calls it that
 release = version = django_smtp_pool.__version__
 
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "option_table", "service_preset"]
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "option_table", "pool_option", "service_preset"]
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 default_role = "code"  # as in the docstrings
@@ -29,5 +29,5 @@ exclude_patterns = ["_build", "_ext"]
 html_theme = "furo"
 html_title = "django-smtp-pool"
 html_static_path = ["_static"]
-html_css_files = ["console.css", "drawings.css"]
+html_css_files = ["console.css", "drawings.css", "tables.css"]
 html_show_sourcelink = False

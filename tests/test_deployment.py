@@ -1,24 +1,21 @@
 """What docs/deployment.rst tells people to put into their projects, run as it stands."""
 
 import asyncio
-import re
-from pathlib import Path
 
 import pytest
 from asgiref.sync import sync_to_async
 
 from tests.backend.project import project
+from tests.documentation.blocks import blocks
 from tests.mailing import message
 from tests.servers import FaultServer
 
-PAGE = (Path(__file__).resolve().parent.parent / "docs" / "deployment.rst").read_text(encoding="utf-8")
 pytestmark = pytest.mark.filterwarnings("ignore:The EMAIL_", "ignore:get_connection", "ignore:Django 2028")
 
 
 def block(beginning):
     """Return the names that the block of Python defines in which a line begins so."""
-    blocks = re.findall(r"(?m)^\.\. code-block:: python\n\n((?:    .*\n|\n)+)", PAGE)
-    (code,) = [re.sub(r"(?m)^    ", "", each) for each in blocks if f"\n    {beginning}" in f"\n{each}"]
+    (code,) = [each.code for each in blocks("docs/deployment.rst") if f"\n{beginning}" in f"\n{each.code}"]
     names = {}
     exec(code, names)
     return names

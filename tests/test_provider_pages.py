@@ -208,7 +208,7 @@ def fixture_service_preset():
 def test_a_preset_is_shown_whole(service_preset):
     assert dict(service_preset.rows("Office 365")) == {
         "``service``": "``Outlook365``, ``Office 365``, ``Microsoft 365``, ``outlook.office365.com``",
-        "Server": "``smtp.office365.com``, port 587, STARTTLS, required (``use_tls``)",
+        "Server": "``smtp.office365.com``, port 587, STARTTLS (``use_tls``)",
         "Options": "``max_connections=3``, ``rate_limit=30``, ``rate_delta=60``",
         "``oauth2``: ``token_url``": "``https://login.microsoftonline.com/{tenant}/oauth2/v2.0/token``",
         "``oauth2``: ``scope``": "``https://outlook.office365.com/.default``",

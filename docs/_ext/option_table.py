@@ -16,7 +16,7 @@ def options(kind):
 def row(option):
     """Return the cells of an option, as reStructuredText."""
     return (
-        f"| ``{option.key}``\n| ``{option.setting}``",
+        f"| :opt:`{option.key}`\n| ``{option.setting}``",
         f"``{default(option)}``",
         f"{meaning(option)}.",
         f"``{option.nodemailer}``" if option.nodemailer else "",
@@ -37,7 +37,7 @@ def meaning(option):
 
 def table(kind):
     """Return the lines of the table."""
-    lines = [".. list-table::", "   :header-rows: 1", "   :widths: 32 13 35 20", "   :class: fine", ""]
+    lines = [".. list-table::", "   :header-rows: 1", "   :widths: 32 13 35 20", "   :class: fine options", ""]
     for cells in (HEADINGS, *map(row, options(kind))):
         for index, cell in enumerate(cells):
             first, *more = cell.split("\n")

@@ -4,7 +4,7 @@
 
 from django_smtp_pool.services import find
 
-TLS = {"implicit": "TLS from the first octet (``use_ssl``)", "starttls": "STARTTLS, required (``use_tls``)"}
+TLS = {"implicit": "implicit TLS (``use_ssl``)", "starttls": "STARTTLS (``use_tls``)"}
 
 
 def rows(name):
@@ -15,7 +15,7 @@ def rows(name):
     facts = [
         ("``service``", ", ".join(f"``{each}``" for each in names)),
         ("Server", f"``{service.host}``, port {service.port}, {TLS[service.tls]}"),
-        ("Options", limits or "none: the defaults of this package"),
+        ("Options", limits or "none beyond the defaults"),
     ]
     return facts + [(f"``oauth2``: ``{key}``", f"``{value}``") for key, value in service.oauth2.items()]
 

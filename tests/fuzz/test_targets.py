@@ -29,7 +29,9 @@ def test_conversations_of_chance(flags, answers):
     TARGETS["conversation"](bytes([flags]) + answers)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason="atheris is not installed: the extra `fuzz`")
+@pytest.mark.skipif(
+    importlib.util.find_spec("atheris") is None, reason="atheris is not installed: pip install --group fuzz"
+)
 @pytest.mark.parametrize("name", TARGETS)
 def test_atheris_runs_it(name):
     command = [sys.executable, "-m", "tests.fuzz", name, "--seconds", "1"]

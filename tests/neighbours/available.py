@@ -11,7 +11,7 @@ import pytest
 def need_package(module, *, install):
     """Go on only where a Python package is there; return its version."""
     if importlib.util.find_spec(module) is None:
-        _unavailable(f"{install} is not installed: pip install 'django-smtp-pool[neighbours]'")
+        _unavailable(f"{install} is not installed: pip install --group neighbours")
     return version(install)
 
 

@@ -11,6 +11,7 @@ import pytest
 from tests.neighbours.available import need_package
 from tests.neighbours.processes import python
 from tests.neighbours.project.pool import MAX_CONNECTIONS
+from tests.servers import Fault, faults
 
 MESSAGES = 500
 BATCH = 100  # of django-post-office, by its settings
@@ -44,6 +45,29 @@ def test_django_mailer(settings_used, ledger, make_project):
     need_package("mailer", install="django-mailer")
     loop, last_pass = ["-m", "django", "runmailer"], ["-m", "django", "send_mail"]
     send_in_two_processes(make_project("settings_django_mailer"), ledger, loop, last_pass)
+
+
+@pytest.mark.parametrize("settings_used", [BY_PATH])
+def test_django_mailer_does_not_send_again_what_may_have_arrived(settings_used, ledger, make_project):
+    need_package("mailer", install="django-mailer")
+    project = make_project("settings_django_mailer")
+    project.enqueue(1, strict=not HAS_MAILERS)
+    ledger.fault = Fault(at="end", do=faults.reset)
+    for name, *command in (("first", "send_mail"), ("later", "retry_deferred"), ("second", "send_mail")):
+        with project.start(*python("-m", "django", *command, strict=not HAS_MAILERS), name=name) as process:
+            assert process.wait() == 0, process.errors
+    assert len(ledger.struck) == 1
+    assert len(ledger.commands("MAIL")) == 1
+
+
+@pytest.mark.skipif(django.VERSION >= (6, 0), reason="django-celery-email does not work on Django 6.0")
+@pytest.mark.parametrize("settings_used", [BY_PATH])
+def test_django_celery_email(settings_used, ledger, make_project):
+    need_package("djcelery_email", install="django-celery-email")
+    make_project("settings_celery_email").enqueue(50, strict=False)
+    ledger.assert_exactly_once(50)
+    ledger.assert_all_gone()
+    assert ledger.connections <= MAX_CONNECTIONS
 
 
 @pytest.mark.parametrize("settings_used", [BY_PATH])
