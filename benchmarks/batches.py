@@ -7,10 +7,8 @@ What the server counted is what counts. The stock backend sends fewer messages, 
 """
 
 import argparse
-import contextlib
 import os
 import resource
-import smtplib
 import subprocess
 import sys
 import time
@@ -28,29 +26,12 @@ django.setup()
 from django.core.mail import EmailMessage  # noqa: E402
 from django.core.mail.backends.smtp import EmailBackend  # noqa: E402
 
+from benchmarks.servers import counted, sink  # noqa: E402
 from django_smtp_pool import close_all  # noqa: E402
 from django_smtp_pool.backend import PooledBackend  # noqa: E402
 
 ALIAS = "benchmark" if django.VERSION >= (6, 1) else None
 BODY = "All work and no play makes Jack a dull boy.\n" * 40
-
-
-@contextlib.contextmanager
-def sink(delay, *, chunking=False):
-    """Run a sink in a process of its own, and yield its port."""
-    command = [sys.executable, str(HERE / "sink.py"), "--delay", str(delay), *(["--chunking"] if chunking else [])]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            yield int(process.stdout.readline())
-        finally:
-            process.kill()
-
-
-def counted(port):
-    """Return what the sink took: (messages, connections without this one, seconds that it needed for each)."""
-    with smtplib.SMTP("127.0.0.1", port) as client:
-        messages, connections, seconds = client.docmd("XCNT")[1].split()
-    return int(messages), int(connections) - 1, float(seconds) / max(1, int(messages))
 
 
 def mails(count):
@@ -64,7 +45,7 @@ class Measured:
 
     def __init__(self, label, count, delay, send, *, chunking=False):
         self.label = label
-        with sink(delay, chunking=chunking) as port:
+        with sink(delay=delay, chunking=chunking) as port:
             cpu, started = time.process_time(), time.perf_counter()
             send(port, count)
             self.seconds, self.cpu = time.perf_counter() - started, time.process_time() - cpu
@@ -140,7 +121,7 @@ def memory(options):
         for size in (100, 100_000):
             subprocess.run([sys.executable, __file__, "--memory", "--size", str(size)], check=True)
         return
-    with sink(0) as port:
+    with sink(chunking=False) as port:
         pooled(10)(port, 20)  # what is imported and cached once
         if options.size <= 1000:
             tracemalloc.start()
