@@ -55,3 +55,8 @@ def _message(content, number, attached):
     if attached:
         message.attach("attached.bin", attached, "application/octet-stream")
     return message
+
+
+def rendered(message):
+    """Return a message as it goes over the wire."""
+    return message.message().as_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")

@@ -5,6 +5,7 @@ import smtplib
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 HERE = Path(__file__).resolve().parent
 
@@ -38,8 +39,21 @@ def distance(port, rtt):
         yield nearer
 
 
+class Counted(NamedTuple):
+    """What a sink took so far; in seconds, how long messages waited for their replies, and its own work."""
+
+    messages: int
+    connections: int
+    waited: float
+    cpu: float
+
+
 def counted(port):
-    """Return what the sink took: (messages, connections without this one, seconds that it needed for each)."""
+    """Ask a sink what it took, this connection included."""
     with smtplib.SMTP("127.0.0.1", port) as client:
-        messages, connections, seconds = client.docmd("XCNT")[1].split()
-    return int(messages), int(connections) - 1, float(seconds) / max(1, int(messages))
+        messages, connections, waited, cpu = client.docmd("XCNT")[1].split()
+    return Counted(int(messages), int(connections), float(waited), float(cpu))
+
+
+if __name__ == "__main__":
+    print(counted(int(sys.argv[1])).cpu)

@@ -147,7 +147,8 @@ class Session:
         if verb == b"EHLO":
             return self.sink.greeting(is_secure=self.is_secure)
         if verb == b"XCNT":
-            return b"250 %d %d %.6f\r\n" % (self.sink.messages, self.sink.connections, self.sink.seconds)
+            counts = (self.sink.messages, self.sink.connections, self.sink.seconds, time.process_time())
+            return b"250 %d %d %.6f %.6f\r\n" % counts
         self.in_login = len(line.split()) < 3
         return b"334 \r\n" if self.in_login else b"235 welcome\r\n"
 
