@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any, TypeVar
 
+from .interrupts import is_marked
 from .replies import Reply
 
 
@@ -164,7 +165,8 @@ class PartiallyRefused(Failure):
 
     def __str__(self) -> str:
         fates = ", ".join(f"{address} ({reply})" for address, reply in self.refused.items())
-        return f"accepted for {len(self.accepted)} recipients, refused for {len(self.refused)}: {fates}"
+        accepted = "1 recipient" if len(self.accepted) == 1 else f"{len(self.accepted)} recipients"
+        return f"accepted for {accepted}, refused for {len(self.refused)}: {fates}"
 
 
 class PoolTimeout(Failure, TimeoutError):
@@ -183,6 +185,11 @@ class RateStorageUnavailable(Failure):
     """The store of the rate limit gave no answer, and `on_rate_storage_failure` lets nothing go without one."""
 
     is_final = True
+
+
+def is_failure(error: BaseException) -> bool:
+    """Tell whether an error is a message's failure, to be judged; what is none is an interrupt (`core.interrupts`)."""
+    return isinstance(error, Failure) or is_marked(error)
 
 
 def outcome_of(error: BaseException) -> Outcome:

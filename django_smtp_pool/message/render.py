@@ -6,6 +6,7 @@ from email.message import Message
 from functools import partial
 from typing import Any
 
+from ..core.interrupts import foreign
 from ..core.smtp.envelope import Envelope, with_crlf
 from .addresses import (
     RENDERS_SMTPUTF8,
@@ -58,11 +59,11 @@ def _render(message: Any, *, smtputf8: bool) -> tuple[bytes, str | None]:
     if RENDERS_SMTPUTF8 and not smtputf8 and (written := ordinary(message)) is not None:
         return written
     if RENDERS_SMTPUTF8:
-        rendered = message.message(policy=SMTPUTF8 if smtputf8 else SMTP)
-        content = with_crlf(rendered.as_bytes())
+        rendered = foreign(partial(message.message, policy=SMTPUTF8 if smtputf8 else SMTP))
+        content = with_crlf(foreign(rendered.as_bytes))
     else:
-        rendered = message.message()
-        content = with_crlf(rendered.as_bytes(linesep="\r\n"))
+        rendered = foreign(message.message)
+        content = with_crlf(foreign(partial(rendered.as_bytes, linesep="\r\n")))
     check_rendered(rendered, content)
     if has_long_line(content):
         content = short_lined(content)

@@ -4,6 +4,7 @@ import itertools
 import threading
 
 from django_smtp_pool.core.events.events import Observer
+from django_smtp_pool.core.interrupts import as_failure
 from django_smtp_pool.core.options.options import PoolOptions
 from django_smtp_pool.core.pool.pool import Pool
 from django_smtp_pool.core.rate_limit.redis import StorageFailed
@@ -41,9 +42,9 @@ class FakeServer:
         with self.lock:
             self.deadlines.append(deadline)
             if self.fails_with:
-                raise self.fails_with.pop(0)
+                raise as_failure(self.fails_with.pop(0))
             if self.is_down is not None:
-                raise self.is_down
+                raise as_failure(self.is_down)
             connection = FakeConnection()
             self.connections.append(connection)
         return connection

@@ -1,6 +1,7 @@
 """The transport over socket pairs: what has left, what has come, in clear and under TLS."""
 
 import contextlib
+import errno
 import socket
 import ssl
 
@@ -10,7 +11,9 @@ from hypothesis import strategies as st
 
 from django_smtp_pool.core.net import transport as module
 from django_smtp_pool.core.net.transport import Transport
+from django_smtp_pool.core.net.trouble import PeerClosed
 from tests.core.fakes import until
+from tests.core.troubles import trouble
 from tests.servers.certificates import certificates
 
 MUCH = 2**20
@@ -181,9 +184,12 @@ def test_all_left_is_exact_whatever_the_kernel_takes(sizes, takes):
         def send(self, view):
             count = min(len(view), takes.pop(0)) if takes else len(view)
             if not count:
-                raise BlockingIOError
+                raise BlockingIOError(errno.EAGAIN, "not now")
             taken[0] += count
             return count
+
+        def sendmsg(self, views):
+            return self.send(b"".join(views))
 
     with pair() as (transport, _):
         real, transport._sock = transport._sock, Kernel()
@@ -200,7 +206,7 @@ def test_an_error_leaves_no_doubt_about_what_has_not_left(make):
     with make() as (transport, peer):
         (peer.sock if isinstance(peer, TLSPeer) else peer).close()
         transport.put([b"MAIL"])
-        with pytest.raises(OSError, match=r".*"):
+        with trouble(OSError):
             transport.flush()
         assert not transport.all_left
 
@@ -264,7 +270,7 @@ def test_what_was_said_before_the_end_is_heard_before_the_end(make):
         getattr(peer, "write", getattr(peer, "send", None))(b"250 ok\r\n")
         (peer.sock if isinstance(peer, TLSPeer) else peer).close()
         assert transport.receive() == b"250 ok\r\n"
-        with pytest.raises(EOFError):
+        with pytest.raises(PeerClosed):
             transport.receive()
 
 
@@ -275,7 +281,7 @@ def test_what_was_said_before_a_reset_is_heard_before_the_reset():
         peer.close()
         until(lambda: reset_arrived(transport))
         assert transport.receive() == b"250 ok\r\n"
-        with pytest.raises((EOFError, ConnectionResetError)):
+        with trouble(ConnectionResetError):
             transport.receive()
 
 
@@ -292,7 +298,7 @@ def test_what_was_said_before_a_farewell_of_tls_is_heard_and_then_the_end():
         peer.write(b"250 ok\r\n")
         peer.say_farewell()
         assert transport.receive() == b"250 ok\r\n"
-        with pytest.raises(EOFError):
+        with pytest.raises(PeerClosed):
             transport.receive()
         assert not transport.is_quiet()
 
@@ -307,7 +313,7 @@ def test_what_comes_with_the_end_of_the_handshake_is_heard(maximum):
 def test_garbage_under_tls_is_an_error():
     with tls_pair() as (transport, peer):
         peer.sock.send(b"250 this is no record\r\n")
-        with pytest.raises(ssl.SSLError):
+        with trouble(ssl.SSLError):
             transport.receive()
 
 
@@ -326,7 +332,7 @@ def test_a_bad_certificate_ends_the_handshake(context):
         peer = TLSPeer(sock)
         peer.tls = certificates().server_context(context).wrap_bio(peer._incoming, peer._outgoing, server_side=True)
         transport.begin_tls(certificates().client_context(), "localhost")
-        with pytest.raises(ssl.SSLCertVerificationError):
+        with trouble(ssl.SSLCertVerificationError):
             shaken(transport, peer)
 
 

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 from ..clock import Clock
-from ..errors import let_go
+from ..errors import is_failure, let_go
+from ..interrupts import from_signal_handler
 from ..pool.pool import Pool
 from ..rate_limit.window import Limiter
 from ..smtp.envelope import Envelope
@@ -156,7 +157,10 @@ class Batch:
             token, envelope = next(self._source)
         except StopIteration:
             self._source = None
-        except Exception as error:  # noqa: BLE001 - raised when the messages under way have found their outcome
+        except Exception as error:
+            if from_signal_handler(error):
+                raise
+            # The caller's own: raised when the messages under way have found their outcome.
             self._source, self._source_error = None, error
         else:
             self._ready.append(Entry(token=token, envelope=envelope))
@@ -227,7 +231,9 @@ class Batch:
         """Give a lane the next message, or give its connection back where there is none to go now."""
         try:
             goes = bool(self._ready) and self._may_go_on and not self._is_held_back()
-        except Exception as error:  # noqa: BLE001 - judged
+        except Exception as error:
+            if not is_failure(error):
+                raise
             self._lanes.release(lane)
             self._bereft(error)
             return
@@ -239,7 +245,10 @@ class Batch:
         job = entry.begin(self._options, now)
         try:
             job.run = lane.run = lane.taken.connection.delivering(job.envelope, job.deadline)
-        except Exception as error:  # noqa: BLE001 - refused by ourselves, before anything was said
+        except Exception as error:
+            if not is_failure(error):
+                raise
+            # Refused by ourselves, before anything was said.
             self._message_ended(lane, lane.tried(now, error=error))
             return
         lane.run.start()  # what comes out of this is no answer of the server's

@@ -6,6 +6,7 @@ import itertools
 import ssl
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 from ..clock import Clock
@@ -14,6 +15,7 @@ from ..drivers.channel import Channel
 from ..drivers.run import Run
 from ..errors import AuthRefused, DataRefused, Failure
 from ..events.events import Line, Observer
+from ..interrupts import foreign
 from ..net.tls import context_for, flaw_of
 from ..options.options import ServerOptions
 from ..replies import Reply
@@ -113,7 +115,7 @@ class Connection:
         self.has_idled = False  # the server may have given the connection up meanwhile
         self._clock = connector.clock
         self._observer = connector.observer
-        self._local_hostname = connector.local_hostname
+        self._local_hostname = partial(foreign, connector.local_hostname)
         self._experience = connector.experience
         self._patience = _patience(connector.server)
         self._answered_at = float("-inf")  # instant (monotonic) of the last good reply
@@ -168,7 +170,7 @@ class Connection:
 
         Raises what `fitting.fit` raises, before anything is said.
         """
-        content = fit(self.offer, envelope, tls_flaw=flaw_of(self.tls))
+        content = foreign(partial(fit, self.offer, envelope, tls_flaw=flaw_of(self.tls)), kinds=ValueError)
         session = self._session(len(content))
         self.messages += 1
         return self._run(self._keep_step(self._learn(session, deliver(session, envelope, content))), deadline)
@@ -265,7 +267,7 @@ class Connection:
         )
 
     def _trace(self, said: bool, text: str) -> None:  # noqa: FBT001 - a Trace
-        self._observer.notice(Line(connection=self.number, server=self.server.place, said=said, text=text))
+        self._observer.tell(Line, connection=self.number, server=self.server.place, said=said, text=text)
 
 
 def _patience(server: ServerOptions) -> dict[Patience, float]:

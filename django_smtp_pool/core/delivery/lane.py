@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..drivers.run import Run
+from ..errors import is_failure
 from ..options.options import PoolOptions
 from ..pool.slots import Slot
 from ..smtp.envelope import Envelope
@@ -123,7 +124,9 @@ class Lane:
             raise AssertionError("only a lane with a run comes to an end")
         try:
             receipt = self.run.result()
-        except Exception as error:  # noqa: BLE001 - judged
+        except Exception as error:
+            if not is_failure(error):
+                raise
             return self.tried(now, error=error)
         return self.tried(now, receipt=receipt)
 

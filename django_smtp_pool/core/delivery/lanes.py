@@ -11,7 +11,7 @@ from typing import Any
 from ..clock import Clock
 from ..drivers import drive
 from ..drivers.run import Run
-from ..errors import PoolFull
+from ..errors import PoolFull, is_failure
 from ..pool.policy import starved
 from ..pool.pool import Pool
 from .connection import Connection, Connector
@@ -179,7 +179,9 @@ class Lanes:
         try:
             lane.opening = self._begin(lane, deadline)
             lane.run = lane.opening.opening(deadline)
-        except Exception as error:  # noqa: BLE001 - a certificate file that cannot be read, say
+        except Exception as error:
+            if not is_failure(error):  # a certificate file that cannot be read is one
+                raise
             self.dial_failed(lane, error)
         else:
             lane.run.start()

@@ -9,7 +9,8 @@ from typing import Any
 
 from ..clock import Clock
 from ..drivers import drive
-from ..events.events import Attempted, Finished, Observer
+from ..errors import Outcome, is_failure
+from ..events.events import Attempted, Finished, LeftInDoubt, Observer
 from ..pool.lease import Lease
 from ..pool.pool import Pool
 from ..rate_limit.window import Limiter
@@ -100,7 +101,9 @@ class Sender:
         started_at = self.clock.monotonic()
         try:
             lease = self._borrow(job)
-        except Exception as error:  # noqa: BLE001 - judged, and raised to the caller in the end
+        except Exception as error:
+            if not is_failure(error):
+                raise
             return Try(error=error, waited=self.clock.monotonic() - started_at)
         return self._deliver(job, lease)
 
@@ -129,7 +132,9 @@ class Sender:
         try:
             job.run = lease.connection.delivering(job.envelope, job.deadline)
             receipt = drive.one(job.run, self.clock)
-        except Exception as failure:  # noqa: BLE001 - judged, and raised to the caller in the end
+        except Exception as failure:
+            if not is_failure(failure):
+                raise
             error = failure
         finally:
             _give_back(lease, error)
@@ -149,14 +154,14 @@ class Sender:
         verdict = job.ended(this, now=self.clock.monotonic(), jitter=self.uniform(0.5, 1.0))
         if isinstance(verdict, Retry) and this.error is not None:
             self.pool.count("requeues")
-            self.observer.notice(
-                Attempted(
-                    server=self.pool.name,
-                    stage=getattr(this.error, "stage", None),
-                    error=this.error,
-                    retry_after=verdict.after,
-                    reused=this.reused,
-                )
+            self.observer.tell(
+                Attempted,
+                server=self.pool.name,
+                stage=getattr(this.error, "stage", None),
+                error=this.error,
+                attempts=job.delivery.attempts,
+                retry_after=verdict.after,
+                reused=this.reused,
             )
         return verdict
 
@@ -164,8 +169,12 @@ class Sender:
         """Count a message that has found its outcome, and tell those who watch."""
         delivery = job.delivery
         self.pool.count(f"messages_{delivery.outcome.value}")
-        self.observer.notice(
-            Finished(server=self.pool.name, outcome=delivery.outcome, delivery=delivery, envelope=job.envelope)
+        self.observer.tell(
+            LeftInDoubt if delivery.outcome is Outcome.UNKNOWN else Finished,
+            server=self.pool.name,
+            outcome=delivery.outcome,
+            delivery=delivery,
+            envelope=job.envelope,
         )
         return delivery
 

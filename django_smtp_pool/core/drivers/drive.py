@@ -13,8 +13,10 @@ from typing import Any, TypeVar
 
 from ..clock import Clock
 from ..errors import Outcome
+from ..interrupts import as_failure
 from ..net.outlook import HasFileno
 from ..net.transport import track, untrack
+from ..net.trouble import Trouble, attempt
 from .run import Run
 
 T = TypeVar("T")
@@ -39,8 +41,11 @@ def one(run: Run[T], clock: Clock) -> T:
 
 
 def many(runs: Iterable[Run[Any]], clock: Clock) -> None:
-    """Run dialogues side by side until each has ended; ask each for its `result` afterwards."""
-    waiting = list(runs)
+    """Run dialogues side by side until each has ended; ask each for its `result` afterwards.
+
+    Raises only an interrupt that one of them met.
+    """
+    runs = waiting = list(runs)
     for run in waiting:
         run.start()
     with Watch() as watch:
@@ -49,13 +54,15 @@ def many(runs: Iterable[Run[Any]], clock: Clock) -> None:
             watch.wait(waiting, patience, clock)
             for run in waiting:
                 run.look()
+    for run in runs:
+        run.raise_interrupt()
 
 
 class Watch:
     """Waits for the sockets of dialogues; the kernel is told only what has changed since it was told last."""
 
     def __init__(self, alarm: socket.socket | None = None) -> None:
-        self._selector = selectors.DefaultSelector()
+        self._selector = _selector()
         self._told: dict[HasFileno, int] = {}
         self._alarm = alarm
         self.has_rung = False  # when we waited last
@@ -97,6 +104,14 @@ class Watch:
         self.close()
 
 
+def _selector() -> selectors.BaseSelector:
+    try:
+        return attempt(selectors.DefaultSelector)
+    except Trouble as trouble:  # no descriptor is left
+        error = as_failure(trouble.error)
+    raise error
+
+
 class Wakeup:
     """Lets other threads wake one that waits for sockets."""
 
@@ -109,15 +124,15 @@ class Wakeup:
 
     def wake(self) -> None:
         """Wake the waiting thread, or keep it from falling asleep; callable from any thread."""
-        with contextlib.suppress(OSError):  # full: it is ringing already; closed: nobody waits any more
-            self._bell.send(b"!")
+        with contextlib.suppress(Trouble):  # full: it is ringing already; closed: nobody waits any more
+            attempt(self._bell.send, b"!")
 
     def wait(self, runs: Iterable[Run[Any]], patience: float, clock: Clock) -> set[Run[Any]]:
         """Wait for the dialogues or for `wake`, so many seconds at most; return the dialogues that can go on."""
         ready = self._watch.wait(runs, patience, clock)
         if self._watch.has_rung:
-            with contextlib.suppress(BlockingIOError):
-                self._alarm.recv(4096)
+            with contextlib.suppress(Trouble):
+                attempt(self._alarm.recv, 4096)
         return ready
 
     def close(self) -> None:

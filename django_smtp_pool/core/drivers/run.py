@@ -9,16 +9,19 @@ from collections.abc import Callable, Mapping
 from typing import Generic, TypeVar
 
 from ..clock import Clock
-from ..errors import ConnectionLost, Failure, Outcome, ProtocolError, ReplyTimeout, Stage, outcome_of
+from ..errors import ConnectionLost, Failure, Outcome, ProtocolError, ReplyTimeout, Stage, is_failure, outcome_of
+from ..interrupts import as_failure
 from ..net.connect import Dial
 from ..net.outlook import Outlook
-from ..net.tls import explained
 from ..net.transport import Transport
-from ..replies import MalformedReply, Reply
+from ..net.trouble import Trouble
+from ..replies import Reply
 from ..smtp.steps import Connect, Dialogue, Heard, Patience, Say, SecureChannel, Step
 from .channel import Channel
+from .explain import WRONG, explain
 
 T = TypeVar("T")
+T2 = TypeVar("T2")
 Trace = Callable[[bool, str], None]  # (whether we said it, the line)
 
 SLOWEST_WRITE = 1000.0  # octets a second; a server slower than that does not get the rest
@@ -96,6 +99,11 @@ class Run(Generic[T]):
             raise self._error
         return self._result  # type: ignore[return-value]
 
+    def raise_interrupt(self) -> None:
+        """Raise what the run met, if it is no failure: for those who do not ask for its result."""
+        if self._error is not None and not is_failure(self._error):
+            raise self._error
+
     # -- moving on -------------------------------------------------------------------------------------
 
     def start(self) -> None:
@@ -107,14 +115,13 @@ class Run(Generic[T]):
         """Do what can be done without waiting."""
         self._outlook = None
         while not self.done:
-            try:
-                answer = self._proceed()
-            except (OSError, EOFError, MalformedReply) as error:
-                self._throw(self._explain(error))
-            else:
-                if answer is None:
-                    return
+            answer = self._attempt(self._proceed)
+            if answer is None:
+                return
+            if isinstance(answer, Heard):
                 self._resume(lambda answer=answer: self._dialogue.send(answer))  # type: ignore[misc]
+            else:
+                self._throw(answer)
 
     def look(self) -> None:
         """Do what can be done without waiting; what is overdue after that has really timed out."""
@@ -216,15 +223,23 @@ class Run(Generic[T]):
         self._since = self._progress_at = self._clock.monotonic()
         self._replies = []
         self._size = 0
+        if (wrong := self._attempt(lambda: self._begin_doing(step))) is not None:
+            self._throw(wrong)
+
+    def _begin_doing(self, step: Step) -> None:
+        if isinstance(step, Connect):
+            self._dial = Dial(step)
+        elif isinstance(step, SecureChannel):
+            self._begin_tls(step)
+        else:
+            self._begin_saying(step)
+
+    def _attempt(self, work: Callable[[], T2]) -> T2 | Exception:
+        """Return what comes of a piece of work, or what is wrong with the connection; an interrupt passes."""
         try:
-            if isinstance(step, Connect):
-                self._dial = Dial(step)
-            elif isinstance(step, SecureChannel):
-                self._begin_tls(step)
-            else:
-                self._begin_saying(step)
-        except (OSError, EOFError, MalformedReply) as error:
-            self._throw(self._explain(error))
+            return work()
+        except WRONG as wrong:
+            return explain(wrong, self._step)
 
     def _begin_saying(self, step: Say) -> None:
         if step.pieces:
@@ -279,17 +294,17 @@ class Run(Generic[T]):
             raise failure
         return None
 
-    def _write(self) -> OSError | None:
+    def _write(self) -> Trouble | None:
         """Hand over what the kernel takes; return the error where it takes nothing any more."""
         try:
             if self._transport.flush():
                 self._progress_at = self._clock.monotonic()
-        except OSError as error:
+        except Trouble as trouble:
             # The server may have said why before it hung up: that is read first.
-            return error
+            return trouble
         return None
 
-    def _listen(self, step: Say, failure: OSError | None) -> None:
+    def _listen(self, step: Say, failure: Trouble | None) -> None:
         """Read replies until there are as many as were asked for, or nothing more has arrived."""
         while not self._has_heard_enough(step):
             if self._channel.inbox:
@@ -301,10 +316,10 @@ class Run(Generic[T]):
         # Nothing follows a 421: waiting for the replies to the rest of a group would be in vain.
         return len(self._replies) == step.hear or (bool(self._replies) and self._replies[-1].closes_connection)
 
-    def _read(self, failure: OSError | None) -> bool:
+    def _read(self, failure: Trouble | None) -> bool:
         try:
             return self._channel.read()
-        except (OSError, EOFError):
+        except Trouble:
             if failure is not None:
                 return False
             raise
@@ -315,21 +330,6 @@ class Run(Generic[T]):
         if self._trace is not None:
             self._trace(False, str(reply))
 
-    def _explain(self, error: OSError | EOFError | MalformedReply) -> Exception:
-        """Return the error that callers know, for what went wrong below."""
-        if isinstance(error, ConnectionLost):
-            return error
-        if isinstance(error, MalformedReply):
-            return ProtocolError(str(error))
-        if isinstance(error, EOFError):
-            return ConnectionLost("the server closed the connection")
-        if isinstance(self._step, Connect):
-            # Failing to connect keeps its type (ConnectionRefusedError, gaierror): callers know those.
-            return error
-        if isinstance(error, ssl.SSLError) and isinstance(self._step, SecureChannel):
-            return explained(error, self._step.server_hostname)
-        return ConnectionLost(f"the connection was lost: {error}")
-
     def _throw(self, error: Exception) -> None:
         """Throw an error into the dialogue, with what it needs to judge it."""
         if isinstance(error, ConnectionLost):
@@ -337,7 +337,7 @@ class Run(Generic[T]):
             error.heard = tuple(self._replies)
             error.all_said = self._all_said
         elif isinstance(error, OSError):
-            error.stage = self._stage  # type: ignore[attr-defined]
+            as_failure(error).stage = self._stage  # type: ignore[attr-defined]
         if self._dial is not None:
             self._dial.close()
             self._dial = None
