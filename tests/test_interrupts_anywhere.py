@@ -4,6 +4,7 @@ import contextlib
 import errno
 import gc
 import os
+import signal
 from itertools import islice
 
 import pytest
@@ -14,6 +15,7 @@ from django_smtp_pool.core.net import transport
 from django_smtp_pool.registry import Registry
 from tests.batches.ledger import QUIET, messages, misreported
 from tests.core.fakes import until
+from tests.handlers import handling
 from tests.interrupts import Interrupting, Limit, Route, by_handler
 from tests.mailing import backend_for, message
 from tests.servers import FaultServer
@@ -97,7 +99,8 @@ class Scene:
 def _nothing_old_is_collected():
     """Let the garbage collector look only at what a test makes: it is called after each interrupt."""
     gc.freeze()
-    yield
+    with handling(signal.SIG_DFL):
+        yield
     gc.collect()  # here, where a socket that Python closes is no news, and not in another test
     gc.unfreeze()
 
