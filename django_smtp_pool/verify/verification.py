@@ -164,7 +164,7 @@ class Verification:
             steps=self._steps(error),
             tls=tls,
             days_left=None if seconds is None else int(seconds // 86400),
-            extensions=self._connection.offer.keywords if self._connection is not None else (),
+            extensions=self._connection.extensions.keywords if self._connection is not None else (),
             mechanism=self._recorder.mechanism,
             limits=_limits(self._config.pool),
             error=None if error is None else str(error),

@@ -9,7 +9,7 @@ from django_smtp_pool.core.errors import AuthRefused, ConnectionLost, NotOffered
 from django_smtp_pool.core.options.fields import Secret
 from django_smtp_pool.core.options.options import ServerOptions
 from django_smtp_pool.core.smtp import auth, scram
-from django_smtp_pool.core.smtp.extensions import Offer
+from django_smtp_pool.core.smtp.extensions import Extensions
 from django_smtp_pool.core.smtp.session import Experience, Greeter, log_in
 from django_smtp_pool.core.smtp.steps import Heard
 from tests.core.transcript import End, play, replies_of, resumed
@@ -43,7 +43,7 @@ def greeter(server, experience=None):
 
 def login(offered, transcript, *, encrypted=True, experience=None, **options):
     server = ServerOptions(**{"host": "mail.example", "username": "user", "password": "secret", **options})
-    dialogue = log_in(greeter(server, experience), Offer(auth=frozenset(offered.split())), encrypted=encrypted)
+    dialogue = log_in(greeter(server, experience), Extensions(auth=frozenset(offered.split())), encrypted=encrypted)
     return play(dialogue, transcript)
 
 
@@ -200,7 +200,7 @@ def test_a_challenge_that_is_none_cancels_the_exchange(challenge):
 def test_a_server_that_asks_for_ever_gets_no_answer_for_ever(mechanism):
     """Each answer would restart the deadline of a reply, and repeat the secret."""
     server = ServerOptions(username="user", password="secret")
-    dialogue = log_in(greeter(server), Offer(auth=frozenset({mechanism})), encrypted=True)
+    dialogue = log_in(greeter(server), Extensions(auth=frozenset({mechanism})), encrypted=True)
     step = resumed(lambda: next(dialogue))
     for _ in range(10):
         step = resumed(lambda: dialogue.send(Heard(replies=replies_of("334 AAAA"))))
@@ -317,7 +317,7 @@ def test_another_method_that_is_asked_for_is_not_replaced_by_the_certificate():
 )
 def test_every_secret_is_masked_for_the_log(mechanism, answers):
     server = ServerOptions(username="user", password="secret")
-    dialogue = log_in(greeter(server), Offer(auth=frozenset({mechanism})), encrypted=True)
+    dialogue = log_in(greeter(server), Extensions(auth=frozenset({mechanism})), encrypted=True)
     step = next(dialogue)
     for answer in answers:
         said = b"".join(step.pieces).decode().rstrip()

@@ -16,8 +16,7 @@ from django_smtp_pool.core.errors import (
 )
 from django_smtp_pool.core.smtp.delivery import Session, deliver
 from django_smtp_pool.core.smtp.envelope import Envelope
-from django_smtp_pool.core.smtp.extensions import Offer
-from django_smtp_pool.core.smtp.fitting import fit
+from django_smtp_pool.core.smtp.extensions import Extensions, fit
 from tests.core.transcript import play
 
 GROUP = "C: MAIL FROM:<a@x>\nC: RCPT TO:<b@x>\nC: DATA\n"
@@ -30,9 +29,9 @@ def sent(transcript, *, to=("b@x",), content=b"Subject: x\r\n\r\nhi\r\n", reused
     """Play one delivery; PIPELINING is offered unless said otherwise."""
     smtputf8 = offered.get("smtputf8", False)
     envelope = Envelope(sender="a@x", recipients=to, content=content, smtputf8=smtputf8, message_id="<1@x>")
-    offer = Offer(**{"pipelining": True, **offered})
-    session = Session(offer=offer, reused=reused, needs_reset=needs_reset)
-    return play(deliver(session, envelope, fit(offer, envelope)), transcript)
+    extensions = Extensions(**{"pipelining": True, **offered})
+    session = Session(extensions=extensions, reused=reused, needs_reset=needs_reset)
+    return play(deliver(session, envelope, fit(extensions, envelope)), transcript)
 
 
 def refused(kind, transcript, **how):
@@ -71,7 +70,7 @@ def test_a_round_trip_each_without():
 
 def test_pipelining_can_be_switched_off():
     envelope = Envelope(sender="a@x", recipients=("b@x",), content=b"hi\r\n")
-    session = Session(offer=Offer(pipelining=True), pipelining=False)
+    session = Session(extensions=Extensions(pipelining=True), pipelining=False)
     dialogue = deliver(session, envelope, b"hi\r\n")
     play(dialogue, "C: MAIL FROM:<a@x>\nS: 250\nC: RCPT TO:<b@x>\nS: 250\nC: DATA\nS: 354\nC: hi\nC: .\nS: 250")
 
@@ -90,7 +89,7 @@ def test_a_lone_dot_in_the_content_is_stuffed():
 
 def test_the_null_sender():
     envelope = Envelope(sender="", recipients=("b@x",), content=b"hi\r\n")
-    session = Session(offer=Offer(pipelining=True))
+    session = Session(extensions=Extensions(pipelining=True))
     play(
         deliver(session, envelope, b"hi\r\n"), f"C: MAIL FROM:<>\nC: RCPT TO:<b@x>\nC: DATA\n{GO_ON}C: hi\nC: .\nS: 250"
     )
@@ -350,8 +349,8 @@ def test_an_acceptance_in_the_middle_of_the_content_is_none(reply):
 def parameters(content=b"hi\r\n", *, to="b@x", **offered):
     smtputf8 = not to.isascii()
     envelope = Envelope(sender="a@x", recipients=(to,), content=content, smtputf8=smtputf8, seven_bit=lambda: b"7\r\n")
-    offer = Offer(pipelining=True, **offered)
-    step = next(deliver(Session(offer=offer), envelope, fit(offer, envelope)))
+    extensions = Extensions(pipelining=True, **offered)
+    step = next(deliver(Session(extensions=extensions), envelope, fit(extensions, envelope)))
     return b"".join(step.pieces).split(b"\r\n")[0].removeprefix(b"MAIL FROM:<a@x>").strip().decode()
 
 
@@ -383,14 +382,14 @@ def test_all_parameters_together():
 
 def test_a_server_without_8bitmime_gets_the_seven_bit_form():
     envelope = Envelope(sender="a@x", recipients=("b@x",), content="é".encode(), seven_bit=lambda: b"=C3=A9")
-    assert fit(Offer(), envelope) == b"=C3=A9\r\n"
-    assert fit(Offer(eight_bit_mime=True), envelope) == "é\r\n".encode()
+    assert fit(Extensions(), envelope) == b"=C3=A9\r\n"
+    assert fit(Extensions(eight_bit_mime=True), envelope) == "é\r\n".encode()
 
 
 def test_an_address_that_needs_smtputf8_is_not_sent_without():
     envelope = Envelope(sender="a@x", recipients=("é@x",), content=b"", smtputf8=True)
     with pytest.raises(NotOffered, match=r"SMTPUTF8") as caught:
-        fit(Offer(), envelope)
+        fit(Extensions(), envelope)
     assert caught.value.session_survives
     assert caught.value.is_final
 
@@ -398,7 +397,7 @@ def test_an_address_that_needs_smtputf8_is_not_sent_without():
 def test_a_message_larger_than_announced_is_not_offered():
     envelope = Envelope(sender="a@x", recipients=("b@x",), content=b"x" * 100)
     with pytest.raises(SenderRefused, match=r"102 octets, the server takes at most 101") as caught:
-        fit(Offer(size=101), envelope)
+        fit(Extensions(size=101), envelope)
     assert (caught.value.smtp_code, caught.value.session_survives, caught.value.is_final) == (552, True, True)
-    assert fit(Offer(size=102), envelope)
-    assert fit(Offer(size=0), envelope)
+    assert fit(Extensions(size=102), envelope)
+    assert fit(Extensions(size=0), envelope)

@@ -14,6 +14,7 @@ from django_smtp_pool.core.drivers.run import Run
 from django_smtp_pool.core.net.connect import Dial
 from django_smtp_pool.core.net.proxy import Tunnel
 from django_smtp_pool.core.net.transport import Transport
+from django_smtp_pool.core.options.host import Target
 from django_smtp_pool.core.options.proxy_url import proxy_url
 from django_smtp_pool.core.smtp.steps import Connect, Patience
 from tests.clocks import ManualClock
@@ -260,7 +261,7 @@ class ScriptedProxy:
 def dial_through(proxy, scheme, host="mail.example"):
     url = proxy_url(f"{scheme}://proxy.example:{proxy.port}")
     names = looking_up(proxy=[("127.0.0.1", proxy.port)], mail=[("192.0.2.1", None), ("192.0.2.2", None)])
-    return Dial(Connect(host=host, port=25, proxy=url), names)
+    return Dial(Target(host=host, port=25, proxy=url), names)
 
 
 def until_ready(dial, sock):
@@ -360,9 +361,10 @@ def test_no_proxy_there():
 def test_a_proxy_that_is_silent_is_named_when_the_time_is_up():
     clock = ManualClock()
     with ScriptedProxy() as proxy:
+        url = proxy_url(f"socks5://ann:hidden@127.0.0.1:{proxy.port}")
 
         def dialogue():
-            yield Connect(host="127.0.0.2", port=25, proxy=proxy_url(f"socks5://ann:hidden@127.0.0.1:{proxy.port}"))
+            yield Connect(target=Target(host="127.0.0.2", port=25, proxy=url))
 
         it = Run(dialogue(), Channel(), clock=clock, patience=dict.fromkeys(Patience, 30.0))
         it.start()

@@ -20,8 +20,7 @@ from ..replies import Reply
 from ..smtp.credentials import Credentials, TokenSource
 from ..smtp.delivery import UNKNOWN_COMMAND, Receipt, deliver
 from ..smtp.envelope import Envelope
-from ..smtp.extensions import Offer
-from ..smtp.fitting import fit
+from ..smtp.extensions import Extensions, fit
 from ..smtp.session import Experience, Greeter, noop, open_session, quit_politely
 from ..smtp.steps import Dialogue, Patience
 from ..smtp.transaction import Session
@@ -108,7 +107,7 @@ class Connection:
         self.number = next(_numbers)
         self.credentials = credentials
         self.server = connector.server
-        self.offer = Offer()
+        self.extensions = Extensions()
         self.messages = 0
         self.has_idled = False  # the server may have given the connection up meanwhile
         self._clock = connector.clock
@@ -137,7 +136,7 @@ class Connection:
     @property
     def message_limit(self) -> int | None:
         """How many messages the server has said it takes on one connection (RFC 9422)."""
-        return self.offer.mail_max
+        return self.extensions.mail_max
 
     @property
     def in_step(self) -> bool:
@@ -157,7 +156,7 @@ class Connection:
             experience=self._experience,
         )
         try:
-            self.offer = yield from open_session(greeter)
+            self.extensions = yield from open_session(greeter)
             self._answered_at = self._clock.monotonic()
         except BaseException:
             self.close()
@@ -166,18 +165,18 @@ class Connection:
     def delivering(self, envelope: Envelope, deadline: float | None) -> Run[Receipt]:
         """Return the run that delivers one message.
 
-        Raises what `fitting.fit` raises, before anything is said.
+        Raises what `extensions.fit` raises, before anything is said.
         """
-        content = fit(self.offer, envelope, tls_flaw=flaw_of(self.tls))
+        content = fit(self.extensions, envelope, tls_flaw=flaw_of(self.tls))
         session = self._session(len(content))
         self.messages += 1
         return self._run(self._keep_step(self._learn(session, deliver(session, envelope, content))), deadline)
 
     def _session(self, size: int) -> Session:
-        pipelining = self.server.pipelining and self.offer.pipelining
-        chunking = self._may_chunk and self.offer.chunking and self._experience.takes_chunks is not False
+        pipelining = self.server.pipelining and self.extensions.pipelining
+        chunking = self._may_chunk and self.extensions.chunking and self._experience.takes_chunks is not False
         return Session(
-            offer=self.offer,
+            extensions=self.extensions,
             reused=self.messages > 0 or self.has_idled,
             needs_reset=self._needs_reset,
             pipelining=pipelining,
@@ -202,7 +201,7 @@ class Connection:
             and self._experience.takes_chunks is True
             and not self._needs_reset
             and self._clock.monotonic() - self._answered_at < ONE_SHOT_AGE
-            and not self.offer.is_last_message(self.messages + 1)
+            and not self.extensions.is_last_message(self.messages + 1)
         )
 
     def _learn(self, session: Session, dialogue: Dialogue[Receipt]) -> Dialogue[Receipt]:

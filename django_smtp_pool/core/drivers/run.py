@@ -218,7 +218,7 @@ class Run(Generic[T]):
         self._size = 0
         try:
             if isinstance(step, Connect):
-                self._dial = Dial(step)
+                self._dial = Dial(step.target)
             elif isinstance(step, SecureChannel):
                 self._begin_tls(step)
             else:

@@ -7,8 +7,7 @@ import ssl
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from ..options.options import ServerOptions, TLSOptions
-from ..smtp.fitting import IN_CLEAR
+from ..options.options import IN_CLEAR, ServerOptions, TLSOptions
 
 _contexts: dict[tuple[TLSOptions, str | None, str | None], ssl.SSLContext] = {}
 

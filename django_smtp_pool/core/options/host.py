@@ -4,12 +4,30 @@ from __future__ import annotations
 
 import ipaddress
 import os
+from dataclasses import dataclass
 from typing import Any
 
 from .fields import nonempty_text
+from .proxy_url import ProxyURL
 
 UNIX = "unix:"  # before the path of a socket, as a host
 LONGEST_PATH = 103  # octets: what every system takes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """Where to connect to, and how.
+
+    Arguments:
+        host: a name, an IP address, or `unix:/path`.
+        source_address: local (IP address, port) to connect from.
+        proxy: asked for the connection, where there is one.
+    """
+
+    host: str
+    port: int
+    source_address: tuple[str, int] | None = None
+    proxy: ProxyURL | None = None
 
 
 def socket_path(host: str) -> str | None:

@@ -24,7 +24,7 @@ from .fields import (
     text,
     whole,
 )
-from .host import is_loopback, place_of, server_host, socket_path
+from .host import Target, is_loopback, place_of, server_host, socket_path
 from .oauth2 import OAuth2Options, Same
 from .oauth2 import generator as token_generator
 from .oauth2 import oauth2 as oauth2_options
@@ -38,6 +38,7 @@ PROOF_MECHANISMS = (*SCRAM_MECHANISMS, "CRAM-MD5")  # they show that we know the
 EXTERNAL = "EXTERNAL"
 MECHANISMS = ("PLAIN", "LOGIN", *PROOF_MECHANISMS, EXTERNAL, *TOKEN_MECHANISMS)
 TLS_VERSIONS = ("TLSv1.2", "TLSv1.3")
+IN_CLEAR = "the connection is not encrypted"
 _MADE_OF = ("ca_file", "verify", "minimum_version", "ciphers")  # what a context is made of where none is given
 
 
@@ -229,6 +230,11 @@ class ServerOptions:
     def place(self) -> str:
         """The server, as logs and errors name it."""
         return place_of(self.host, self.port)
+
+    @property
+    def target(self) -> Target:
+        """Where to connect to, and how."""
+        return Target(host=self.host, port=self.port, source_address=self.source_address, proxy=self.proxy)
 
     @property
     def detour(self) -> str:

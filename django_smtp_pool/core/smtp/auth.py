@@ -5,7 +5,7 @@ No mechanism that sends the secret itself (PLAIN, LOGIN) is chosen on a connecti
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from ..errors import NotOffered, Stage
 from ..options.options import ServerOptions
@@ -35,23 +35,32 @@ def choose(server: ServerOptions, offered: Collection[str], *, encrypted: bool) 
     if not server.has_login:
         by_certificate = server.may_use_certificate and encrypted and External.name in offered
         return [External] if by_certificate else []
-    if not offered:
-        raise _not_offered(f"{server.host} offers no login (AUTH), and {_who(server)} set")
-    ours = _usable(server)
-    wanted = [server.auth_method] if server.auth_method else [kind.name for kind in ours]
-    common = [kind for kind in ours if kind.name in wanted and kind.name in offered]
-    if not common:
-        raise _not_offered(
-            f"{server.host} offers login by {', '.join(sorted(offered))}, and with the {_kind_of_secret(server)} "
-            f"we can only use {', '.join(wanted)}{_hint(server, offered)}"
-        )
+    wanted = [kind for kind in _usable(server) if server.auth_method in {None, kind.name}]
+    common = [kind for kind in wanted if kind.name in offered]
     safe = [kind for kind in common if encrypted or server.may_reveal_secret or not kind.reveals_secret]
     if not safe:
-        raise _not_offered(
-            f"the {_kind_of_secret(server)} would travel to {server.host}{server.detour} in clear "
-            f"({common[0].name} without TLS): set use_tls or use_ssl, or allow_insecure_auth if you really want that"
-        )
+        raise NotOffered(_why_none(server, offered, wanted, common), stage=Stage.AUTH)
     return safe
+
+
+def _why_none(
+    server: ServerOptions,
+    offered: Collection[str],
+    wanted: Collection[type[Mechanism]],
+    common: Sequence[type[Mechanism]],
+) -> str:
+    if not offered:
+        return f"{server.host} offers no login (AUTH), and {_who(server)} set"
+    if not common:
+        names = [server.auth_method] if server.auth_method else [kind.name for kind in wanted]
+        return (
+            f"{server.host} offers login by {', '.join(sorted(offered))}, and with the {_kind_of_secret(server)} "
+            f"we can only use {', '.join(names)}{_hint(server, offered)}"
+        )
+    return (
+        f"the {_kind_of_secret(server)} would travel to {server.host}{server.detour} in clear "
+        f"({common[0].name} without TLS): set use_tls or use_ssl, or allow_insecure_auth if you really want that"
+    )
 
 
 def _usable(server: ServerOptions) -> list[type[Mechanism]]:
@@ -82,9 +91,3 @@ def _kind_of_secret(server: ServerOptions) -> str:
     if server.uses_certificate:
         return "client certificate"
     return "token" if server.uses_token else "password"
-
-
-def _not_offered(message: str) -> NotOffered:
-    error = NotOffered(message)
-    error.stage = Stage.AUTH
-    return error

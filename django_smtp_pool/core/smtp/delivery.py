@@ -49,7 +49,7 @@ class Receipt:
 
 
 def deliver(session: Session, envelope: Envelope, content: bytes) -> Dialogue[Receipt]:
-    """Deliver one message, its content as `fitting.fit` returned it.
+    """Deliver one message, its content as `extensions.fit` returned it.
 
     Returns the receipt, or raises what tells the message's outcome.
     """
@@ -66,7 +66,7 @@ def deliver(session: Session, envelope: Envelope, content: bytes) -> Dialogue[Re
         # These have their answer, whatever becomes of the others.
         error.refused = {**fates.refused, **error.refused}
         raise
-    return receipt if envelope.dsn is None else replace(receipt, dsn=session.offer.dsn)
+    return receipt if envelope.dsn is None else replace(receipt, dsn=session.extensions.dsn)
 
 
 def _conclude(
@@ -102,11 +102,14 @@ def _abandon(transaction: Transaction, *, lmtp: bool) -> Dialogue[bool]:
 
 
 def _all_refused(refused: Mapping[str, Reply], *, stage: Stage, session_survives: bool) -> RecipientsRefused:
-    error = RecipientsRefused({address: (reply.code, reply.message) for address, reply in refused.items()})
+    error = RecipientsRefused(
+        {address: (reply.code, reply.message) for address, reply in refused.items()},
+        stage=stage,
+        reply=next(iter(refused.values())),
+        outcome=Outcome.REFUSED,
+        session_survives=session_survives,
+    )
     error.refused = refused
-    error.stage, error.outcome = stage, Outcome.REFUSED
-    error.reply = next(iter(refused.values()))
-    error.session_survives = session_survives
     return error
 
 
@@ -177,9 +180,7 @@ def _check_all_said(heard: Heard) -> None:
     reply = heard.replies[0]
     if reply.is_refusal:
         raise refusal(DataRefused, reply, stage=Stage.CONTENT)
-    error = ProtocolError(f"the server answered in the middle of the content: {reply}")
-    error.reply, error.stage = reply, Stage.CONTENT
-    raise error
+    raise ProtocolError(f"the server answered in the middle of the content: {reply}", stage=Stage.CONTENT, reply=reply)
 
 
 # -- LMTP: a verdict for each recipient (RFC 2033 §4.2) ------------------------------------------------------------

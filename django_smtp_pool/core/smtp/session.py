@@ -29,7 +29,7 @@ from ..options.options import ServerOptions
 from ..replies import Reply
 from . import auth
 from .credentials import Credentials
-from .extensions import Offer
+from .extensions import Extensions
 from .sasl import Mechanism
 from .steps import Connect, Dialogue, Patience, Say, SecureChannel
 
@@ -80,23 +80,23 @@ class Greeter:
     experience: Experience = field(default_factory=Experience)
 
 
-def open_session(greeter: Greeter) -> Dialogue[Offer]:
+def open_session(greeter: Greeter) -> Dialogue[Extensions]:
     """Connect, greet, secure and log in; return what the server offers to the finished session."""
     server = greeter.server
-    yield Connect(host=server.host, port=server.port, source_address=server.source_address, proxy=server.proxy)
+    yield Connect(target=server.target)
     if server.use_ssl:
         yield _secure(server)
     yield from _hear_greeting(server)
     name = greeter.local_hostname()
-    offer = yield from say_hello(name, lmtp=server.lmtp)
+    extensions = yield from say_hello(name, lmtp=server.lmtp)
     encrypted = server.use_ssl
-    if not encrypted and (server.use_tls or (server.opportunistic_tls and offer.starttls)):
-        encrypted = yield from _start_tls(server, offer)
+    if not encrypted and (server.use_tls or (server.opportunistic_tls and extensions.starttls)):
+        encrypted = yield from _start_tls(server, extensions)
     if encrypted and not server.use_ssl:
         # RFC 3207 §4.2: what was said before TLS is forgotten.
-        offer = yield from say_hello(name, lmtp=server.lmtp)
-    yield from log_in(greeter, offer, encrypted=encrypted)
-    return offer
+        extensions = yield from say_hello(name, lmtp=server.lmtp)
+    yield from log_in(greeter, extensions, encrypted=encrypted)
+    return extensions
 
 
 def _secure(server: ServerOptions) -> SecureChannel:
@@ -117,23 +117,23 @@ def _hear_greeting(server: ServerOptions) -> Dialogue[None]:
         raise refusal(GreetingRefused, greeting, stage=Stage.GREETING)
 
 
-def say_hello(name: str, *, lmtp: bool = False) -> Dialogue[Offer]:
+def say_hello(name: str, *, lmtp: bool = False) -> Dialogue[Extensions]:
     """Say EHLO, and HELO to a server that does not know EHLO (RFC 5321 §3.2); in LMTP, LHLO and nothing else."""
     verb = "LHLO" if lmtp else "EHLO"
     reply = yield from ask(command(f"{verb} {name}", stage=Stage.EHLO, patience=Patience.GREETING))
     if reply.is_positive:
-        return Offer.from_reply(reply)
+        return Extensions.from_reply(reply)
     if reply.is_permanent and not lmtp:
         reply = yield from ask(command(f"HELO {name}", stage=Stage.EHLO, patience=Patience.GREETING))
         if reply.is_positive:
-            return Offer()
+            return Extensions()
     raise refusal(EhloRefused, reply, stage=Stage.EHLO)
 
 
-def _start_tls(server: ServerOptions, offer: Offer) -> Dialogue[bool]:
+def _start_tls(server: ServerOptions, extensions: Extensions) -> Dialogue[bool]:
     """Secure the session; return False where that was optional, and refused."""
-    if not offer.starttls:
-        raise _not_offered(
+    if not extensions.starttls:
+        raise NotOffered(
             f"{server.host} does not offer STARTTLS, and use_tls requires it: nothing was sent in clear. "
             "If the port expects TLS from the first octet, set use_ssl instead",
             stage=Stage.STARTTLS,
@@ -147,13 +147,7 @@ def _start_tls(server: ServerOptions, offer: Offer) -> Dialogue[bool]:
     return True
 
 
-def _not_offered(message: str, *, stage: Stage) -> NotOffered:
-    error = NotOffered(message)
-    error.stage = stage
-    return error
-
-
-def log_in(greeter: Greeter, offer: Offer, *, encrypted: bool) -> Dialogue[None]:
+def log_in(greeter: Greeter, extensions: Extensions, *, encrypted: bool) -> Dialogue[None]:
     """Log in by the best mechanism, if there is anybody to log in as; go on to the next where one cannot be used.
 
     Servers that keep only hashes may offer CRAM-MD5 or SCRAM and refuse every answer, as smtplib's users know; so
@@ -164,7 +158,7 @@ def log_in(greeter: Greeter, offer: Offer, *, encrypted: bool) -> Dialogue[None]
     failure: Failure | None = None
     proof_refused = False
     who = greeter.credentials or _fixed(greeter.server)
-    for kind in _worth_trying(greeter, auth.choose(greeter.server, offer.auth, encrypted=encrypted)):
+    for kind in _worth_trying(greeter, auth.choose(greeter.server, extensions.auth, encrypted=encrypted)):
         if proof_refused and not kind.reveals_secret:
             continue
         try:
@@ -222,7 +216,8 @@ def _authenticate(mechanism: Mechanism) -> Dialogue[Reply]:
     while reply.code == 334:
         challenges += 1
         if challenges > MAX_CHALLENGES:
-            raise _endless(mechanism)
+            text = f"the server asked more than {MAX_CHALLENGES} times for an answer of {mechanism.name}"
+            raise ProtocolError(text, stage=Stage.AUTH)
         challenge = _challenge(reply)
         reply = yield from ask(
             command(base64.b64encode(mechanism.respond(challenge)).decode(), stage=Stage.AUTH, masked="***")
@@ -230,12 +225,6 @@ def _authenticate(mechanism: Mechanism) -> Dialogue[Reply]:
             else command("*", stage=Stage.AUTH)
         )
     return reply
-
-
-def _endless(mechanism: Mechanism) -> ProtocolError:
-    error = ProtocolError(f"the server asked more than {MAX_CHALLENGES} times for an answer of {mechanism.name}")
-    error.stage = Stage.AUTH
-    return error
 
 
 def _base64(octets: bytes) -> str:
@@ -249,12 +238,6 @@ def _challenge(reply: Reply) -> bytes | None:
         return base64.b64decode(reply.message, validate=True)
     except binascii.Error:
         return None
-
-
-def reset() -> Dialogue[bool]:
-    """Say RSET; return whether the session is clean now."""
-    reply = yield from ask(command("RSET", stage=Stage.RSET))
-    return reply.is_positive
 
 
 def noop() -> Dialogue[Reply]:

@@ -19,7 +19,7 @@ from ..errors import (
 )
 from ..replies import Reply
 from .envelope import Envelope
-from .extensions import Offer
+from .extensions import Extensions
 from .session import command
 from .steps import Dialogue, Heard, Patience, Say
 
@@ -28,7 +28,7 @@ from .steps import Dialogue, Heard, Patience, Say
 class Session:
     """What a delivery must know of the session it takes place in."""
 
-    offer: Offer
+    extensions: Extensions
     reused: bool = False  # it has been idle: its first reply may speak of that
     needs_reset: bool = False  # the message before was refused half-way
     pipelining: bool = True
@@ -59,8 +59,10 @@ class Transaction:
         self._commands: list[tuple[Stage, str]] = []
         if session.needs_reset:
             self._commands.append((Stage.RSET, "RSET"))
-        self._commands.append((Stage.MAIL, _mail(session.offer, envelope, len(content))))
-        self._commands += [(Stage.RCPT, _rcpt(session.offer, envelope, address)) for address in envelope.recipients]
+        self._commands.append((Stage.MAIL, _mail(session.extensions, envelope, len(content))))
+        self._commands += [
+            (Stage.RCPT, _rcpt(session.extensions, envelope, address)) for address in envelope.recipients
+        ]
         self._content = content if session.one_shot else None
         if session.one_shot:
             self._commands.append((Stage.CONTENT, f"BDAT {len(content)} LAST"))
@@ -71,7 +73,7 @@ class Transaction:
 
     def exchange(self) -> Dialogue[None]:
         """Say the commands and collect the replies, as many as there come."""
-        if self._session.pipelining and self._session.offer.pipelining:
+        if self._session.pipelining and self._session.extensions.pipelining:
             yield from self._say(self._commands)
         else:
             for one in self._commands:
@@ -154,8 +156,8 @@ class Transaction:
 
     def _error(self, stage: Stage, reply: Reply, outcome: Outcome) -> Failure:
         if stage is Stage.RCPT:
-            error: Failure = RecipientsRefused(dict.fromkeys(self._envelope.recipients, (reply.code, reply.message)))
-            error.reply, error.stage, error.outcome = reply, stage, outcome
+            each = dict.fromkeys(self._envelope.recipients, (reply.code, reply.message))
+            error: Failure = RecipientsRefused(each, stage=stage, reply=reply, outcome=outcome)
         elif stage is Stage.DATA:
             error = refusal(DataRefused, reply, stage=stage, outcome=outcome)
         else:
@@ -164,9 +166,7 @@ class Transaction:
         return error
 
     def _out_of_step(self, stage: Stage, reply: Reply) -> Failure:
-        error = ProtocolError(f"the server answered {stage.value} with {reply}")
-        error.reply, error.stage = reply, stage
-        return error
+        return ProtocolError(f"the server answered {stage.value} with {reply}", stage=stage, reply=reply)
 
     def judge_sender(self) -> None:
         """Raise where the server refused MAIL."""
@@ -223,24 +223,24 @@ class Transaction:
             raise self._out_of_step(Stage.DATA, reply)
 
 
-def _mail(offer: Offer, envelope: Envelope, size: int) -> str:
+def _mail(extensions: Extensions, envelope: Envelope, size: int) -> str:
     line = f"MAIL FROM:<{envelope.sender}>"
-    if offer.size is not None:
+    if extensions.size is not None:
         line += f" SIZE={size}"
-    if envelope.is_eight_bit and offer.eight_bit_mime:
+    if envelope.is_eight_bit and extensions.eight_bit_mime:
         line += " BODY=8BITMIME"
     if envelope.smtputf8:
         line += " SMTPUTF8"
     if envelope.require_tls:  # `fit` has seen that it is offered
         line += " REQUIRETLS"
-    if envelope.dsn is not None and offer.dsn:
+    if envelope.dsn is not None and extensions.dsn:
         line += envelope.dsn.of_mail()
     return line
 
 
-def _rcpt(offer: Offer, envelope: Envelope, address: str) -> str:
+def _rcpt(extensions: Extensions, envelope: Envelope, address: str) -> str:
     line = f"RCPT TO:<{address}>"
-    if envelope.dsn is not None and offer.dsn:
+    if envelope.dsn is not None and extensions.dsn:
         line += envelope.dsn.of_rcpt(address, smtputf8=envelope.smtputf8)
     return line
 
