@@ -59,6 +59,12 @@ class Failure(smtplib.SMTPException):
     refused: Mapping[str, Reply] = {}  # the recipients that the server refused by name, whatever became of others
     is_final: bool = False
     session_survives: bool = False
+    # What the rules of another try look at (delivery/retry.py). `try_fresh`: it may be the connection's fault, so one
+    # try on a fresh connection is worth while, whatever the outcome says; `is_last_resort`: and no other follows.
+    # `logins`: how many logins this try has cost, refused or without an answer.
+    try_fresh: bool = False
+    is_last_resort: bool = False
+    logins: int = 0
 
     def __init__(
         self,

@@ -8,10 +8,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import cached_property
 
 MAX_LINE = 4096  # octets; RFC 5321 §4.5.3.1.5 says 512, real servers put URLs into their refusals
 MAX_LINES = 128
 MAX_REPLY = 65536  # octets of one reply, all lines together
+
+TIMED_OUT = (4, 4, 2)
+PASSWORD_WANTED = (4, 7, 12)
+STATE = frozenset({503, 530})  # the session is in another state than we think
+_ABOUT_SESSION = frozenset({421, 432, 451, *STATE})
 
 _LINE = re.compile(rb"([2-5][0-9][0-9])(?:([ -])(.*))?", re.DOTALL)
 _ENHANCED = re.compile(rb"([245])\.([0-9]{1,3})\.([0-9]{1,3})(?=[ \t]|$)")
@@ -39,7 +45,7 @@ class Reply:
         decoded = b" ".join(self.lines).decode("utf-8", "backslashreplace")
         return "".join(char if char.isprintable() else repr(char)[1:-1] for char in decoded)[:500]
 
-    @property
+    @cached_property
     def enhanced(self) -> tuple[int, int, int] | None:
         """The enhanced status code of the first line (RFC 3463), such as (4, 4, 2), or None."""
         match = _ENHANCED.match(self.lines[0]) if self.lines else None
@@ -77,17 +83,24 @@ class Reply:
 
     @property
     def is_about_connection(self) -> bool:
-        """Whether the refusal speaks of the session and not of the message (421; 432, Exchange's limit)."""
-        return self.code in {421, 432}
+        """Whether the refusal speaks of connections, however new this one is (421; 432, Exchange's limit).
 
-    @property
-    def is_idle_notice(self) -> bool:
-        """Whether this may be what a server says to a connection it gave up while that was idle.
-
-        SES answers the first command after an idle time-out with `451 4.4.2 Timeout waiting for data from
-        client`. As the first reply on a reused connection it speaks of the connection, not of the message.
+        432 4.7.12 is another thing: the account must log in by its password once (RFC 4954 §6).
         """
-        return self.is_about_connection or (self.code == 451 and self.enhanced == (4, 4, 2))
+        return self.code == 421 or (self.code == 432 and self.enhanced != PASSWORD_WANTED)
+
+    def is_about_session(self, *, carried: bool) -> bool:
+        """Tell whether the refusal speaks of the session and not of the message.
+
+        SES answers with `451 4.4.2 Timeout waiting for data from client` where it has given the session up. A server
+        that has forgotten the login, or believes to be in another transaction (530, 503), is of no more use to this
+        message; but only on a connection that has carried another one, since else it would say the same again.
+        """
+        if self.code not in _ABOUT_SESSION:
+            return False
+        if self.code in STATE:
+            return carried
+        return self.enhanced == TIMED_OUT if self.code == 451 else self.is_about_connection
 
     def __str__(self) -> str:
         return f"{self.code} {self.text}".rstrip()

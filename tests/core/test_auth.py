@@ -9,8 +9,9 @@ from django_smtp_pool.core.errors import AuthRefused, ConnectionLost, NotOffered
 from django_smtp_pool.core.options.fields import Secret
 from django_smtp_pool.core.options.options import ServerOptions
 from django_smtp_pool.core.smtp import auth, scram
+from django_smtp_pool.core.smtp.experience import Experience
 from django_smtp_pool.core.smtp.extensions import Extensions
-from django_smtp_pool.core.smtp.session import Experience, Greeter, log_in
+from django_smtp_pool.core.smtp.session import Greeter, log_in
 from django_smtp_pool.core.smtp.steps import Heard
 from tests.core.transcript import End, play, replies_of, resumed
 

@@ -95,7 +95,7 @@ def conversation(data):
         pipelining=pipelining,
         chunking=chunking,
         one_shot=bool(flags & 4) and pipelining and chunking,
-        reused=bool(flags & 8),
+        carried=bool(flags & 8),
         needs_reset=bool(flags & 16) and not flags & 4,
     )
     envelope = Envelope(sender="a@example.com", recipients=("b@example.com", "c@example.com"), content=b"x\r\n")

@@ -198,7 +198,7 @@ class Batch:
             self._pausing.remove(entry)
         spare = self._may_nest and bool(self._ended)
         while self._is_short_of_lanes and self._may_go_on and not (spare and self._means.pool.idle < 2):
-            if not self._lanes.ask():
+            if not self._lanes.ask(fresh=any(entry.wants_fresh for entry in self._ready)):
                 return
 
     @property
@@ -225,16 +225,18 @@ class Batch:
 
     def _serve(self, lane: Lane) -> None:
         """Give a lane the next message, or give its connection back where there is none to go now."""
+        entry = next((entry for entry in self._ready if not (entry.wants_fresh and lane.reused)), None)
         try:
-            goes = bool(self._ready) and self._may_go_on and not self._is_held_back()
+            goes = entry is not None and self._may_go_on and not self._is_held_back()
         except Exception as error:  # noqa: BLE001 - judged
             self._lanes.release(lane)
             self._bereft(error)
             return
-        if not goes:
+        if entry is None or not goes:
             self._lanes.release(lane)
             return
-        entry = lane.entry = self._ready.popleft()
+        lane.entry = entry
+        self._ready.remove(entry)
         now = lane.started_at = self._clock.monotonic()
         job = entry.begin(self._options, now)
         try:

@@ -52,12 +52,14 @@ class Checkout(Generic[ConnectionT]):
 
     Arguments:
         deadline: instant (monotonic) that ends the wait and the dial, however long the options allow.
+        fresh: whether a connection that has carried a message will not do.
     """
 
-    def __init__(self, pool: Source, clock: Clock, deadline: float | None) -> None:
+    def __init__(self, pool: Source, clock: Clock, deadline: float | None, *, fresh: bool = False) -> None:
         self._pool = pool
         self._clock = clock
         self._deadline = deadline
+        self._fresh = fresh
         self._asked_at = clock.monotonic()
 
     def borrow(self) -> Lease[ConnectionT]:
@@ -79,7 +81,7 @@ class Checkout(Generic[ConnectionT]):
             raise
 
     def _wait_for_slot(self, *, first: bool) -> tuple[Waiter, Slot]:
-        waiter = ThreadWaiter()
+        waiter = ThreadWaiter(fresh=self._fresh)
         came_at = self._clock.monotonic()
         try:
             self._pool.request(waiter, first=first)

@@ -12,16 +12,17 @@ from ..clock import Clock
 from ..drivers import drive
 from ..drivers.channel import Channel
 from ..drivers.run import Run
-from ..errors import AuthRefused, DataRefused, Failure
+from ..errors import AuthRefused, ConnectionLost, DataRefused, Failure, Outcome, RecipientsRefused, SenderRefused, Stage
 from ..events.events import Line, Observer
 from ..net.tls import context_for, flaw_of
 from ..options.options import ServerOptions
 from ..replies import Reply
 from ..smtp.credentials import Credentials, TokenSource
 from ..smtp.delivery import UNKNOWN_COMMAND, Receipt, deliver
-from ..smtp.envelope import Envelope
+from ..smtp.envelope import Envelope, may_be_chunk, names_recipients
+from ..smtp.experience import Experience, Suspicion, may_be_limit
 from ..smtp.extensions import Extensions, fit
-from ..smtp.session import Experience, Greeter, noop, open_session, quit_politely
+from ..smtp.session import Greeter, noop, open_session, quit_politely
 from ..smtp.steps import Dialogue, Patience
 from ..smtp.transaction import Session
 
@@ -119,6 +120,8 @@ class Connection:
         self._channel = Channel()
         self._needs_reset = False
         self._is_broken = False
+        self._is_worn_out = False  # the server takes no message on it any more
+        self.found_limit: tuple[int, Reply] | None = None  # that another connection ran into, for the pool to learn
 
     @property
     def is_usable(self) -> bool:
@@ -135,8 +138,12 @@ class Connection:
 
     @property
     def message_limit(self) -> int | None:
-        """How many messages the server has said it takes on one connection (RFC 9422)."""
-        return self.extensions.mail_max
+        """How many messages the server takes on this connection, as it has said (RFC 9422) or shown."""
+        return self.messages if self._is_worn_out else self.extensions.mail_max
+
+    def wear_out(self) -> None:
+        """Let no other message go this way."""
+        self._is_worn_out = True
 
     @property
     def in_step(self) -> bool:
@@ -168,55 +175,90 @@ class Connection:
         Raises what `extensions.fit` raises, before anything is said.
         """
         content = fit(self.extensions, envelope, tls_flaw=flaw_of(self.tls))
-        session = self._session(len(content))
-        self.messages += 1
-        return self._run(self._keep_step(self._learn(session, deliver(session, envelope, content))), deadline)
+        session = self._session(envelope.sender, content)
+        carried, self.messages = self.messages, self.messages + 1
+        dialogue = self._learn(session, envelope.sender, carried, deliver(session, envelope, content))
+        return self._run(self._keep_step(dialogue), deadline)
 
-    def _session(self, size: int) -> Session:
+    def _session(self, sender: str, content: bytes) -> Session:
         pipelining = self.server.pipelining and self.extensions.pipelining
-        chunking = self._may_chunk and self.extensions.chunking and self._experience.takes_chunks is not False
+        chunking = self._may_chunk and may_be_chunk(content)
         return Session(
             extensions=self.extensions,
-            reused=self.messages > 0 or self.has_idled,
+            carried=self.messages > 0,
             needs_reset=self._needs_reset,
             pipelining=pipelining,
             chunking=chunking,
-            one_shot=chunking and pipelining and self._may_go_in_one_shot(size),
+            one_shot=chunking and pipelining and self._may_go_in_one_shot(sender, content),
             lmtp=self.server.lmtp,
         )
 
     @property
     def _may_chunk(self) -> bool:
         # No RFC says how many replies follow a chunk in LMTP that is refused; and its servers are not far away.
-        return self.server.chunking and not self.server.lmtp
+        wanted = self.server.chunking and not self.server.lmtp
+        return wanted and self.extensions.chunking and self._experience.takes_chunks is not False
 
-    def _may_go_in_one_shot(self, size: int) -> bool:
+    def _may_go_in_one_shot(self, sender: str, content: bytes) -> bool:
         """Tell whether content may go with its commands: only where next to nothing can come in between.
 
         The window of doubt opens with the last octet of the group, so a connection that died unnoticed would cost
-        certainty: it has just been looked at, and has answered a moment ago.
+        certainty: it has just been looked at, and has answered a moment ago. A refusal costs the connection, so
+        senders that are refused again and again are asked first.
         """
+        now, experience = self._clock.monotonic(), self._experience
         return (
-            size <= ONE_SHOT_SIZE
-            and self._experience.takes_chunks is True
+            len(content) <= ONE_SHOT_SIZE
+            and experience.takes_chunks is True
+            and now >= experience.one_shot_from
             and not self._needs_reset
-            and self._clock.monotonic() - self._answered_at < ONE_SHOT_AGE
+            and now - self._answered_at < ONE_SHOT_AGE
             and not self.extensions.is_last_message(self.messages + 1)
+            and not experience.refusal_stands(sender, now)
+            and not names_recipients(content)
         )
 
-    def _learn(self, session: Session, dialogue: Dialogue[Receipt]) -> Dialogue[Receipt]:
+    def _learn(self, session: Session, sender: str, carried: int, dialogue: Dialogue[Receipt]) -> Dialogue[Receipt]:
         """Wrap a delivery so that the next ones know what it showed."""
         try:
             receipt = yield from dialogue
-        except DataRefused as error:
-            if session.chunking and error.reply is not None and error.reply.code in UNKNOWN_COMMAND:
-                self._experience.takes_chunks = False
+        except Failure as error:
+            self._learn_from(error, session, sender, carried)
             raise
+        self._sender_accepted(sender, carried)
         self._answered_at = self._clock.monotonic()
         self._is_broken = self._is_broken or not receipt.session_survives
         if session.chunking:
             self._experience.takes_chunks = True
         return receipt
+
+    def _learn_from(self, error: Failure, session: Session, sender: str, carried: int) -> None:
+        now, reply = self._clock.monotonic(), error.reply
+        if session.one_shot and (isinstance(error, ConnectionLost) or isinstance(error.__cause__, ConnectionLost)):
+            self._experience.lost_under_one_shot(now)
+        if reply is None:
+            return
+        if isinstance(error, SenderRefused) and error.stage is Stage.MAIL and error.outcome is Outcome.REFUSED:
+            error.try_fresh = self._may_be_the_connection(reply, sender, carried, now)
+        elif isinstance(error, (RecipientsRefused, DataRefused)):
+            self._sender_accepted(sender, carried)
+            if session.chunking and error.stage is Stage.CONTENT and reply.code in UNKNOWN_COMMAND:
+                self._experience.takes_chunks = False
+
+    def _may_be_the_connection(self, reply: Reply, sender: str, carried: int, now: float) -> bool:
+        """Tell whether a refusal of MAIL deserves a try on a fresh connection, which knows whose fault it was."""
+        if not carried:
+            self._experience.refused(sender, now)
+        if not carried or self._experience.refusal_stands(sender, now) or not may_be_limit(reply):
+            return False
+        self._experience.suspect(sender, Suspicion(carried=carried, reply=reply, wear_out=self.wear_out))
+        return True
+
+    def _sender_accepted(self, sender: str, carried: int) -> None:
+        found = self._experience.accepted(sender, is_fresh=not carried)
+        if found is not None:
+            found.wear_out()
+            self.found_limit = (found.carried, found.reply)
 
     def deliver(self, envelope: Envelope, deadline: float | None = None) -> Receipt:
         """Deliver one message; blocks. See `delivery.deliver` for what is raised."""

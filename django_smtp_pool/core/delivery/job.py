@@ -71,6 +71,8 @@ class Job:
         self.deadline = now + options.delivery_timeout
         self.run: Run[Receipt] | None = None  # of a try that has not been judged yet
         self.lease: Lease[Any] | None = None  # the last one
+        self.wants_fresh = False  # the next try must go over a connection that has carried no message
+        self._refusal: BaseException | None = None  # that a fresh connection is to confirm
         self._attempt = Attempt(max_requeues=options.max_requeues, time_left=options.delivery_timeout)
 
     def postpone(self, seconds: float) -> None:
@@ -115,8 +117,11 @@ class Job:
         self.run = None
         self._attempt = replace(self._attempt, reused=this.reused, time_left=self.deadline - now, jitter=jitter)
         verdict = judge(this.error, self._attempt)
+        self.wants_fresh = isinstance(verdict, Retry) and verdict.fresh
         if isinstance(verdict, Retry):
             self._spend(verdict)
+        elif isinstance(verdict, Raise) and self._refusal and self.delivery.outcome is Outcome.NOT_SENT:
+            self.give_up(self._refusal, Outcome.REFUSED)  # nobody has contradicted it
         return verdict
 
     def _outcome(self, this: Try) -> Outcome:
@@ -126,7 +131,12 @@ class Job:
         return outcome_of(this.error) if self.run is None else self.run.fate
 
     def _spend(self, verdict: Retry) -> None:
-        if verdict.is_free:
+        error = self.delivery.error
+        self._attempt = replace(self._attempt, logins=self._attempt.logins + getattr(error, "logins", 0))
+        if verdict.fresh:
+            self._attempt = replace(self._attempt, fresh_try_spent=True)
+            self._refusal = error if self.delivery.outcome is Outcome.REFUSED else None
+        elif verdict.is_free:
             self._attempt = replace(self._attempt, free_retry_spent=True)
         else:
             self._attempt = replace(self._attempt, requeues=self._attempt.requeues + 1)

@@ -32,6 +32,11 @@ class Entry:
     not_before: float = 0.0
     is_counted: bool = False
 
+    @property
+    def wants_fresh(self) -> bool:
+        """Whether it must go over a connection that has carried no message."""
+        return self.job is not None and self.job.wants_fresh
+
     def begin(self, options: PoolOptions, now: float) -> Job:
         """Return the job; its time runs from its first try on, not while others of the batch have theirs."""
         if self.job is None:
@@ -42,7 +47,8 @@ class Entry:
 class LaneWaiter:
     """Stands in line for a lane: the answer goes into a queue, and the batch's thread is woken."""
 
-    def __init__(self, answers: deque[LaneWaiter], wake: Callable[[], None]) -> None:
+    def __init__(self, answers: deque[LaneWaiter], wake: Callable[[], None], *, fresh: bool = False) -> None:
+        self.fresh = fresh
         self._lock = threading.Lock()
         self._answers = answers
         self._wake = wake

@@ -97,9 +97,10 @@ class Lanes:
 
     # -- standing in line ------------------------------------------------------------------------------
 
-    def ask(self, *, first: bool = False) -> bool:
+    def ask(self, *, first: bool = False, fresh: bool = False) -> bool:
         """Stand in line for one more connection; return whether there is a point in asking for another."""
-        lane = Lane(asked_at=self._clock.monotonic(), waiter=LaneWaiter(self._answers, self._wakeup.wake))
+        waiter = LaneWaiter(self._answers, self._wakeup.wake, fresh=fresh)
+        lane = Lane(asked_at=self._clock.monotonic(), waiter=waiter)
         self.all.append(lane)
         try:
             self._pool.request(lane.waiter, first=first)

@@ -107,7 +107,7 @@ class Sender:
     def _borrow(self, job: Job) -> Lease[Connection]:
         """Borrow a connection, and keep it only if the rate limit lets a message go now."""
         while True:
-            lease = job.lease = self.pool.acquire(job.deadline)
+            lease = job.lease = self.pool.acquire(job.deadline, fresh=job.wants_fresh)
             if self.rate_limit is None:
                 return lease
             asked_at = self.clock.monotonic()

@@ -111,6 +111,11 @@ def dial_failed(state: State, slot: Slot, now: float) -> None:
 
 def learn(state: State, slot: Slot, error: BaseException | None, now: float) -> None:
     """Something has failed on a connection, or on the way to one; or it has gone well."""
+    found = getattr(slot.connection, "found_limit", None)
+    if found is not None:
+        slot.connection.found_limit = None
+        carried, reply = found
+        state.lessons.limit_found(carried, reply, now)
     if error is None:
         state.lessons.sent(now)
         return
@@ -194,7 +199,8 @@ def _take_back_abandoned(state: State) -> None:
 
 def _serve_first(state: State, now: float) -> Grant | Refuse | None:
     """Serve the first in line; None where he has to wait."""
-    if state.idle:
+    fresh = state.waiting[0].fresh
+    if state.idle and not fresh:
         slot = state.idle[-1]
         slot.place, slot.busy_since = Place.BUSY, now
         grant = _grant(state, slot)
@@ -202,6 +208,8 @@ def _serve_first(state: State, now: float) -> Grant | Refuse | None:
         return grant
     if not state.alive and (error := state.lessons.refusal(now)) is not None:
         return Refuse(state.waiting.popleft(), error)
+    if fresh and state.idle and state.occupied >= state.ceiling_in_force:
+        _retire(state, state.idle[0], "replaced")
     if state.occupied < state.ceiling_in_force:
         return _grant(state, Slot())
     return None

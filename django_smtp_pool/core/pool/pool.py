@@ -75,16 +75,16 @@ class Pool(Generic[ConnectionT]):
 
     # -- borrowing -------------------------------------------------------------------------------------
 
-    def acquire(self, deadline: float | None = None) -> Lease[ConnectionT]:
+    def acquire(self, deadline: float | None = None, *, fresh: bool = False) -> Lease[ConnectionT]:
         """Borrow a connection: an idle one that is still alive, else a new one, else wait in line.
 
         Arguments:
             deadline: instant (monotonic) that ends the wait and the dial, however long the options allow.
+            fresh: only a new one will do; where there is no place for it, an idle one makes room.
 
-        Raises PoolTimeout after `acquire_timeout`, PoolFull where too many wait already, PoolClosed, and what
-        opening a connection raises.
+        Raises PoolTimeout after `acquire_timeout`, PoolFull, PoolClosed, and what opening a connection raises.
         """
-        return Checkout[ConnectionT](self, self._clock, deadline).borrow()
+        return Checkout[ConnectionT](self, self._clock, deadline, fresh=fresh).borrow()
 
     def warm_up(self) -> bool:
         """Make sure that a connection can be had, and return whether that took a new one.

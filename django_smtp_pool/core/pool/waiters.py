@@ -14,7 +14,8 @@ from .stats import gauges
 class ThreadWaiter:
     """A thread that waits for a slot."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, fresh: bool = False) -> None:
+        self.fresh = fresh
         self.blocks: int | None = threading.get_ident()
         self.holder: int | None = None
         self._lock = threading.Lock()

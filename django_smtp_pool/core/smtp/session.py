@@ -29,9 +29,10 @@ from ..options.options import ServerOptions
 from ..replies import Reply
 from . import auth
 from .credentials import Credentials
+from .experience import Experience
 from .extensions import Extensions
 from .sasl import Mechanism
-from .steps import Connect, Dialogue, Patience, Say, SecureChannel
+from .steps import Connect, Dialogue, Patience, Say, SecureChannel, line_of
 
 MAX_CHALLENGES = 4  # of one login; every answer has a deadline of its own, so their number needs a bound
 
@@ -42,32 +43,15 @@ def command(
     stage: Stage,
     patience: Patience = Patience.COMMAND,
     masked: str | None = None,
-    hear: int = 1,
 ) -> Say:
-    """Return the step that says one command: the one place where text becomes a line on the wire."""
-    if any(char in line for char in "\r\n\0"):
-        raise ValueError(f"a command of {stage.value} must be one line")
-    return Say(pieces=(line.encode() + b"\r\n",), stage=stage, hear=hear, patience=patience, masked=masked)
+    """Return the step that says one command."""
+    return Say(pieces=(line_of(line),), stage=stage, patience=patience, masked=masked)
 
 
 def ask(step: Say) -> Dialogue[Reply]:
     """Say one thing and return the one reply to it."""
     heard = yield step
     return heard.replies[0]
-
-
-@dataclass(kw_only=True)
-class Experience:
-    """What the connections of one pool have found out about their server, for each other.
-
-    Arguments:
-        takes_chunks: whether it has accepted a message by BDAT; None while nobody has tried, False for one that
-            offers CHUNKING and does not know BDAT.
-        refuses_proofs: whether it has refused a proof of the password, and taken the password itself right after that.
-    """
-
-    takes_chunks: bool | None = None
-    refuses_proofs: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

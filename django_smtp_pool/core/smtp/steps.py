@@ -68,3 +68,11 @@ class Heard:
 
 Step = Connect | SecureChannel | Say
 Dialogue = Generator[Step, Heard, T]
+
+
+def line_of(*commands: str) -> bytes:
+    """Return commands as lines: the one place where text becomes a line on the wire."""
+    text = "\r\n".join(commands) + "\r\n"
+    if not text.count("\r") == text.count("\n") == len(commands) or "\0" in text:
+        raise ValueError("a command must be one line, without NUL")
+    return text.encode()
