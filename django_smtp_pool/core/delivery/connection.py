@@ -93,20 +93,23 @@ class Connector:
 
         Raises the refusal where there is no better token, and TokenUnavailable.
         """
-        if self.tokens is None or failed.credentials is None:
+        if self.tokens is None or failed.credentials is None or not isinstance(error, AuthRefused):
             raise error
         better = self.tokens.renewed(failed.credentials, deadline)
         if better is None:
             raise error
-        return Connection(self, better)
+        return Connection(self, better, refused=error)
 
 
 class Connection:
     """A session, its age and its use. Only its lease-holder touches it."""
 
-    def __init__(self, connector: Connector, credentials: Credentials | None = None) -> None:
+    def __init__(
+        self, connector: Connector, credentials: Credentials | None = None, *, refused: AuthRefused | None = None
+    ) -> None:
         self.number = next(_numbers)
         self.credentials = credentials
+        self._refused = refused  # how the server refused the token before this one
         self.server = connector.server
         self.extensions = Extensions()
         self.messages = 0
@@ -160,6 +163,7 @@ class Connection:
             server=self.server,
             local_hostname=self._local_hostname,
             credentials=self.credentials,
+            refused=self._refused,
             experience=self._experience,
         )
         try:

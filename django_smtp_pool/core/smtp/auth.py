@@ -6,16 +6,22 @@ No mechanism that sends the secret itself (PLAIN, LOGIN) is chosen on a connecti
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from enum import Enum, auto
 
 from ..errors import NotOffered, Stage
 from ..options.options import ServerOptions
+from ..replies import PASSWORD_WANTED, Reply
 from . import scram
+from .experience import Experience
 from .sasl import CramMD5, External, Login, Mechanism, OAuthBearer, Plain, XOAuth2
 from .scram import Scram, ScramSHA1, ScramSHA256
 
 # In order of preference: what reveals no secret comes first.
 PASSWORD_MECHANISMS: tuple[type[Mechanism], ...] = (ScramSHA256, ScramSHA1, CramMD5, Plain, Login)
 TOKEN_MECHANISMS: tuple[type[Mechanism], ...] = (XOAuth2, OAuthBearer)
+
+TOO_WEAK = (5, 7, 9)
+MOST_REFUSED = 2  # logins of one session
 
 
 def choose(server: ServerOptions, offered: Collection[str], *, encrypted: bool) -> list[type[Mechanism]]:
@@ -41,6 +47,38 @@ def choose(server: ServerOptions, offered: Collection[str], *, encrypted: bool) 
     if not safe:
         raise NotOffered(_why_none(server, offered, wanted, common), stage=Stage.AUTH)
     return safe
+
+
+def plan(
+    server: ServerOptions, offered: Collection[str], *, encrypted: bool, experience: Experience
+) -> list[type[Mechanism]]:
+    """Return what `choose` returns, without the proofs where the password itself is known to do better.
+
+    A server that keeps only hashes may offer CRAM-MD5 or SCRAM and refuse every answer, and each refusal counts towards
+    a lock.
+    """
+    kinds = choose(server, offered, encrypted=encrypted)
+    reveal = [kind for kind in kinds if kind.reveals_secret]
+    return reveal if reveal and (experience.refuses_proofs or experience.password_next) else kinds
+
+
+class Next(Enum):
+    """What may follow a login that was not accepted."""
+
+    NOTHING = auto()
+    PASSWORD = auto()  # a mechanism that sends the secret itself
+    ANY = auto()  # the next mechanism of the plan
+
+
+def what_follows(kind: type[Mechanism], reply: Reply, *, encrypted: bool) -> Next:
+    """Decide by the reply that ended a login (RFC 4954 §6)."""
+    if reply.code == 504 or (reply.code == 534 and reply.enhanced == TOO_WEAK):
+        return Next.ANY  # it is about the mechanism, and not about who we are
+    if reply.code == 432 and reply.enhanced == PASSWORD_WANTED and encrypted:
+        return Next.PASSWORD
+    if reply.is_permanent and not kind.reveals_secret:
+        return Next.PASSWORD
+    return Next.NOTHING
 
 
 def _why_none(
