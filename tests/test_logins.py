@@ -9,7 +9,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from django_smtp_pool.core.errors import AuthRefused, NotOffered, ProtocolError
 from django_smtp_pool.core.smtp import scram
-from tests.clocks import LeapingClock
+from tests.clocks import LeapingClock, ServersClock
 from tests.mailing import backend_for, message
 from tests.servers import Fault, FaultServer, faults
 from tests.servers.certificates import certificates
@@ -218,7 +218,7 @@ def test_a_name_with_a_line_end_is_no_command(server):
 )  # fmt: skip
 def test_a_server_that_hangs_up_costs_two_logins_at_most(mailer, way, auth, sin):
     with FaultServer(auth=auth, users={"user": "secret"}, fault=Fault(at="auth", do=sin, times=None)) as server:
-        backend = mailer(server, clock=LeapingClock(), **WHO)
+        backend = mailer(server, clock=ServersClock(server), **WHO)
         mails = [message(1)] if way == "one-by-one" else [message(1), message(2)]
         with pytest.raises(smtplib.SMTPException) as caught:
             backend.send_messages(mails)
@@ -236,7 +236,7 @@ def test_a_refused_token_is_what_is_raised_where_its_successor_is_hung_up_on(mai
     tokens = iter(["first", "second", "third", "fourth"])
     with FaultServer(auth=["XOAUTH2"], users={"user": "none"}) as server:
         server.fault = Fault(at="auth", do=ending, times=None, skip=1)
-        backend = mailer(server, clock=LeapingClock(), username="user", oauth2_generator=lambda *_: next(tokens))
+        backend = mailer(server, clock=ServersClock(server), username="user", oauth2_generator=lambda *_: next(tokens))
         with pytest.raises(AuthRefused, match="535"):
             backend.send_messages([message()])
         assert len(server.commands("AUTH")) == 2
@@ -257,7 +257,7 @@ def test_a_530_after_a_503_is_the_refusal_that_is_raised(mailer):
     with FaultServer(auth=["PLAIN"], require_auth=True) as server:
         server.fault = Fault(at="auth", do=faults.reply("503 5.5.1 already authenticated"), times=None)
         with pytest.raises(smtplib.SMTPSenderRefused) as caught:
-            mailer(server, clock=LeapingClock(), **WHO).send_messages([message()])
+            mailer(server, clock=ServersClock(server), **WHO).send_messages([message()])
         assert caught.value.smtp_code == 530
         assert (len(server.commands("AUTH")), server.connections) == (1, 1)
 
@@ -271,7 +271,7 @@ def test_503_to_the_first_login_lets_the_mail_go(mailer):
 @pytest.mark.parametrize(("reply", "ceiling"), [("432 4.7.12 transition", 10), ("432 4.3.2 too many", 1)])
 def test_432_is_about_concurrency_unless_a_password_is_wanted(mailer, reply, ceiling):
     with FaultServer(auth=["CRAM-MD5"]) as server:
-        backend = mailer(server, clock=LeapingClock(), max_connections=10, max_requeues=0, **WHO)
+        backend = mailer(server, clock=ServersClock(server), max_connections=10, max_requeues=0, **WHO)
         assert backend.send_messages([message(1)]) == 1
         server.fault = Fault(at="auth", do=faults.reply(reply), times=None)
         held = backend.pool.acquire()
