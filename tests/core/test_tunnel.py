@@ -19,7 +19,7 @@ from django_smtp_pool.core.smtp.steps import Connect, Patience
 from tests.clocks import ManualClock
 from tests.core.fakes import until
 from tests.core.troubles import trouble
-from tests.mailing import backend_for
+from tests.mailing import backend_for, message
 from tests.running import Channel, Run
 
 NOW = 1000.0

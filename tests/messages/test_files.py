@@ -79,10 +79,10 @@ def test_a_part_that_is_changed_between_two_messages_is_written_anew():
     batch = Batch(is_alone=False)
     logo = MIMEImage(b"\x89PNG", "png")
     mail = EmailMultiAlternatives("x", "y", "a@example.com", ["b@example.com"], attachments=[logo])
-    before = envelope_of(mail, None, batch).content
+    before = envelope_of(mail, None, batch=batch).content
     assert b"Content-ID" not in before
     logo.add_header("Content-ID", "<logo>")
-    after = envelope_of(mail, None, batch).content
+    after = envelope_of(mail, None, batch=batch).content
     assert b"Content-ID: <logo>\r\n" in after
     assert read(after).parts[1].content == b"\x89PNG"
 
