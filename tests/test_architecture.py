@@ -31,7 +31,6 @@ ROOMS = {
 NOT_YET = {
     "django_smtp_pool.core.net.connect",
     "django_smtp_pool.core.net.tls",
-    "django_smtp_pool.core.pool.housekeeper",
     "django_smtp_pool.core.pool.pool",
 }
 PURE_ROOMS = {"options", "smtp"}

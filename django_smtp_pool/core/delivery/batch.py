@@ -280,10 +280,11 @@ class Batch:
         if lane.entry is None:
             raise AssertionError("the lane had a message")
         # In this order: wherever an interrupt comes, what became of the message is known.
+        sender = lane.entry.envelope.sender
         self._judge(lane.entry, this)
         lane.entry = lane.run = None
         stale = lane.reused and this.error is not None and tells_of_idling(this.error)
-        self._lanes.release(lane, this.error, stale=stale)
+        self._lanes.release(lane, this.error, stale=stale, sender=sender)
 
     def _judge(self, entry: Entry, this: Try) -> None:
         let_go(this.error)  # there may be as many as messages

@@ -46,6 +46,10 @@ class Source(Lender, Protocol):
         """Give up a granted connection that is dead."""
         ...
 
+    def tidy(self) -> float | None:
+        """Look whether something is to be decided."""
+        ...
+
 
 class Checkout(Generic[ConnectionT]):
     """One borrowing.
@@ -79,7 +83,7 @@ class Checkout(Generic[ConnectionT]):
             raise
 
     def _wait_for_slot(self, *, first: bool) -> tuple[Waiter, Slot]:
-        waiter = ThreadWaiter()
+        waiter = ThreadWaiter(self._pool.tidy)
         came_at = self._clock.monotonic()
         try:
             self._pool.request(waiter, first=first)

@@ -11,7 +11,7 @@ from typing import Any
 from ..clock import Clock
 from ..drivers import drive
 from ..drivers.run import Run
-from ..errors import PoolFull
+from ..errors import PoolFull, PoolTimeout
 from ..pool.policy import starved
 from ..pool.pool import Pool
 from .connection import Connection, Connector
@@ -51,6 +51,7 @@ class Lanes:
         self._bereft = bereft
         self._allow_for_absence = allow_for_absence
         self._answers: deque[LaneWaiter] = deque()
+        self._is_taking = False
         self._wakeup = drive.Wakeup()
         self._next_break = FIRST_BREAK
         self.narrow_until = NEVER  # instant (monotonic) until which fewer lanes will do
@@ -103,12 +104,12 @@ class Lanes:
         self.all.append(lane)
         try:
             self._pool.request(lane.waiter, first=first)
-        except PoolFull as error:
+        except (PoolFull, PoolTimeout) as error:
             self.all.remove(lane)
             self._no_connection(error)
             return False
         self.take_answers()
-        if lane in self.all and lane.slot is None and self._is_starved:
+        if lane in self.all and lane.waiter.slot is None and self._is_starved:
             self._forgo(lane)
             self._no_connection(starved())
             return False
@@ -122,18 +123,26 @@ class Lanes:
 
     def take_answers(self) -> None:
         """Make use of the slots that were granted meanwhile, and hear of refusals."""
-        while self._answers:
-            waiter = self._answers.popleft()
-            lane = next((lane for lane in self.all if lane.waiter is waiter), None)
-            if lane is None:
-                continue
-            lane.waited = self._clock.monotonic() - lane.asked_at
-            self._pool.leave_line(waiter, lane.waited)
-            if waiter.error is not None:
-                self.all.remove(lane)
-                self._no_connection(waiter.error)
-            else:
-                self._occupy(lane)
+        if self._is_taking:  # whoever replaces a dead connection stands in line again, and goes no deeper for that
+            return
+        self._is_taking = True
+        try:
+            while self._answers:
+                self._take(self._answers.popleft())
+        finally:
+            self._is_taking = False
+
+    def _take(self, waiter: LaneWaiter) -> None:
+        lane = next((lane for lane in self.all if lane.waiter is waiter), None)
+        if lane is None or lane.slot is not None:  # gone, or told twice
+            return
+        lane.waited = self._clock.monotonic() - lane.asked_at
+        self._pool.leave_line(waiter, lane.waited)
+        if waiter.error is not None:
+            self.all.remove(lane)
+            self._no_connection(waiter.error)
+        else:
+            self._occupy(lane)
 
     def _occupy(self, lane: Lane) -> None:
         slot = lane.slot = lane.waiter.slot
@@ -280,12 +289,14 @@ class Lanes:
     def _patience_of(self, lane: Lane) -> float:
         return lane.asked_at + self._pool.options.acquire_timeout
 
-    def release(self, lane: Lane, error: BaseException | None = None, *, stale: bool = False) -> None:
+    def release(
+        self, lane: Lane, error: BaseException | None = None, *, stale: bool = False, sender: str | None = None
+    ) -> None:
         """Give the connection back: whoever waits gets it, perhaps a single message of another thread."""
         if stale:
             self._pool.take_back_stale(lane.taken)
         else:
-            self._pool.take_back(lane.taken, error)
+            self._pool.take_back(lane.taken, error, sender)
         self.all.remove(lane)  # not before: an interrupt must not hide that it has a connection
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..clock import Clock
 from ..drivers import drive
+from ..errors import PoolClosed
 from ..events.events import Attempted, Finished, Observer
 from ..pool.lease import Lease
 from ..pool.pool import Pool
@@ -26,6 +27,7 @@ class Sender:
     Arguments:
         connector: makes connections for batches, which dial several at once.
         rate_limit: the limit that all messages of the pool keep together, None for none.
+        renewed: returns the sender over a fresh pool, for what comes when this one is closed.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class Sender:
         clock: Clock,
         observer: Observer,
         rate_limit: Limiter | None = None,
+        renewed: Callable[[], Sender] | None = None,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
         self.pool = pool
@@ -43,6 +46,7 @@ class Sender:
         self.observer = observer
         self.connector = connector
         self.rate_limit = rate_limit
+        self.renewed = renewed
         self.uniform = uniform
 
     def send(self, envelope: Envelope) -> Delivery:
@@ -60,12 +64,19 @@ class Sender:
     def complete(self, job: Job) -> Delivery:
         """Do what `send` does, for a job."""
         try:
-            return self._complete(job)
+            if self.pool.begin(job, thread=threading.get_ident()):
+                return self._complete(job)
+            if self.renewed is None:
+                job.give_up(PoolClosed("the pool was closed"))
+                return self.finished(job)
+            return self.renewed().complete(job)
         except BaseException as interrupt:
             job.cut_short(interrupt)
             if job.lease is not None:
                 self.pool.drop(job.lease.waiter)
             raise
+        finally:
+            self.pool.end(job)
 
     def _complete(self, job: Job) -> Delivery:
         while True:
@@ -74,13 +85,24 @@ class Sender:
             if not isinstance(verdict, Retry):
                 return self.finished(job)
             if verdict.after:
-                self.clock.wait(threading.Event().wait, verdict.after)
+                try:
+                    self.pool.sleep(verdict.after)
+                except PoolClosed as error:
+                    job.give_up(error)
+                    return self.finished(job)
 
     def send_many(
         self, envelopes: Iterable[tuple[Any, Envelope]], finish: Finish, connections: int, *, may_nest: bool = True
     ) -> None:
         """Deliver messages side by side over up to so many connections; see `batch.Batch`."""
-        Batch(self, envelopes, finish, connections, may_nest=may_nest).run()
+        use = object()
+        try:
+            if self.pool.begin(use, thread=threading.get_ident()) or self.renewed is None:
+                Batch(self, envelopes, finish, connections, may_nest=may_nest).run()
+            else:
+                self.renewed().send_many(envelopes, finish, connections, may_nest=may_nest)
+        finally:
+            self.pool.end(use)
 
     def close(self, timeout: float) -> None:
         """Close the pool, waiting so many seconds for deliveries under way, and what the rate limit holds open."""
@@ -120,7 +142,7 @@ class Sender:
             if not pause:
                 return lease
             lease.give_back()
-            self.clock.wait(threading.Event().wait, pause)
+            self.pool.sleep(pause)
             job.postpone(pause)
 
     def _deliver(self, job: Job, lease: Lease[Connection]) -> Try:
@@ -132,7 +154,7 @@ class Sender:
         except Exception as failure:  # noqa: BLE001 - judged, and raised to the caller in the end
             error = failure
         finally:
-            _give_back(lease, error)
+            _give_back(lease, error, job.envelope.sender)
         return Try(
             receipt=receipt,
             error=error,
@@ -170,9 +192,9 @@ class Sender:
         return delivery
 
 
-def _give_back(lease: Lease[Connection], error: Exception | None) -> None:
+def _give_back(lease: Lease[Connection], error: Exception | None, sender: str) -> None:
     """Return a connection; one that was closed while idle condemns those that were idle for as long."""
     if lease.reused and error is not None and tells_of_idling(error):
         lease.give_back_stale()
     else:
-        lease.give_back(error)
+        lease.give_back(error, sender)

@@ -12,7 +12,7 @@ from .slots import Slot, Waiter
 class Lender(Protocol):
     """What a lease needs of the pool it comes from."""
 
-    def take_back(self, slot: Slot, error: BaseException | None = None) -> None:
+    def take_back(self, slot: Slot, error: BaseException | None = None, sender: str | None = None) -> None:
         """End a lease."""
         ...
 
@@ -45,9 +45,9 @@ class Lease(Generic[ConnectionT]):
         connection: ConnectionT = self.slot.connection
         return connection
 
-    def give_back(self, error: BaseException | None = None) -> None:
-        """Return the connection, and tell how its message failed; one that is out of step is closed."""
-        self.pool.take_back(self.slot, error)
+    def give_back(self, error: BaseException | None = None, sender: str | None = None) -> None:
+        """Return the connection, and tell how its message, from `sender`, went; one that is out of step is closed."""
+        self.pool.take_back(self.slot, error, sender)
 
     def give_back_stale(self) -> None:
         """Close the connection, which the server gave up while it was idle, and those idle for as long."""

@@ -1,62 +1,92 @@
-"""Waiting in line for a connection."""
+"""Waiting: in line for a connection, or for time to pass.
+
+Nothing here takes a lock that a signal handler or a finaliser of the same thread may want, too.
+"""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 from ..clock import Clock
-from ..errors import PoolClosed, PoolFull, PoolTimeout
-from .policy import State
+from ..errors import Failure, PoolFull, PoolTimeout
 from .slots import Slot
+from .state import State
 from .stats import gauges
+
+LOOK_EVERY = 5.0  # seconds after which one that waits looks for itself, should there be no thread that does
+
+
+_GONE = object()
+
+
+class Alarm:
+    """Wakes one thread: a lock that is held until somebody lets go of it, and so may be woken under any other lock."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def wake(self) -> None:
+        """Wake the thread, or keep it from falling asleep."""
+        try:
+            self._lock.release()
+        except RuntimeError:  # it has been woken already
+            return
+
+    def wait(self, clock: Clock, seconds: float) -> bool:
+        """Wait to be woken, so many seconds at most; tell whether that was so."""
+        return clock.wait(lambda left: self._lock.acquire(timeout=-1 if left is None else left), max(0.0, seconds))
 
 
 class ThreadWaiter:
-    """A thread that waits for a slot."""
+    """A thread that waits for a slot.
 
-    def __init__(self) -> None:
+    Arguments:
+        look: called from time to time while nothing happens; what it finds may be our turn.
+    """
+
+    def __init__(self, look: Callable[[], object] = lambda: None) -> None:
         self.blocks: int | None = threading.get_ident()
         self.holder: int | None = None
-        self._lock = threading.Lock()
-        self._served = threading.Event()
-        self._slot: Slot | None = None  # guarded by: _lock
-        self._error: BaseException | None = None  # guarded by: _lock
-        self._gone = False  # guarded by: _lock
+        self._look = look
+        self._alarm = Alarm()
+        # The first entry counts: what we were served with, or _GONE. Who comes first is decided by one append.
+        self._said: list[Slot | BaseException | object] = []
 
     def grant(self, slot: Slot) -> bool:
         """Take the slot, unless the thread has gone: a grant that races with a time-out loses no slot."""
-        with self._lock:
-            if self._gone:
-                return False
-            self._slot = slot
-        self._served.set()
-        return True
+        return self._say(slot)
 
     def refuse(self, error: BaseException) -> None:
         """Wake the thread with an error."""
-        with self._lock:
-            self._error = error
-        self._served.set()
+        self._say(error)
+
+    def _say(self, what: Slot | BaseException) -> bool:
+        self._said.append(what)
+        self._alarm.wake()
+        return self._said[0] is what
 
     def wait(self, clock: Clock, deadline: float) -> None:
         """Wait until served, or until the deadline (monotonic)."""
-        if not self._served.is_set():
-            clock.wait(self._served.wait, max(0.0, deadline - clock.monotonic()))
+        while not self._said and (left := deadline - clock.monotonic()) > 0:
+            if self._alarm.wait(clock, min(left, LOOK_EVERY)):
+                return
+            self._look()
 
     def leave(self) -> Slot | None:
         """Go, and return the slot that came in time, once; raise where the pool refused."""
-        with self._lock:
-            self._gone = True
-            if self._error is not None:
-                raise self._error
-            slot, self._slot = self._slot, None
-            return slot
+        self._said.append(_GONE)
+        said, self._said[0] = self._said[0], _GONE
+        if isinstance(said, BaseException):
+            raise said
+        return said if isinstance(said, Slot) else None
 
     def withdraw(self) -> Slot | None:
         """Go because of an interrupt, and return the slot that came all the same."""
         try:
             return self.leave()
-        except (PoolClosed, PoolTimeout):
+        except Failure:
             return None
 
 
@@ -69,7 +99,7 @@ def turned_away(name: str, state: State, limit: int) -> PoolFull:
 
 
 def timed_out(name: str, state: State, waited: float, cause: BaseException | None) -> PoolTimeout:
-    """Return the error of one who waited in vain: it answers whether the pool is too small or the server down."""
+    """Return the error of one that waited in vain: it answers whether the pool is too small or the server down."""
     advice = (
         f"the last attempt to connect failed: {cause}"
         if cause is not None
@@ -81,3 +111,11 @@ def timed_out(name: str, state: State, waited: float, cause: BaseException | Non
     )
     error.__cause__ = cause
     return error
+
+
+def reentered(name: str) -> PoolTimeout:
+    """Return the error of code that runs in the middle of the pool's own, and would wait for itself."""
+    return PoolTimeout(
+        f"the pool of {name} is being used by this very thread, which a signal handler, a finaliser or a tracer has "
+        "interrupted: send mail from there by another thread, or later"
+    )
