@@ -33,11 +33,23 @@ _PLAIN = re.compile(r"[ -~]*")
 
 @dataclass(frozen=True, kw_only=True)
 class Mailbox:
-    """One entry of a list: a name, an address, or both, and what ends it: a comma, or what a group consists of."""
+    """One entry of a list: a name, an address, or both, and what ends it: a comma, or what a group consists of.
+
+    Arguments:
+        name: without quotes, and with encoded words read.
+        is_quoted: whether it stood in quotes, where each blank counts.
+    """
 
     name: str
     address: str
     end: str = ","
+    is_quoted: bool = False
+
+    def says(self, other: Mailbox) -> bool:
+        """Tell whether this entry means what another one does."""
+        if (self.address, self.end) != (other.address, other.end):
+            return False
+        return self.name == other.name or (not other.is_quoted and self.name.split() == other.name.split())
 
 
 def mailboxes(text: str) -> list[Mailbox] | None:
@@ -82,13 +94,14 @@ def _entry(phrase: list[tuple[str, str]], end: str) -> Mailbox | None:
     if angles:
         if angles > 1 or phrase[-1][0] != "angle":
             return None
-        return Mailbox(name=_name(phrase[:-1]), address=phrase[-1][1][1:-1].strip(), end=end)
+        address = phrase[-1][1][1:-1].strip()
+        return Mailbox(name=_name(phrase[:-1]), address=address, end=end, is_quoted=_is_quoted(phrase))
     text = "".join(token for _, token in phrase)
     if any(kind == "word" and "@" in token for kind, token in phrase):
         return None if any(kind == "blank" for kind, _ in phrase) else Mailbox(name="", address=text, end=end)
     if any(kind == "literal" for kind, _ in phrase):
         return None
-    return Mailbox(name=_name(phrase), address="", end=end)
+    return Mailbox(name=_name(phrase), address="", end=end, is_quoted=_is_quoted(phrase))
 
 
 def _name(phrase: list[tuple[str, str]]) -> str:
@@ -98,8 +111,12 @@ def _name(phrase: list[tuple[str, str]]) -> str:
         if kind == "quoted":
             text, words = text + decoded(words) + _ESCAPED.sub(r"\1", token[1:-1]), ""
         else:
-            words += token
-    return " ".join((text + decoded(words)).split())
+            words += " " if kind == "blank" else token
+    return (text + decoded(words)).strip()
+
+
+def _is_quoted(phrase: list[tuple[str, str]]) -> bool:
+    return any(kind == "quoted" for kind, _ in phrase)
 
 
 def _anywhere(domain: str) -> bool:  # noqa: ARG001 - any domain
