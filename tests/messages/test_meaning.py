@@ -1,6 +1,7 @@
 """Messages of chance: what a reader that is not Python's finds in the octets is what the message says.
 
-And the octets are Django's wherever Django's say the same. MESSAGES=10000 in the environment makes so many of each kind.
+And the octets are Django's wherever Django's say the same. MESSAGES=10000 in the environment
+makes so many of each kind.
 """
 
 import os
@@ -66,10 +67,8 @@ def mailboxes(draw):
     address, meant = f"{local_part}@{domain}", f"{local_part}@{ASCII.get(domain, domain)}"
     if name is None:
         return address, ("", meant)
-    if not re.fullmatch(r"[^\W_]+( [^\W_]+)*", name):
-        written = '"' + re.sub(r'(["\\])', r"\\\1", name) + '"'
-    else:
-        written = name
+    quoted = '"' + re.sub(r'(["\\])', r"\\\1", name) + '"'
+    written = name if re.fullmatch(r"[^\W_]+( [^\W_]+)*", name) else quoted
     return f"{written} <{address}>", (name, meant)
 
 
