@@ -23,6 +23,10 @@ class RememberingRegistry(HeaderRegistry):
         self._class_for = lru_cache(maxsize=MANY)(super().__getitem__)
         self._made = lru_cache(maxsize=MANY)(super().__call__)
 
+    def __reduce__(self) -> tuple[type[RememberingRegistry], tuple[()]]:
+        """Let a rendered message be pickled and copied: its policy holds this, and what is remembered stays here."""
+        return RememberingRegistry, ()
+
     def __getitem__(self, name: str) -> Any:
         """Return the class of a field."""
         return self._class_for(name.lower())
