@@ -64,7 +64,7 @@ def test_session_tickets_without_end_do_not_keep_the_client_reading():
     """TLS may go on for ever without an octet of content: whoever reads comes back to look at the clock."""
     context = certificates().server_context()
     context.num_tickets = 5000  # about a megabyte, in one go
-    reads = []
+    reads = [0]
 
     class Counting(Transport):
         def _take(self):

@@ -152,7 +152,7 @@ def test_each_further_try_is_one_warning_that_says_why_and_when(mailer, caplog, 
         )
     (text,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     place = re.escape(f"{server.host}:{server.port}")
-    assert re.fullmatch(rf"A message was not sent by {place} at MAIL, trying again in 0\.0\d s: .* reset .*", text)
+    assert re.fullmatch(rf"Attempt 1 to send a message by {place} failed, trying again in 0\.0\d s: .* reset .*", text)
 
 
 @pytest.mark.parametrize("at", ["mail", "rcpt", "data", "end"])

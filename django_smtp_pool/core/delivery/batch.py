@@ -244,7 +244,9 @@ class Batch:
         self._narrow_to = len(self._under_way) + len(self._loans) + idle
         self._narrow_until = now + self._next_break
         self._next_break = min(LONGEST_BREAK, 2 * self._next_break)
-        if self._under_way or self._loans or self._service.pool.idle or not self._ready:
+        if self._under_way or self._service.pool.idle or not self._ready:
+            return
+        if self._loans and not getattr(error, "logins", 0):  # another one may be luckier; but logins are counted
             return
         # Nobody works: one at a time finds out whether that passes.
         self._narrow_to, self._narrow_until, self._next_break = 1, now + FIRST_BREAK, FIRST_BREAK
