@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .core.errors import DeliveryUnknown, PartiallyRefused, PoolClosed, PoolFull, PoolTimeout
+from .core.errors import DeliveryUnknown, PartiallyRefused, PoolClosed, PoolFull, PoolTimeout, RateLimited
 
 if TYPE_CHECKING:
     from .core.delivery.connection import Connection
@@ -21,6 +21,7 @@ __all__ = [
     "PoolClosed",
     "PoolFull",
     "PoolTimeout",
+    "RateLimited",
     "close_all",
     "get_pool",
 ]

@@ -5,13 +5,12 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Iterable
-from functools import cached_property
+from operator import attrgetter
 from typing import Any
 
 import django
 from django.core.exceptions import ImproperlyConfigured
 from django.core.mail.backends.smtp import EmailBackend
-from django.views.decorators.debug import sensitive_variables
 
 from . import conf
 from .connection_proxy import ConnectionProxy
@@ -21,13 +20,18 @@ from .core.errors import Outcome, outcome_of
 from .core.events import records
 from .core.pool.pool import Pool
 from .mailing import Mailing
-from .registry import PoolKey, registry
+from .oauth2.cache import without_frames
+from .own_context import own_context
+from .registry import registry
+from .remembered import configurations, frozen
 from .status import record, status_without_delivery
 
 logger = logging.getLogger("django_smtp_pool.sender")
 
 # What Django's backend also takes by position.
 _ARGUMENTS = tuple(inspect.signature(EmailBackend).parameters)[:-1]
+_OWN_KEYS = conf.BY_KEY.keys() - set(conf.STOCK_KEYS)
+_stock_values = attrgetter(*conf.STOCK_KEYS)
 
 
 class PooledBackend(EmailBackend):
@@ -39,13 +43,12 @@ class PooledBackend(EmailBackend):
     Raises ImproperlyConfigured (InvalidMailer under MAILERS) for unknown options and bad values.
     """
 
-    @sensitive_variables()
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         _warn_of_direct_construction(kwargs)
         try:
             self._set_up(*args, **kwargs)
-        except (ImproperlyConfigured, ValueError) as error:
-            problem = error.with_traceback(None)
+        except Exception as error:  # noqa: BLE001 - raised below
+            problem = without_frames(error)
         else:
             return
         # The debug page prints the variables of every frame: none that held the password is left.
@@ -57,34 +60,55 @@ class PooledBackend(EmailBackend):
         ignored = kwargs.get("_ignore_unknown_kwargs") or ()
         conf.refuse_unknown((key for key in kwargs if key not in ignored), alias=alias)
         kwargs.update(zip(_ARGUMENTS, args, strict=False))
-        own = {key: kwargs.pop(key) for key in list(kwargs) if key in conf.BY_KEY and key not in conf.STOCK_KEYS}
+        own = {key: kwargs.pop(key) for key in kwargs.keys() & _OWN_KEYS}
         if alias is not None:
             kwargs.update(conf.place({**own, **kwargs}, alias=alias))  # Django wants to be told a host
         super().__init__(*args[len(_ARGUMENTS) :], **kwargs)
         if alias is None:
             found = {key: getattr(self, key) for key in conf.STOCK_PLACE_KEYS}
             vars(self).update(conf.place_by_settings({**own, **kwargs}, found))
+        given = {key: value for key, value in own.items() if value is not None or key in conf.NONE_COUNTS}
+        vars(self).update(given)
         self.alias = alias  # Django 5.2 and 6.0 have no such attribute
-        self._own = own
-        self.config  # noqa: B018 - bad options are told here, not at the first message
+        self._settings = conf.settings_now()
+        if type(self).__init__ is PooledBackend.__init__:  # a subclass may complete the options after this
+            self._configured({})  # bad options are told here, not at the first message
 
-    @cached_property
-    @sensitive_variables()
+    @property
     def config(self) -> conf.Config:
-        """The options, complete and checked."""
-        stock = {key: getattr(self, key) for key in conf.STOCK_KEYS}
-        return conf.configuration({**self._own, **stock, **self._own_context()}, alias=self.alias)
+        """The options of this moment, complete and checked: like Django's backend we look when we connect."""
+        try:
+            return self._configured(self._own_context())
+        except ImproperlyConfigured as error:
+            problem = without_frames(error)
+        raise problem
+
+    def _configured(self, context: dict[str, Any]) -> conf.Config:
+        given = dict(zip(conf.STOCK_KEYS, _stock_values(self), strict=True))
+        given |= {key: vars(self)[key] for key in vars(self).keys() & _OWN_KEYS} | context
+        return configurations.get(
+            (self.alias, frozen((*given, *given.values())), frozen((*self._settings, *self._settings.values()))),
+            lambda: conf.configuration(given, alias=self.alias, found=self._settings),
+        )
 
     def _own_context(self) -> dict[str, Any]:
-        """Return the tls_options of a subclass with an `ssl_context` of its own, which replaces them."""
-        overridden = getattr(type(self), "ssl_context", None)
-        if overridden is EmailBackend.ssl_context:
+        """Return the tls_options of a backend with an `ssl_context` of its own, which replaces them."""
+        is_overridden = type(self).ssl_context is not EmailBackend.ssl_context
+        if not is_overridden and "ssl_context" not in vars(self):
             return {}
-        return {"tls_options": {"context": _ContextOf(self, overridden)}}
+        if not (self.use_tls or self.use_ssl or self._own("opportunistic_tls")):
+            return {}
+        wanted = self._own("tls_options")
+        kept = {key: wanted[key] for key in ("server_hostname",) if isinstance(wanted, dict) and key in wanted}
+        context = own_context(self) if is_overridden else vars(self)["ssl_context"]
+        return {"tls_options": {**kept, "context": context}}
+
+    def _own(self, key: str) -> Any:
+        return vars(self).get(key, self._settings.get(conf.BY_KEY[key].setting))
 
     @property
     def _sender(self) -> Sender:
-        return registry.sender(PoolKey(server=self.config.server, pool=self.config.pool))
+        return registry.sender(self.config.key)
 
     @property
     def pool(self) -> Pool[Connection]:
@@ -177,23 +201,6 @@ def _drop(messages: Iterable[Any]) -> int:
     return 0
 
 
-class _ContextOf:
-    """The overridden `ssl_context` of a subclass: one context for the class, however many objects it has."""
-
-    def __init__(self, backend: EmailBackend, source: Any) -> None:
-        self._backend = backend
-        self._identity = (type(backend), source)
-
-    def __call__(self) -> Any:
-        return self._backend.ssl_context
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _ContextOf) and self._identity == other._identity
-
-    def __hash__(self) -> int:
-        return hash(self._identity)
-
-
 def _warn_of_direct_construction(kwargs: dict[str, Any]) -> None:
     """Warn as Django 6.1's own backend does: its check cannot see past a subclass' `__init__`."""
     if "alias" in kwargs or django.VERSION < (6, 1):
@@ -201,8 +208,8 @@ def _warn_of_direct_construction(kwargs: dict[str, Any]) -> None:
     from django.utils import deprecation
 
     deprecation.warn_about_external_use(
-        "Directly creating PooledBackend instances is deprecated. Use mail.mailers instead.",
+        "Directly creating EmailBackend instances is deprecated. Use mail.mailers instead.",
         getattr(deprecation, "RemovedInDjango2028Warning", DeprecationWarning),
         # Whoever called the constructor is meant: not the constructor itself, nor what decorates it.
-        skip_name_prefixes=(f"{__name__}.", sensitive_variables.__module__),
+        skip_name_prefixes=f"{__name__}.",
     )

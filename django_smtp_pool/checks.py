@@ -7,6 +7,7 @@ smtp_pool.W001  a password is set and never used, since there are access tokens 
 smtp_pool.W002  a setting says who we are, and under MAILERS nobody reads it
 smtp_pool.W003  more connections than the provider allows
 smtp_pool.W004  a client certificate is set and never loaded, since there is a context
+smtp_pool.W005  a short time-out for everything, the reply to the end of a message included
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from .backend import PooledBackend
 from .core.net.tls import found
 from .core.options.options import PROOF_MECHANISMS, ServerOptions
 from .services import find
+
+SHORT = 30  # seconds: servers often take as long to answer the end of a message
 
 
 def check_mailers(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:  # noqa: ARG001
@@ -89,6 +92,7 @@ def _check(alias: str | None, options: Mapping[str, Any]) -> Iterator[CheckMessa
     yield from _check_secret(server, place)
     yield from _check_generator(server.oauth2_generator, place)
     yield from _check_limit(config, place)
+    yield from _check_timeout(server, place)
 
 
 def _check_secret(server: ServerOptions, place: str) -> Iterator[CheckMessage]:
@@ -106,6 +110,16 @@ def _check_secret(server: ServerOptions, place: str) -> Iterator[CheckMessage]:
             f"{place}: the password is never used: we log in by {means}.",
             hint="Remove the password.",
             id="smtp_pool.W001",
+        )
+
+
+def _check_timeout(server: ServerOptions, place: str) -> Iterator[CheckMessage]:
+    if server.timeout is not None and server.timeout < SHORT and server.data_timeout is None:
+        yield Warning(
+            f"{place}: timeout is {server.timeout:g} seconds, also for the reply to the end of a message. "
+            "A server that needs longer may have the message or not (DeliveryUnknown).",
+            hint=f"Set data_timeout to 120 or more, or timeout to {SHORT} or more.",
+            id="smtp_pool.W005",
         )
 
 

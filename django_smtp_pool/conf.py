@@ -1,7 +1,7 @@
 """The options: OPTIONS in MAILERS, keyword arguments and EMAIL_* / EMAIL_POOL_* settings, as core options.
 
-One table, `OPTIONS`, names them all; what each takes, its default and its meaning stand beside its field in
-`core.options`. This is the only module that reads settings. Everywhere the order is: keyword argument or
+`options.py` names them all; what each takes, its default and its meaning stand beside its field in
+`core.options`. Settings are read here and in `project.py`. Everywhere the order is: keyword argument or
 OPTIONS, then setting, then the preset of `service`, then default; None means "not given", 0 and False mean
 themselves.
 """
@@ -11,142 +11,25 @@ from __future__ import annotations
 import difflib
 import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-import django
 from django.conf import settings
-from django.core.exceptions import ImproperlyConfigured
 
-from .core.options.fields import Doc, check_fields, choice, option, whole
 from .core.options.host import socket_path
 from .core.options.oauth2 import completed
 from .core.options.options import TOKEN_KEYS, PoolOptions, ServerOptions
 from .libraries import missing_extra
+from .options import BY_KEY, NONE_COUNTS, OPTIONS, STOCK_KEYS, MailerOptions, Option, Part
+from .project import complaint, is_set, settings_named
+from .project import uses_mailers as uses_mailers
+from .remembered import PoolKey
 from .services import Service, find
 
+__all__ = ["BY_KEY", "NONE_COUNTS", "OPTIONS", "STOCK_KEYS", "MailerOptions", "Option"]
 
-@dataclass(frozen=True, kw_only=True)
-class MailerOptions:
-    """How a mailer uses its pool and tells of what happened; no part of the pool's identity."""
-
-    service: str | None = option(
-        None,
-        lambda value: find(value).name,
-        "well-known provider, by name, alias or domain; what is set beside it wins over what it brings",
-    )
-    batch_connections: int | None = option(
-        None,
-        whole(minimum=1),
-        "connections that one send_messages() may use at once; 1 = in order. Default: max_connections",
-    )
-    on_partial_refusal: str = option(
-        "warn",
-        choice("warn", "ignore", "raise"),
-        "some recipients refused, the rest accepted: 'warn' (log, status), 'ignore', or 'raise' PartiallyRefused",
-    )
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-
-
-Part = type[ServerOptions] | type[PoolOptions] | type[MailerOptions]
-
-
-@dataclass(frozen=True)
-class Option:
-    """One option: its key, the part it belongs to, its setting, and what nodemailer calls it."""
-
-    key: str
-    part: Part
-    setting: str
-    nodemailer: str | None = None
-
-    @property
-    def doc(self) -> Doc:
-        """What the option takes and means."""
-        doc: Doc = self._field.metadata["doc"]
-        return doc
-
-    @property
-    def default(self) -> Any:
-        """The default value."""
-        return self._field.default
-
-    @property
-    def is_stock(self) -> bool:
-        """Whether Django's own backend knows this option; it reads the setting then, not we."""
-        return self.key in STOCK_KEYS
-
-    @property
-    def is_identity(self) -> bool:
-        """Whether the setting says who or where we are: under MAILERS each mailer says that for itself."""
-        return not self.setting.startswith("EMAIL_POOL_")
-
-    @property
-    def _field(self) -> Any:
-        return next(spec for spec in fields(self.part) if spec.name == self.key)
-
-
-STOCK_KEYS = (
-    "host",
-    "port",
-    "username",
-    "password",
-    "use_tls",
-    "use_ssl",
-    "timeout",
-    "ssl_keyfile",
-    "ssl_certfile",
-)
-
-OPTIONS = (
-    Option("service", MailerOptions, "EMAIL_SERVICE", "service"),
-    Option("host", ServerOptions, "EMAIL_HOST", "host"),
-    Option("port", ServerOptions, "EMAIL_PORT", "port"),
-    Option("username", ServerOptions, "EMAIL_HOST_USER", "user"),
-    Option("password", ServerOptions, "EMAIL_HOST_PASSWORD", "pass"),
-    Option("use_tls", ServerOptions, "EMAIL_USE_TLS", "requireTLS"),
-    Option("use_ssl", ServerOptions, "EMAIL_USE_SSL", "secure"),
-    Option("timeout", ServerOptions, "EMAIL_TIMEOUT", "socketTimeout"),
-    Option("ssl_keyfile", ServerOptions, "EMAIL_SSL_KEYFILE"),
-    Option("ssl_certfile", ServerOptions, "EMAIL_SSL_CERTFILE"),
-    Option("opportunistic_tls", ServerOptions, "EMAIL_OPPORTUNISTIC_TLS", "opportunisticTLS"),
-    Option("tls_options", ServerOptions, "EMAIL_TLS_OPTIONS", "tls"),
-    Option("local_hostname", ServerOptions, "EMAIL_LOCAL_HOSTNAME", "name"),
-    Option("source_address", ServerOptions, "EMAIL_SOURCE_ADDRESS", "localAddress"),
-    Option("connection_timeout", ServerOptions, "EMAIL_CONNECTION_TIMEOUT", "connectionTimeout"),
-    Option("greeting_timeout", ServerOptions, "EMAIL_GREETING_TIMEOUT", "greetingTimeout"),
-    Option("data_timeout", ServerOptions, "EMAIL_DATA_TIMEOUT"),
-    Option("auth_method", ServerOptions, "EMAIL_AUTH_METHOD", "authMethod"),
-    Option("oauth2_token", ServerOptions, "EMAIL_OAUTH2_TOKEN", "accessToken"),
-    Option("oauth2_generator", ServerOptions, "EMAIL_OAUTH2_GENERATOR", "xoauth2"),
-    Option("oauth2", ServerOptions, "EMAIL_OAUTH2"),
-    Option("allow_insecure_auth", ServerOptions, "EMAIL_ALLOW_INSECURE_AUTH"),
-    Option("max_connections", PoolOptions, "EMAIL_POOL_MAX_CONNECTIONS", "maxConnections"),
-    Option("max_messages", PoolOptions, "EMAIL_POOL_MAX_MESSAGES", "maxMessages"),
-    Option("min_connections", PoolOptions, "EMAIL_POOL_MIN_CONNECTIONS"),
-    Option("idle_timeout", PoolOptions, "EMAIL_POOL_IDLE_TIMEOUT", "idleTimeout"),
-    Option("max_lifetime", PoolOptions, "EMAIL_POOL_MAX_LIFETIME"),
-    Option("acquire_timeout", PoolOptions, "EMAIL_POOL_ACQUIRE_TIMEOUT"),
-    Option("max_waiting", PoolOptions, "EMAIL_POOL_MAX_WAITING"),
-    Option("delivery_timeout", PoolOptions, "EMAIL_POOL_DELIVERY_TIMEOUT"),
-    Option("max_requeues", PoolOptions, "EMAIL_POOL_MAX_REQUEUES", "maxRequeues"),
-    Option("batch_connections", MailerOptions, "EMAIL_POOL_BATCH_CONNECTIONS"),
-    Option("rate_limit", PoolOptions, "EMAIL_POOL_RATE_LIMIT", "rateLimit"),
-    Option("rate_delta", PoolOptions, "EMAIL_POOL_RATE_DELTA", "rateDelta"),
-    Option("rate_storage", PoolOptions, "EMAIL_POOL_RATE_STORAGE"),
-    Option("on_rate_storage_failure", PoolOptions, "EMAIL_POOL_ON_RATE_STORAGE_FAILURE"),
-    Option("on_partial_refusal", MailerOptions, "EMAIL_POOL_ON_PARTIAL_REFUSAL"),
-    Option("proxy", ServerOptions, "EMAIL_POOL_PROXY", "proxy"),
-    Option("pipelining", ServerOptions, "EMAIL_POOL_PIPELINING"),
-    Option("chunking", ServerOptions, "EMAIL_POOL_CHUNKING"),
-    Option("lmtp", ServerOptions, "EMAIL_POOL_LMTP", "lmtp"),
-    Option("debug", ServerOptions, "EMAIL_POOL_DEBUG", "debug"),
-)
-
-BY_KEY = {option.key: option for option in OPTIONS}
-
+_SETTINGS = frozenset(option.setting for option in OPTIONS if not option.is_stock)
 STOCK_PLACE_KEYS = ("host", "port", "use_tls", "use_ssl")  # where a server is, and how it is reached
 PLACE_KEYS = (*STOCK_PLACE_KEYS, "opportunistic_tls")
 LMTP_PORT = 24  # the one that IANA has set aside for mail systems of one's own; RFC 2033 §5 forbids 25
@@ -163,19 +46,25 @@ class Config:
     pool: PoolOptions
     mailer: MailerOptions
 
+    @cached_property
+    def key(self) -> PoolKey:
+        """What the pool is found by."""
+        return PoolKey(server=self.server, pool=self.pool)
 
-def configuration(given: Mapping[str, Any], *, alias: str | None) -> Config:
+
+def configuration(given: Mapping[str, Any], *, alias: str | None, found: Mapping[str, Any] | None = None) -> Config:
     """Return the options of a mailer.
 
     Arguments:
         given: values by key; those of Django's own options as its backend resolved them.
         alias: the mailer's name under MAILERS, else None.
+        found: what `settings_now` returned at an earlier moment, where that one counts.
 
     Raises ImproperlyConfigured (under MAILERS its subclass InvalidMailer) for a value that is no good.
     """
     if alias is not None and given.get("host") is None:
         raise complaint("OPTIONS must define 'host'.", alias)  # in Django's words
-    values = _with_preset(dict(_with_settings(given, alias)))
+    values = _with_preset(dict(_with_settings(given, alias, settings_now() if found is None else found)))
     if alias is not None:
         _drop_defaults(values, given)
     try:
@@ -193,25 +82,26 @@ def configuration(given: Mapping[str, Any], *, alias: str | None) -> Config:
 
 def _drop_defaults(values: dict[str, Any], given: Mapping[str, Any]) -> None:
     """Drop settings that are defaults for every mailer where a mailer has no use for them."""
-    if given.get("rate_storage") is None and "rate_limit" not in values:
+    if given.get("rate_storage") is None and not values.keys() & {"rate_limit", "rate_limits"}:
         values.pop("rate_storage", None)
     is_unix = socket_path(str(values.get("host", ""))) is not None
     if given.get("proxy") is None and (is_unix or "source_address" in values):
         values.pop("proxy", None)
 
 
-def _with_settings(given: Mapping[str, Any], alias: str | None) -> Iterable[tuple[str, Any]]:
+def _with_settings(given: Mapping[str, Any], alias: str | None, found: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
     for one in OPTIONS:
-        value = _given(one, given, alias)
-        if value is not None and value != "":
+        value = _given(one, given, alias, found)
+        says_none = one.key in NONE_COUNTS and (one.key in given or one.setting in found)
+        if says_none or (value is not None and value != ""):
             yield one.key, value
 
 
-def _given(one: Option, given: Mapping[str, Any], alias: str | None) -> Any:
+def _given(one: Option, given: Mapping[str, Any], alias: str | None, found: Mapping[str, Any]) -> Any:
     """Return an argument, else the setting, else None; of Django's own options Django reads the settings."""
     value = given.get(one.key)
-    if value is None and not one.is_stock and not (one.is_identity and uses_mailers(alias)):
-        value = getattr(settings, one.setting, None)
+    if value is None and one.setting in found and not (one.is_identity and uses_mailers(alias)):
+        value = found[one.setting]
     return value
 
 
@@ -225,8 +115,9 @@ def _with_preset(values: dict[str, Any]) -> dict[str, Any]:
     if "oauth2" in values:
         facts = service.oauth2 if service else {}
         values["oauth2"] = completed(values["oauth2"], preset=facts, username=values.get("username"))
-    if "rate_limit" in values:
-        preset.pop("rate_delta", None)  # the two belong together
+    if values.keys() & {"rate_limit", "rate_limits"}:
+        for key in ("rate_limit", "rate_delta", "rate_limits"):
+            preset.pop(key, None)  # they belong together
     if not values.keys().isdisjoint(TOKEN_KEYS):
         preset.pop("auth_method", None)  # it is one for passwords
     return {**preset, **values}
@@ -239,11 +130,11 @@ def place(given: Mapping[str, Any], *, alias: str | None) -> dict[str, Any]:
 
     Raises ImproperlyConfigured for an unknown service.
     """
-    own = {key: _given(BY_KEY[key], given, alias) for key in PLACE_KEYS}
-    service = _service(given, alias)
+    found = settings_now()
+    service = _service(given, alias, found)
     if service is not None:
-        return service.place(**own)
-    return {"port": LMTP_PORT} if _given(BY_KEY["lmtp"], given, alias) and not own["port"] else {}
+        return service.place(**{key: _given(BY_KEY[key], given, alias, found) for key in PLACE_KEYS})
+    return {"port": LMTP_PORT} if _given(BY_KEY["lmtp"], given, alias, found) and not given.get("port") else {}
 
 
 def place_by_settings(given: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
@@ -254,6 +145,9 @@ def place_by_settings(given: Mapping[str, Any], found: Mapping[str, Any]) -> dic
         found: what Django's backend made of arguments and settings. What neither says is left to `service`, and
             the port to the mode of TLS: EMAIL_PORT is 25 by default, also with EMAIL_USE_SSL, where no server listens.
     """
+    settled = settings_now()
+    if not (found["use_ssl"] or any(_given(BY_KEY[key], given, None, settled) for key in ("service", "lmtp"))):
+        return {}
     own = {key: found[key] for key in found if _is_said(key, given.get(key))}
     port = 465 if found["use_ssl"] and "port" not in own else found["port"]
     return place({**given, **dict.fromkeys(found), **own}, alias=None) or {"port": port}
@@ -262,13 +156,13 @@ def place_by_settings(given: Mapping[str, Any], found: Mapping[str, Any]) -> dic
 def _is_said(key: str, value: Any) -> bool:
     # Django takes an empty host and the port 0 for none.
     given = bool(value) if key in {"host", "port"} else value is not None
-    return given or _is_set(BY_KEY[key].setting)
+    return given or is_set(BY_KEY[key].setting)
 
 
-def _service(given: Mapping[str, Any], alias: str | None) -> Service | None:
-    name = _given(BY_KEY["service"], given, alias)
+def _service(given: Mapping[str, Any], alias: str | None, found: Mapping[str, Any]) -> Service | None:
+    name = _given(BY_KEY["service"], given, alias, found)
     try:
-        return find(name) if name not in {None, ""} else None
+        return find(name) if name is not None and name != "" else None
     except ValueError as error:
         raise complaint(_name_setting(f"service {error}", given, alias), alias) from None
 
@@ -285,47 +179,33 @@ def _name_setting(text: str, given: Mapping[str, Any], alias: str | None) -> str
     return text
 
 
-def uses_mailers(alias: str | None) -> bool:
-    """Tell whether identity comes from MAILERS alone."""
-    return alias is not None or (django.VERSION >= (6, 1) and hasattr(settings, "MAILERS"))
-
-
 def ignored_settings() -> list[str]:
     """Return the settings that say who we are, and that nobody reads: each mailer says that for itself."""
     if not uses_mailers(None):
         return []
     # About Django's own it raises an error itself.
-    return [one.setting for one in OPTIONS if one.is_identity and not one.is_stock and _is_set(one.setting)]
+    return [one.setting for one in OPTIONS if one.is_identity and not one.is_stock and is_set(one.setting)]
 
 
 def refuse_unknown(keys: Iterable[str], *, alias: str | None) -> None:
     """Raise ImproperlyConfigured for keys that are no options, naming the nearest that is."""
     unknown = [key for key in keys if key not in BY_KEY and key not in PASSED_ON]
     if unknown:
-        raise complaint("; ".join(f"unknown option {key!r}{_hint(key)}" for key in unknown), alias)
+        names = ", ".join(map(repr, unknown))  # the first sentence is Django's own
+        raise complaint(" ".join([f"Unknown options {names}.", *filter(None, map(_hint, unknown))]), alias)
 
 
-def _hint(key: str) -> str:
+def _hint(key: str) -> str | None:
     renamed = {option.nodemailer: option.key for option in OPTIONS if option.nodemailer}
     if key in renamed:
-        return f": it is called {renamed[key]!r} here"
+        return f"{key!r} is called {renamed[key]!r} here."
     near = difflib.get_close_matches(key.lower().removeprefix("email_pool_").removeprefix("email_"), BY_KEY, 1)
-    return f": did you mean {near[0]!r}?" if near else f"; known are {', '.join(sorted(BY_KEY))}"
+    return f"Did you mean {near[0]!r} for {key!r}?" if near else None
 
 
-def complaint(text: str, alias: str | None) -> ImproperlyConfigured:
-    """Return the error for a bad option: InvalidMailer under MAILERS, as Django raises it."""
-    if alias is not None and django.VERSION >= (6, 1):
-        from django.core.mail import InvalidMailer
-
-        error: ImproperlyConfigured = InvalidMailer(text, alias=alias)
-        return error
-    return ImproperlyConfigured(text)
-
-
-def _is_set(setting: str) -> bool:
-    """Tell whether the user's settings name a setting; asking does not read it, so it warns of nothing."""
-    return bool(settings.is_overridden(setting))  # type: ignore[misc]  # django-stubs does not know it
+def settings_now() -> Mapping[str, Any]:
+    """Return our settings, those that there are; Django's own are read by its backend."""
+    return settings_named(_SETTINGS)
 
 
 def stock_values(options: Mapping[str, Any], *, alias: str | None) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.core.mail.utils import DNS_NAME
+from django.core.signals import setting_changed
+from django.dispatch import receiver
 
 from .conf import Config
 from .core.clock import Clock, SystemClock
@@ -18,25 +20,40 @@ from .core.events.events import Observer, Observers
 from .core.events.logs import LogObserver
 from .core.net import transport
 from .core.net.tls import forget_contexts
-from .core.options.options import PoolOptions, ServerOptions
+from .core.options.options import ServerOptions
+from .core.options.quotas import Quota
+from .core.options.storage_uri import StorageURI
 from .core.pool.housekeeper import Housekeeper
 from .core.pool.pool import Pool
+from .core.rate_limit.limit import Limiter, Rate, RateLimit
 from .core.rate_limit.redis import RedisWindow, key_of
 from .core.rate_limit.shared import SharedRateLimit
-from .core.rate_limit.window import Limiter, RateLimit
 from .core.smtp.envelope import Envelope
 from .oauth2.cache import TokenCache, Tokens
 from .oauth2.generators import generator_for
+from .remembered import PoolKey, configurations
 from .signals import SignalObserver, tell_of_token
 from .verify.verification import Recorder, Verification, watched
 
 
 @dataclass(frozen=True, kw_only=True)
-class PoolKey:
-    """What tells pools apart: the whole of both option sets, compared and not only hashed."""
+class RateKey:
+    """What a rate limit belongs to: an account (host, port, user name), and the limits themselves."""
 
-    server: ServerOptions
-    pool: PoolOptions
+    account: str
+    quotas: frozenset[Quota]
+    storage: StorageURI | None
+    on_failure: str
+
+    @classmethod
+    def of(cls, key: PoolKey) -> RateKey:
+        """Return the one for a pool."""
+        return cls(
+            account=key_of(key.server),
+            quotas=frozenset(key.pool.quotas),
+            storage=key.pool.rate_storage,
+            on_failure=key.pool.on_rate_storage_failure,
+        )
 
 
 class Registry:
@@ -49,6 +66,8 @@ class Registry:
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._senders: dict[PoolKey, Sender] = {}  # guarded by: _lock
+        # They outlive the pools, as the windows of the server do.
+        self._rates: dict[RateKey, Rate] = {}  # guarded by: _lock
         # They outlive the pools: one may keep the only copy of a refresh token that the provider has replaced.
         self._token_caches: dict[Any, TokenCache] = {}  # guarded by: _lock
 
@@ -75,7 +94,7 @@ class Registry:
         recorder = Recorder()
         with self._lock:
             connector = self._connector(watched(config.server), recorder)
-        window = _window(PoolKey(server=config.server, pool=config.pool))
+        window = _window(config.key)
         return Verification(config, connector, recorder, self._clock, envelope, window)
 
     def _connector(self, server: ServerOptions, observer: Observer) -> Connector:
@@ -97,25 +116,41 @@ class Registry:
             observer=self._observer,
             caretaker=self._housekeeper,
         )
-        limit = self._rate_limit(key, pool)
+        limit = self._limiter(key, pool)
         return Sender(pool, connector=connector, clock=self._clock, observer=self._observer, rate_limit=limit)
 
-    def _rate_limit(self, key: PoolKey, pool: Pool[Connection]) -> Limiter | None:
-        if key.pool.rate_limit is None:
+    def _limiter(self, key: PoolKey, pool: Pool[Connection]) -> Limiter | None:
+        """Return a pool's way to the rate limit of its account: a fact about the server, which outlives the pool."""
+        if not key.pool.quotas:
             return None
-        alone = RateLimit(key.pool.rate_limit, key.pool.rate_delta)
-        window = _window(key)
+        of = RateKey.of(key)
+        rate = self._rates.get(of)
+        if rate is None:
+            self._forget_idle_rates()
+            rate = self._rates[of] = self._rate(key)
+        pool.rate_left = lambda: rate.left(self._clock.monotonic())
+        return Limiter(rate, patience=key.pool.rate_patience, server=key.server.place, count=pool.count)
+
+    def _rate(self, key: PoolKey) -> Rate:
+        alone, window = RateLimit(key.pool.quotas), _window(key)
         if window is None:
             return alone
+        closed = key.pool.on_rate_storage_failure == "closed"
         return SharedRateLimit(
             window,
             alone=alone,
             clock=self._clock,
             observer=self._observer,
-            server=pool.name,
-            closed=key.pool.on_rate_storage_failure == "closed",
-            count=pool.count,
+            server=key.server.place,
+            closed=closed,
         )
+
+    def _forget_idle_rates(self) -> None:
+        now = self._clock.monotonic()
+        used = {RateKey.of(key) for key in self._senders}
+        for of, rate in list(self._rates.items()):
+            if of not in used and rate.is_idle(now):
+                del self._rates[of]
 
     def _tokens(self, server: ServerOptions) -> Tokens | None:
         source = server.token_source
@@ -132,10 +167,16 @@ class Registry:
         with self._lock:
             self._token_caches.clear()
 
+    def forget_rates(self) -> None:
+        """Begin every rate limit anew."""
+        with self._lock:
+            self._rates.clear()
+
     def _forget_unused(self) -> None:
         for key, sender in list(self._senders.items()):
             if sender.pool.is_forgettable:
                 del self._senders[key]
+                configurations.forget()  # they hold what the pool's options hold
 
     def pools(self) -> list[Pool[Connection]]:
         """Return the pools there are."""
@@ -178,6 +219,8 @@ class Registry:
         self._housekeeper.after_fork()
         for cache in list(self._token_caches.values()):
             cache.after_fork()
+        for rate in list(self._rates.values()):
+            rate.after_fork()
         for sender in list(self._senders.values()):
             sender.after_fork()
 
@@ -192,10 +235,9 @@ class Registry:
 
 def _window(key: PoolKey) -> RedisWindow | None:
     """Return the window of the rate limit that all processes keep together, if they are to."""
-    limit, window, storage = key.pool.rate_limit, key.pool.rate_delta, key.pool.rate_storage
-    if limit is None or storage is None:
+    if key.pool.rate_storage is None:
         return None
-    return RedisWindow(storage, key_of(key.server), limit=limit, window=window)
+    return RedisWindow(key.pool.rate_storage, key_of(key.server), key.pool.quotas)
 
 
 def _ehlo_name(server: ServerOptions) -> str:
@@ -217,4 +259,13 @@ def reset() -> None:
     """Close everything, forget tokens and TLS contexts: for tests, and after settings have changed."""
     registry.close_all(timeout=0)
     registry.forget_tokens()
+    configurations.forget()
+    registry.forget_rates()
     forget_contexts()
+
+
+@receiver(setting_changed, dispatch_uid="django_smtp_pool.close_pools")
+def _close_pools(*, setting: str, **kwargs: Any) -> None:  # noqa: ARG001 - a signal receiver
+    """Close the pools of a test that changes settings, also where the app is not installed."""
+    if setting == "MAILERS" or setting.startswith("EMAIL_"):
+        reset()

@@ -116,7 +116,7 @@ def test_only_the_wires_know_sockets(name):
 
 def upper_tls(name):
     """Return what a module above may know of TLS: the types of contexts, for those who bring their own."""
-    return {"ssl"} if name in {"django_smtp_pool.conf", "django_smtp_pool.backend"} else set()
+    return {"ssl"} if name == "django_smtp_pool.own_context" else set()
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -127,7 +127,9 @@ def test_only_the_clock_knows_time(name):
 
 @pytest.mark.parametrize("name", MODULES)
 def test_settings_are_read_in_one_place(name):
-    allowed = {f"django_smtp_pool.{each}" for each in ("conf", "message.render", "message.ordinary", "checks")}
+    allowed = {
+        f"django_smtp_pool.{each}" for each in ("conf", "project", "message.render", "message.ordinary", "checks")
+    }
     if name not in allowed:
         assert "django.conf.settings" not in imported(name)
 

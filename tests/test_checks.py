@@ -66,6 +66,20 @@ def test_an_access_token_in_clear(told):
     assert problems == {"E002": "MAILERS['default']: the access token would travel to mail.example in clear."}
 
 
+@pytest.mark.parametrize(
+    ("options", "ids"),
+    [
+        ({"timeout": 29}, {"W005"}),
+        ({"timeout": 30}, set()),
+        ({"timeout": 5, "data_timeout": 120}, set()),
+        ({"data_timeout": 5}, set()),
+        ({}, set()),
+    ],
+)
+def test_a_short_timeout_for_the_end_of_a_message(told, options, ids):
+    assert set(told(**options)) == ids
+
+
 def test_a_password_that_is_never_used(told):
     problems = told(username="u", password="p", oauth2_token="t")
     assert problems == {"W001": "MAILERS['default']: the password is never used: we log in by access token."}
@@ -120,7 +134,7 @@ def test_a_limit_over_all_processes(told, monkeypatch):
     store = {"rate_storage": "redis://:hidden@cache.example.com"}
     assert told(rate_limit=3, **store) == {}
     assert told(service="office365", host=None, **store) == {}, "that one brings a limit"
-    assert told(**store) == {"E001": "MAILERS['default']: rate_storage is of no use without rate_limit"}
+    assert told(**store) == {"E001": "MAILERS['default']: rate_storage is of no use without rate_limit or rate_limits"}
     (text,) = told(rate_limit=3, rate_storage="redis://:hid/den@h").values()
     assert text.startswith("MAILERS['default']: rate_storage must look like 'redis://host:6379/0'; in a password, ")
     monkeypatch.setattr(rate_storage, "MODULES", ("limits", "no_such_library"))

@@ -92,6 +92,9 @@ UNDER_TLS_ONLY = {
 # Without EHLO's reply there is no STARTTLS, and the message does not go in clear.
 UNDER_TLS_ONLY["ehlo"] = {**TABLE["ehlo"], faults.code_5xx: FINAL, faults.bare_code: FINAL}
 SETUP = {"connect", "banner", "ehlo", "starttls", "tls", "auth"}
+# A server that is silent while a session is opened is not asked again: the caller has waited for it once.
+for fates in (TABLE["connect"], TABLE["banner"], TABLE["ehlo"], *UNDER_TLS_ONLY.values()):
+    fates.update({sin: FINAL for sin in (faults.hang, faults.truncated_then_hang, faults.drip) if sin in fates})
 TLS_TABLE = {**TABLE, **UNDER_TLS_ONLY}
 
 

@@ -1,11 +1,14 @@
 """Networks that fail a tenth of the time, connections that died while idle, and how long a caller is kept for it."""
 
+import re
 import smtplib
 
 import pytest
 
+from django_smtp_pool import DeliveryUnknown
 from django_smtp_pool.core.drivers import drive
 from django_smtp_pool.core.events.events import Attempted, Observer
+from django_smtp_pool.core.events.logs import LogObserver
 from tests.clocks import LeapingClock, ServersClock
 from tests.mailing import message
 from tests.servers import Fault, FaultServer, RandomFaults, faults
@@ -14,7 +17,7 @@ from tests.servers.certificates import certificates
 # Not "body": of a small message the dot has left by then, and nobody can tell.
 BEFORE_THE_END = ("connect", "tls", "banner", "ehlo", "mail", "rcpt", "data")
 COUNT = 100
-NETWORK = (faults.reset, faults.fin, faults.vanish, faults.hang)
+NETWORK = (faults.reset, faults.fin, faults.vanish)
 
 
 class Diary(Observer):
@@ -43,7 +46,7 @@ def test_nearly_everything_gets_through_a_network_that_fails_at_a_tenth_of_all_s
     plan = RandomFaults(rate=0.1, seed=f"tenth/{way}", points=BEFORE_THE_END, choices=NETWORK)
     with FaultServer(fault=plan, implicit_tls=context) as server:
         options = {"use_ssl": context is not None, "tls_options": {"verify": False}, "max_connections": 3}
-        backend = mailer(server, timeout=10, greeting_timeout=10, **options)
+        backend = mailer(server, timeout=10, **options)
         batch = [message(number, to=[f"to{number}@example.com"]) for number in range(COUNT)]
         failed = 0
         for part in [batch] if way == "batch" else [[mail] for mail in batch]:
@@ -97,17 +100,59 @@ def test_further_tries_wait_longer_each_time(mailer):
     assert diary.pauses != whole
 
 
-@pytest.mark.parametrize("at", ["banner", "mail", "data"])
+@pytest.mark.parametrize("at", ["mail", "data"])
 def test_all_tries_together_have_delivery_timeout(mailer, at):
     with FaultServer(fault=Fault(at=at, do=faults.hang, times=None)) as server:
         clock = ServersClock(server)
         began_at = clock.monotonic()
-        backend = mailer(server, clock, delivery_timeout=45, timeout=20, greeting_timeout=20, max_requeues=50)
+        backend = mailer(server, clock, delivery_timeout=45, timeout=20, max_requeues=50)
         mail = message()
         with pytest.raises(smtplib.SMTPServerDisconnected):
             backend.send_messages([mail])
         assert mail.smtp_pool_status.attempts == 3
         assert clock.monotonic() - began_at == pytest.approx(45, abs=0.5)
+
+
+@pytest.mark.parametrize("at", ["connect", "banner", "ehlo", "starttls", "tls", "auth"])
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize(("options", "seconds"), [({"timeout": 5}, 5), ({}, 30)], ids=["timeout=5", "defaults"])
+def test_a_server_that_is_silent_while_a_session_is_opened_is_waited_for_once(mailer, at, count, options, seconds):
+    """With Django's backend, `timeout=5` against a port that wants TLS from the first octet takes 5 seconds."""
+    hang = Fault(at=at, do=faults.hang, times=None)
+    with FaultServer(fault=hang, starttls=certificates().server_context(), users={"u": "p"}) as server:
+        clock = ServersClock(server)
+        tls = {"use_tls": True, "tls_options": {"verify": False}}
+        backend = mailer(server, clock, username="u", password="p", batch_connections=1, **tls, **options)
+        began_at, mails = clock.monotonic(), [message(number) for number in range(count)]
+        with pytest.raises(TimeoutError):
+            backend.send_messages(mails)
+        waited = seconds if at != "auth" else options.get("timeout", 60)
+        assert clock.monotonic() - began_at == pytest.approx(waited, abs=0.5)
+        assert (mails[0].smtp_pool_status.outcome, mails[0].smtp_pool_status.attempts) == ("not_sent", 1)
+        assert server.accepted == []
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_timeout_bounds_the_wait_for_the_end_of_data(mailer, count):
+    with FaultServer(fault=Fault(at="end", do=faults.hang)) as server:
+        clock = ServersClock(server)
+        backend = mailer(server, clock, timeout=5, batch_connections=1)
+        began_at, mails = clock.monotonic(), [message(number) for number in range(count)]
+        with pytest.raises(DeliveryUnknown):
+            backend.send_messages(mails)
+        assert clock.monotonic() - began_at == pytest.approx(5, abs=0.5)
+        assert [mail.smtp_pool_status.outcome for mail in mails] == ["unknown", *["accepted"] * (count - 1)]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_each_further_try_is_one_warning_that_says_why_and_when(mailer, caplog, count):
+    with FaultServer(fault=Fault(at="mail", do=faults.reset)) as server:
+        mailer(server, LeapingClock(), LogObserver(), batch_connections=1).send_messages(
+            [message(number) for number in range(count)]
+        )
+    (text,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    place = re.escape(f"{server.host}:{server.port}")
+    assert re.fullmatch(rf"A message was not sent by {place} at MAIL, trying again in 0\.0\d s: .* reset .*", text)
 
 
 @pytest.mark.parametrize("at", ["mail", "rcpt", "data", "end"])

@@ -179,6 +179,13 @@ class PoolClosed(Failure):
     """The pool was closed while this message waited for a connection."""
 
 
+class RateLimited(Failure):
+    """The rate limit has no place for the message within `rate_wait`; it has after `retry_after` seconds."""
+
+    is_final = True
+    retry_after: float = 0.0  # infinity where the message has more recipients than the limit ever lets go
+
+
 class RateStorageUnavailable(Failure):
     """The store of the rate limit gave no answer, and `on_rate_storage_failure` lets nothing go without one."""
 

@@ -20,7 +20,7 @@ from .advice import advice_for
 
 FAREWELL = 2.0  # seconds for the server to answer QUIT
 RATE, TOKEN, MESSAGE = "rate limit", "access token", "message"
-LIMITS = ("max_connections", "max_messages", "idle_timeout", "max_lifetime", "rate_limit", "rate_delta")
+LIMITS = ("max_connections", "max_messages", "idle_timeout", "max_lifetime")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,7 +204,7 @@ class Verification:
 
 def _limits(pool: PoolOptions) -> dict[str, Any]:
     limits = {key: getattr(pool, key) for key in LIMITS}
-    return limits if pool.rate_limit else {key: value for key, value in limits.items() if not key.startswith("rate_")}
+    return limits | ({"rate_limits": [str(quota) for quota in pool.quotas]} if pool.quotas else {})
 
 
 def _account(connection: Connection | None) -> str | None:

@@ -269,7 +269,8 @@ def test_in_doubt_in_silence(caplog):
 
 def test_time_outs_are_finite(server):
     options = backend_for(server).config
-    limits = (options.server.timeout, options.server.connection_timeout, options.server.greeting_timeout)
+    waits = options.server.waits
+    limits = (waits.connect, waits.greeting, waits.reply, waits.end_of_data)
     assert all(0 < limit < 600 for limit in (*limits, options.pool.acquire_timeout, options.pool.delivery_timeout))
 
 

@@ -102,7 +102,7 @@ def test_none_is_not_given_and_zero_and_false_mean_themselves(email):
     email.EMAIL_TIMEOUT = None
     config = mail.get_connection().config
     assert (config.pool.max_messages, config.server.pipelining) == (0, False)
-    assert (config.pool.idle_timeout, config.server.timeout) == (60, 60)
+    assert (config.pool.idle_timeout, config.server.waits.reply) == (60, 60)
     config = mail.get_connection(max_messages=None, pipelining=None).config
     assert (config.pool.max_messages, config.server.pipelining) == (0, False)
     config = mail.get_connection(max_messages=7, pipelining=True, idle_timeout=0).config
@@ -210,11 +210,11 @@ BAD = {
     "min_connections": (9, r"min_connections must not be above max_connections: 9 > 5"),
 }
 UNKNOWN = {
-    "max_connection": r"unknown option 'max_connection': did you mean 'max_connections'\?",
-    "maxConnections": r"unknown option 'maxConnections': it is called 'max_connections' here",
-    "greetingTimeout": r"unknown option 'greetingTimeout': it is called 'greeting_timeout' here",
-    "EMAIL_POOL_MAX_MESSAGES": r"unknown option 'EMAIL_POOL_MAX_MESSAGES': did you mean 'max_messages'\?",
-    "zzz": r"unknown option 'zzz'; known are .*acquire_timeout.*use_tls",
+    "max_connection": r"Unknown options 'max_connection'\. Did you mean 'max_connections' for 'max_connection'\?",
+    "maxConnections": r"Unknown options 'maxConnections'\. 'maxConnections' is called 'max_connections' here\.",
+    "greetingTimeout": r"Unknown options 'greetingTimeout'\. 'greetingTimeout' is called 'greeting_timeout' here\.",
+    "EMAIL_POOL_MAX_MESSAGES": r"Unknown options .*Did you mean 'max_messages' for 'EMAIL_POOL_MAX_MESSAGES'\?",
+    "zzz": r"Unknown options 'zzz'\.$",
 }
 
 
@@ -308,7 +308,7 @@ def test_every_mailer_is_checked(mailers):
     first, second, third = problems()
     assert first == (
         "smtp_pool.E001",
-        "MAILERS['default']: unknown option 'max_connection': did you mean 'max_connections'?",
+        "MAILERS['default']: Unknown options 'max_connection'. Did you mean 'max_connections' for 'max_connection'?",
     )
     assert second == ("smtp_pool.E002", "MAILERS['clear']: the password would travel to mail.example.com in clear.")
     assert third[1].startswith("MAILERS['both']: use_tls and use_ssl exclude each other")
@@ -438,6 +438,25 @@ def test_manage_py_check_warns_of_a_password_in_clear(run):
     assert done.returncode == 1
     assert "(smtp_pool.E002)" in done.stderr
     assert "hidden away" not in done.stderr + done.stdout
+
+
+CHANGE = """
+import django
+django.setup()
+from django.core.mail import send_mail
+from django.test import override_settings
+from django_smtp_pool import get_pool
+send_mail("Subject", "Body", "from@example.com", ["to@example.com"])
+pool = get_pool()
+with override_settings(EMAIL_POOL_MAX_MESSAGES=7):
+    print(pool.is_closed, get_pool().options.max_messages)
+"""
+
+
+def test_changed_settings_close_the_old_pools_without_the_app(run, server):
+    done = run(MAILERS_STYLE if HAS_MAILERS else EMAIL_STYLE, "-c", CHANGE, more="\nINSTALLED_APPS = []\n")
+    assert (done.stdout, done.stderr) == ("True 7\n", "")
+    assert len(server.accepted) == 1
 
 
 def test_importing_touches_no_settings(run):

@@ -3,10 +3,10 @@
 import pytest
 
 from django_smtp_pool.core.errors import RateStorageUnavailable
+from django_smtp_pool.core.options.quotas import Quota
 from django_smtp_pool.core.rate_limit.redis import StorageFailed
-from django_smtp_pool.core.rate_limit.window import RateLimit
 from tests.batches.ledger import QUIET, messages, misreported, outcomes, settled, taken
-from tests.batches.test_rate_limit import MailWatch, TogetherClock, fullest
+from tests.batches.test_rate_limit import MailWatch, TogetherClock, fullest, limiter
 from tests.clocks import ManualClock
 from tests.core.fakes import FakeWindow, in_thread
 from tests.mailing import backend_for, message
@@ -103,14 +103,14 @@ class CommonWindow(FakeWindow):
         super().__init__()
         self._rate, self._clock = rate, clock
 
-    def take(self):
+    def take(self, recipients):
         """Take a place by the test's own clock."""
-        return self._rate.take(self._clock.monotonic())
+        return self._rate.ticket(recipients).take(self._clock.monotonic())
 
 
 def test_two_pools_of_an_account_keep_one_limit(server, mailer, monkeypatch):
     clock = TogetherClock(server, parties=2)
-    watch, rate = MailWatch(clock), RateLimit(4, 10.0)
+    watch, rate = MailWatch(clock), limiter(Quota(limit=4, seconds=10.0))
     monkeypatch.setattr("django_smtp_pool.registry.RedisWindow", lambda *_, **__: CommonWindow(rate, clock))
     rule = {**RULE, "rate_limit": 4, "rate_delta": 10.0, "debug": True, "idle_timeout": 0, "max_lifetime": 0}
     first = mailer(server, clock=clock, observer=watch, max_connections=3, **rule)

@@ -112,12 +112,13 @@ class FakeWindow:
     place = "redis://store.example.com"
 
     def __init__(self):
+        self.left = {}
         self.asked = self.forks = self.closed = 0
         self.says = []  # pauses, or what to raise; a place where there is nothing left
         self.is_down = False
         self.meanwhile = lambda: None
 
-    def take(self):
+    def take(self, recipients):
         self.asked += 1
         self.meanwhile()
         said = StorageFailed("gone") if self.is_down else self.says.pop(0) if self.says else 0.0

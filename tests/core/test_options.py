@@ -7,7 +7,8 @@ from dataclasses import FrozenInstanceError, asdict, fields, replace
 
 import pytest
 
-from django_smtp_pool.core.options.options import PoolOptions, ServerOptions, TLSOptions, is_loopback
+from django_smtp_pool.core.options.host import is_loopback
+from django_smtp_pool.core.options.options import PoolOptions, ServerOptions, TLSOptions
 
 PASSWORD = "hunter2"
 GRANT = {"client_id": "app", "refresh_token": "r", "token_url": "https://example.com/token", "user": "u@example.com"}
@@ -55,6 +56,22 @@ POOL = {
     "max_requeues": ([0, 1], [-1, None]),
     "rate_limit": ([1], [0, -1, "x"]),
     "rate_delta": ([2], [0, -1, None]),
+    "rate_limits": (
+        [["30/minute"], ("10000/day recipients", "5 per 2 hours"), "1/second, 9/hour"],
+        [
+            "x",
+            1,
+            ["30"],
+            ["0/minute"],
+            ["5/0 hours"],
+            ["5/fortnight"],
+            ["5/minute bytes"],
+            [None],
+            {"30/minute": 1},
+            None,
+        ],
+    ),
+    "rate_wait": ([1, None, float("inf")], [0, -1, "x", True]),
     "rate_storage": ([], ["", "cache.example.com", "memcached://h:1", 1]),  # it needs a rate_limit too
     "on_rate_storage_failure": (["closed"], ["", "Open", True, None]),
 }
@@ -205,10 +222,19 @@ def test_a_certificate_is_a_login_where_there_is_nothing_else(changes, may):
 
 
 @pytest.mark.parametrize(
-    ("timeout", "data_timeout", "verdict"), [(60, None, 120), (300, None, 300), (60, 5, 5), (1, None, 120)]
+    ("given", "waits"),
+    [
+        ({}, (30, 30, 60, 120)),
+        ({"timeout": 60}, (60, 60, 60, 60)),
+        ({"timeout": 5}, (5, 5, 5, 5)),
+        ({"timeout": 5, "data_timeout": 300}, (5, 5, 5, 300)),
+        ({"timeout": 5, "greeting_timeout": 9, "connection_timeout": 7}, (7, 9, 5, 5)),
+        ({"connection_timeout": 7, "data_timeout": 11}, (7, 30, 60, 11)),
+    ],
 )
-def test_the_wait_for_the_verdict_is_long(timeout, data_timeout, verdict):
-    assert ServerOptions(timeout=timeout, data_timeout=data_timeout).end_of_data_timeout == verdict
+def test_timeout_bounds_every_wait_that_has_no_option_of_its_own(given, waits):
+    found = ServerOptions(**given).waits
+    assert (found.connect, found.greeting, found.reply, found.end_of_data) == waits
 
 
 @pytest.mark.parametrize("host", ["localhost", "LocalHost", "127.0.0.1", "127.1.2.3", "::1", "[::1]", "unix:/run/x"])

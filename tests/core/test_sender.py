@@ -66,7 +66,6 @@ MAY_PASS = [
     refused(SenderRefused, "421 bye", Stage.MAIL, "a@x"),
     refused(DataRefused, "432 busy", Stage.CONTENT),
     refused(DataRefused, "552 in the middle", Stage.CONTENT),
-    at(Stage.CONNECT, TimeoutError("timed out")),
     at(Stage.CONNECT, OSError(113, "No route to host")),
     at(Stage.CONNECT, ConnectionResetError()),
     at(Stage.CONNECT, socket.gaierror(socket.EAI_AGAIN, "try again")),
@@ -78,6 +77,10 @@ FINAL = [
     refused(AuthRefused, "535 no", Stage.AUTH),
     refused(AuthRefused, "534 no", Stage.AUTH),
     NotOffered("no TLS"),
+    at(Stage.CONNECT, TimeoutError("timed out")),
+    at(Stage.GREETING, ReplyTimeout("timed out")),
+    at(Stage.TLS, ReplyTimeout("timed out")),
+    at(Stage.AUTH, ReplyTimeout("timed out")),
     at(Stage.CONNECT, final(ConnectionRefusedError())),  # as the dial marks them
     at(Stage.CONNECT, final(socket.gaierror(socket.EAI_NONAME, "unknown"))),
     at(Stage.TLS, ssl.SSLCertVerificationError("bad")),

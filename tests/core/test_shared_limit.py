@@ -9,8 +9,9 @@ import pytest
 from django_smtp_pool.core.delivery.retry import Attempt, Raise, concerns_all, judge
 from django_smtp_pool.core.errors import Outcome, RateStorageUnavailable
 from django_smtp_pool.core.events.events import Observer, RateStorageBack, RateStorageFailed
+from django_smtp_pool.core.options.quotas import Quota
+from django_smtp_pool.core.rate_limit.limit import Limiter, RateLimit
 from django_smtp_pool.core.rate_limit.shared import SharedRateLimit
-from django_smtp_pool.core.rate_limit.window import RateLimit
 from tests.clocks import ManualClock
 from tests.core.fakes import FakeWindow, in_thread
 
@@ -32,18 +33,18 @@ class Shared:
         self.window, self.clock, self.watch, self.counted = FakeWindow(), ManualClock(), Watch(), []
         self.limit = SharedRateLimit(
             self.window,
-            alone=RateLimit(limit, 60.0),
+            alone=RateLimit([Quota(limit=limit, seconds=60.0)]),
             clock=self.clock,
             observer=self.watch,
             server="smtp.example.com:587",
             closed=closed,
-            count=self.counted.append,
         )
+        self.limiter = Limiter(self.limit, patience=600.0, server="smtp.example.com:587", count=self.counted.append)
 
     def take(self):
         """Return what the limit says, "refused" where it raises."""
         try:
-            return self.limit.take(self.clock.monotonic())
+            return self.limiter.ticket(1).take(self.clock.monotonic())
         except RateStorageUnavailable:
             return "refused"
 
@@ -176,7 +177,7 @@ def test_closed_lets_nothing_go():
     shared = Shared(closed=True)
     shared.window.is_down = True
     with pytest.raises(RateStorageUnavailable) as caught:
-        shared.limit.take(1000.0)
+        shared.limiter.ticket(1).take(1000.0)
     assert shared.take() == "refused"
     assert shared.window.asked == 1
     (event,) = shared.watch.events

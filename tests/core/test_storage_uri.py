@@ -6,6 +6,7 @@ import traceback
 import pytest
 
 from django_smtp_pool.core.options.options import PoolOptions, ServerOptions
+from django_smtp_pool.core.options.quotas import Quota
 from django_smtp_pool.core.options.storage_uri import storage_uri
 from django_smtp_pool.core.rate_limit.redis import RedisWindow, StorageFailed, key_of, missing_extra
 
@@ -93,9 +94,9 @@ def test_a_text_of_somebody_elses_is_scrubbed(written):
 
 
 def test_a_redis_that_is_not_there_tells_no_secret():
-    window = RedisWindow(storage_uri("redis://:hidden@127.0.0.1:1/0"), "key", limit=1, window=1)
+    window = RedisWindow(storage_uri("redis://:hidden@127.0.0.1:1/0"), "key", [Quota(limit=1, seconds=1)])
     with pytest.raises(StorageFailed, match=r"ConnectionError: .*127\.0\.0\.1:1\b") as caught:
-        window.take()
+        window.take(1)
     shown = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
     assert "hidden" not in "".join(shown.format())
 

@@ -17,6 +17,7 @@ from django_smtp_pool import backend as backend_module
 from django_smtp_pool import close_all
 from django_smtp_pool.core.errors import RateStorageUnavailable
 from django_smtp_pool.core.events.logs import LogObserver
+from django_smtp_pool.core.options.quotas import Quota
 from django_smtp_pool.core.options.storage_uri import storage_uri
 from django_smtp_pool.core.rate_limit.redis import RedisWindow, StorageFailed, key_of
 from django_smtp_pool.registry import Registry
@@ -156,7 +157,7 @@ def test_four_processes_with_five_connections_each_keep_one_limit(timed, store):
 
 def test_a_child_has_a_connection_of_its_own(sink, store):
     script = """
-client = lambda: sender().rate_limit._window._script.registered_client.client_id()
+client = lambda: sender().rate_limit.rate._window._script.registered_client.client_id()
 send("parent-1")
 ours = client()
 pid = os.fork()
@@ -205,9 +206,11 @@ def test_trying_a_mailer_out_asks_whether_the_store_answers(sink, store, setting
 
 
 def test_by_a_socket(store):
-    window = RedisWindow(storage_uri(f"redis+unix://{store.socket}?socket_timeout=30"), "key", limit=1, window=60)
-    assert window.take() == 0
-    assert window.take() > 0
+    window = RedisWindow(
+        storage_uri(f"redis+unix://{store.socket}?socket_timeout=30"), "key", [Quota(limit=1, seconds=60)]
+    )
+    assert window.take(1) == 0
+    assert window.take(1) > 0
 
 
 def test_by_a_sentinel(store, tmp_path):
@@ -215,10 +218,10 @@ def test_by_a_sentinel(store, tmp_path):
     sentinel.start()
     try:
         window = RedisWindow(
-            storage_uri(f"redis+sentinel://127.0.0.1:{sentinel.port}/mymaster"), "key", limit=1, window=60
+            storage_uri(f"redis+sentinel://127.0.0.1:{sentinel.port}/mymaster"), "key", [Quota(limit=1, seconds=60)]
         )
-        assert window.take() == 0
-        assert window.take() > 0
+        assert window.take(1) == 0
+        assert window.take(1) > 0
         assert len(granted(store, "key")) == 1
     finally:
         sentinel.stop()
@@ -376,6 +379,6 @@ def test_a_redis_that_is_silent_holds_one_message_and_not_again_and_again(sink, 
 
 def test_the_time_limit_is_there_without_being_asked_for():
     with Silence() as silence:
-        window = RedisWindow(storage_uri(f"redis://127.0.0.1:{silence.port}"), "key", limit=1, window=1)
+        window = RedisWindow(storage_uri(f"redis://127.0.0.1:{silence.port}"), "key", [Quota(limit=1, seconds=1)])
         with pytest.raises(StorageFailed, match="TimeoutError"):  # and not the test's time limit
-            window.take()
+            window.take(1)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from django_smtp_pool.core.options.quotas import Quota
 from django_smtp_pool.core.options.storage_uri import storage_uri
 from django_smtp_pool.core.rate_limit import redis as rate_storage
 from django_smtp_pool.core.rate_limit.redis import GRACE, PATIENCE, ROUNDING, RedisWindow
@@ -27,15 +28,15 @@ class World:
         self._store = store
         self._client = store.client
 
-    def process(self, **changed):
+    def process(self, *quotas, limit=None):
         """Return one process' way to the window."""
-        rule = {"limit": self.limit, "window": self.window, **changed}
-        return RedisWindow(storage_uri(self._store.patient_uri), self.key, **rule)
+        quotas = quotas or [Quota(limit=limit or self.limit, seconds=self.window)]
+        return RedisWindow(storage_uri(self._store.patient_uri), self.key, quotas)
 
-    def take(self, process):
-        """Ask for a process, and return how long it is to wait, in microseconds."""
+    def take(self, process, recipients=1):
+        """Ask for a process, and return after how long it is to ask again, in microseconds."""
         self._client.mset(dict(zip(("seconds", "microseconds"), divmod(self.now, SECOND), strict=True)))
-        return round(process.take() * SECOND)
+        return round(min(process.take(recipients), PATIENCE + ROUNDING) * SECOND)
 
     def entries(self):
         """Return the instants of what was taken and is kept."""
@@ -119,6 +120,56 @@ def test_no_window_holds_too_many_and_nobody_overtakes(world, limit, window, wis
     assert walk.questions <= sum(wishes) * (2 + most * (window // PATIENCE + 1))
 
 
+def heaviest(went, seconds):
+    """Return the most units that a window holds, wherever it starts; `went` has (instant, units)."""
+    return max(sum(units for each, units in went if start <= each < start + seconds) for start, _ in went)
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    sizes=st.lists(st.integers(1, 5), min_size=1, max_size=25),
+    pauses=st.lists(st.integers(0, 15 * SECOND), min_size=1, max_size=5),
+    quotas=st.lists(
+        st.builds(
+            Quota, limit=st.integers(5, 12), seconds=st.sampled_from([7.0, 20.0, 70.5]), of_recipients=st.booleans()
+        ),
+        min_size=1,
+        max_size=3,
+    ),
+)
+def test_no_window_of_any_quota_holds_too_many(world, sizes, pauses, quotas):
+    here = world()
+    processes, pauses, went = itertools.cycle([here.process(*quotas) for _ in range(2)]), itertools.cycle(pauses), []
+    for size in sizes:
+        here.now += next(pauses)
+        process = next(processes)
+        while wait := here.take(process, size):
+            here.now += wait
+        went.append((here.now, size))
+    for quota in quotas:
+        taken = [(instant, quota.units(size)) for instant, size in went]
+        length = round(quota.seconds * SECOND)
+        assert heaviest(taken, length) <= quota.limit
+        used = sum(units for instant, units in taken if instant > here.now - length)
+        assert min(process.left[str(quota)] for quota in quotas) >= 0
+        assert process.left[str(quota)] == quota.limit - used or len({str(each) for each in quotas}) < len(quotas)
+
+
+def test_a_quota_of_recipients_beside_one_of_messages(world):
+    here = world()
+    process = here.process(Quota(limit=3, seconds=10.0), Quota(limit=10, seconds=60.0, of_recipients=True))
+    assert here.take(process, 6) == 0
+    assert process.left == {"3/10 seconds": 2, "10/minute recipients": 4}
+    here.now += SECOND
+    assert here.take(process, 5) == PATIENCE * SECOND + SLACK
+    here.now += 59 * SECOND - 1
+    assert here.take(process, 5) == 1 + SLACK
+    here.now += 1
+    assert here.take(process, 5) == 0
+    assert [here.take(process, 1), here.take(process, 1)] == [0, 0]
+    assert here.take(process, 1) == 10 * SECOND + SLACK
+
+
 def test_a_place_is_free_exactly_when_the_window_ends(world):
     here = world(limit=2, window=20.0)
     process = here.process()
@@ -168,7 +219,7 @@ def test_mailers_of_one_account_count_each_others_mail(world):
 
 def test_a_longer_window_of_another_mailer_is_not_cut_short(world):
     here = world(limit=3, window=10.0)
-    brief, long = here.process(), here.process(limit=5, window=1000.0)
+    brief, long = here.process(), here.process(Quota(limit=5, seconds=1000.0))
     assert here.take(long) == 0
     for _ in range(4):
         assert here.take(brief) == 0
@@ -196,6 +247,8 @@ def test_what_is_kept_does_not_stay_for_ever(world, store):
     here = world(limit=1, window=60.0)
     assert here.take(here.process()) == 0
     assert here.take(here.process()) > 0
-    lasting = {name: store.ask("PTTL", f"{here.key}:{name}") for name in ("taken", "longest", "line", "promises")}
+    lasting = {
+        name: store.ask("PTTL", f"{here.key}:{name}") for name in ("taken", "longest", "line", "promises", "sizes")
+    }
     assert all(0 < left <= 60_000 for left in lasting.values()), lasting
     assert sorted(store.ask("KEYS", f"{here.key}:*")) == sorted(f"{here.key}:{name}" for name in lasting)

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from ..clock import Clock
 from ..errors import let_go
 from ..pool.pool import Pool
-from ..rate_limit.window import Limiter
+from ..rate_limit.limit import Limiter
 from ..smtp.envelope import Envelope
 from .connection import Connection, Connector
 from .job import Delivery, Job, Try
@@ -246,11 +246,13 @@ class Batch:
 
     def _is_held_back(self) -> bool:
         """Ask the rate limit, with the connection in hand."""
-        limit = self._means.rate_limit
+        limit, entry = self._means.rate_limit, self._ready[0]
         if limit is None:
             return False
+        entry.ticket = entry.ticket or limit.ticket(len(entry.envelope.recipients))
         try:
-            pause = limit.take(self._clock.monotonic())
+            pause = entry.ticket.take(self._clock.monotonic())
+            entry.ticket = entry.ticket if pause else None  # another try needs another place
         finally:
             self._allow_for_absence()  # the answer may come from another machine
         now = self._clock.monotonic()

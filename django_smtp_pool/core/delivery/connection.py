@@ -269,9 +269,10 @@ class Connection:
 
 
 def _patience(server: ServerOptions) -> dict[Patience, float]:
+    waits = server.waits
     return {
-        Patience.CONNECT: server.connection_timeout,
-        Patience.GREETING: server.greeting_timeout,
-        Patience.COMMAND: server.timeout,
-        Patience.VERDICT: server.end_of_data_timeout,
+        Patience.CONNECT: waits.connect,
+        Patience.GREETING: waits.greeting,
+        Patience.COMMAND: waits.reply,
+        Patience.VERDICT: waits.end_of_data,
     }

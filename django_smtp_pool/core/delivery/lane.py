@@ -11,6 +11,7 @@ from typing import Any
 from ..drivers.run import Run
 from ..options.options import PoolOptions
 from ..pool.slots import Slot
+from ..rate_limit.limit import Ticket
 from ..smtp.envelope import Envelope
 from .connection import Connection
 from .job import Job, Try
@@ -24,6 +25,7 @@ class Entry:
         token: what the caller knows the message by.
         not_before: instant (monotonic) of the next try.
         is_counted: those who watch have been told of its outcome.
+        ticket: its wish for a place under the rate limit, while it waits for one.
     """
 
     token: Any
@@ -31,6 +33,7 @@ class Entry:
     job: Job | None = None
     not_before: float = 0.0
     is_counted: bool = False
+    ticket: Ticket | None = None
 
     def begin(self, options: PoolOptions, now: float) -> Job:
         """Return the job; its time runs from its first try on, not while others of the batch have theirs."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from ..errors import (
@@ -12,6 +13,7 @@ from ..errors import (
     PoolClosed,
     PoolFull,
     PoolTimeout,
+    RateLimited,
     RateStorageUnavailable,
     Stage,
     outcome_of,
@@ -80,10 +82,12 @@ def judge(error: BaseException | None, attempt: Attempt) -> Done | Retry | Raise
 def may_pass(error: BaseException) -> bool:
     """Tell whether the same try may succeed a moment later.
 
-    Not: a refused connection, an unknown host, a certificate, a 5xx before the session is ready, and what we
-    found out ourselves.
+    Not: a refused connection, an unknown host, a certificate, a 5xx before the session is ready, a server that
+    was silent until then (the caller has waited for it once), and what we found out ourselves.
     """
     if isinstance(error, (PoolTimeout, PoolFull, PoolClosed)):
+        return False
+    if isinstance(error, TimeoutError) and getattr(error, "stage", None) in SETUP_STAGES:
         return False
     if isinstance(error, Failure):
         refused_for_good = (
@@ -102,6 +106,8 @@ def concerns_all(error: BaseException) -> bool:
     """Tell whether the next message would fail the same way: no connection can be had, or no place in the window."""
     if isinstance(error, (PoolTimeout, PoolFull, PoolClosed, RateStorageUnavailable)):
         return True
+    if isinstance(error, RateLimited):
+        return not math.isinf(error.retry_after)  # else the message is too large for the limit, and others are not
     return isinstance(error, OSError) and getattr(error, "stage", None) in SETUP_STAGES
 
 

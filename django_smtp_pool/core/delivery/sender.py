@@ -9,10 +9,11 @@ from typing import Any
 
 from ..clock import Clock
 from ..drivers import drive
+from ..errors import PoolClosed
 from ..events.events import Attempted, Finished, Observer
 from ..pool.lease import Lease
 from ..pool.pool import Pool
-from ..rate_limit.window import Limiter
+from ..rate_limit.limit import Limiter
 from ..smtp.envelope import Envelope
 from .batch import Batch, Finish
 from .connection import Connection, Connector
@@ -44,6 +45,7 @@ class Sender:
         self.connector = connector
         self.rate_limit = rate_limit
         self.uniform = uniform
+        self._closing = threading.Event()
 
     def send(self, envelope: Envelope) -> Delivery:
         """Deliver a message, over as many connections as it takes, and return what became of it.
@@ -84,15 +86,15 @@ class Sender:
 
     def close(self, timeout: float) -> None:
         """Close the pool, waiting so many seconds for deliveries under way, and what the rate limit holds open."""
+        self._closing.set()
         self.pool.close(timeout)
         if self.rate_limit is not None:
-            self.rate_limit.close()
+            self.rate_limit.rate.close()
 
     def after_fork(self) -> None:
         """Start over in a forked child."""
+        self._closing = threading.Event()
         self.pool.after_fork()
-        if self.rate_limit is not None:
-            self.rate_limit.after_fork()
 
     # -- one try ---------------------------------------------------------------------------------------
 
@@ -106,22 +108,31 @@ class Sender:
 
     def _borrow(self, job: Job) -> Lease[Connection]:
         """Borrow a connection, and keep it only if the rate limit lets a message go now."""
-        while True:
-            lease = job.lease = self.pool.acquire(job.deadline)
-            if self.rate_limit is None:
-                return lease
-            asked_at = self.clock.monotonic()
-            try:
-                pause = self.rate_limit.take(asked_at)
-            except BaseException:
+        if self.rate_limit is None:
+            job.lease = self.pool.acquire(job.deadline)
+            return job.lease
+        ticket = self.rate_limit.ticket(len(job.envelope.recipients))
+        try:
+            while True:
+                lease = job.lease = self.pool.acquire(job.deadline)
+                asked_at = self.clock.monotonic()
+                try:
+                    pause = ticket.take(asked_at)
+                except BaseException:
+                    lease.give_back()
+                    raise
+                job.postpone(self.clock.monotonic() - asked_at)  # the answer may come from another machine
+                if not pause:
+                    return lease
                 lease.give_back()
-                raise
-            job.postpone(self.clock.monotonic() - asked_at)  # the answer may come from another machine
-            if not pause:
-                return lease
-            lease.give_back()
-            self.clock.wait(threading.Event().wait, pause)
-            job.postpone(pause)
+                self._wait_for_rate(pause)
+                job.postpone(pause)
+        finally:
+            ticket.leave()
+
+    def _wait_for_rate(self, pause: float) -> None:
+        if self.clock.wait(self._closing.wait, pause):
+            raise PoolClosed(f"the pool of {self.pool.name} was closed while this message waited for the rate limit")
 
     def _deliver(self, job: Job, lease: Lease[Connection]) -> Try:
         started_at = self.clock.monotonic()

@@ -58,7 +58,11 @@ class LogObserver(Observer):
         elif isinstance(event, RateStorageBack):
             write(_pool, logging.WARNING, "%s: rate limit: %s answers again", event.server, event.storage)
         elif isinstance(event, Attempted):
-            write(_sender, logging.INFO, "Not sent yet, trying again in %.2f s: %s", event.retry_after, event.error)
+            # A connection that died while it was idle is no news: the message takes another one at once.
+            level = logging.INFO if event.reused and not event.retry_after else logging.WARNING
+            at = f" at {event.stage.value}" if event.stage is not None else ""
+            text = "A message was not sent by %s%s, trying again in %.2f s: %s"
+            write(_sender, level, text, event.server, at, event.retry_after, event.error)
         else:
             self._finished(event)
 

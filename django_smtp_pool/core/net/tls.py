@@ -5,32 +5,53 @@ from __future__ import annotations
 import pkgutil
 import ssl
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NoReturn
 
 from ..options.options import ServerOptions, TLSOptions
 from ..smtp.fitting import IN_CLEAR
 
-_contexts: dict[tuple[TLSOptions, str | None, str | None], ssl.SSLContext] = {}
+MOST = 32  # contexts kept; each holds about a megabyte
+
+Stamp = tuple[Any, ...]  # tells a file from the one that was there before
+
+_contexts: dict[tuple[TLSOptions, str | None, str | None], tuple[Stamp, ssl.SSLContext]] = {}
 
 
 def context_for(server: ServerOptions) -> ssl.SSLContext:
-    """Return the context for a server's options, the same object for the same TLS options.
+    """Return the context for a new connection: the same object for the same TLS options, while their files stay.
+
+    What `tls_options["context"]` names is asked each time.
 
     Raises OSError or ssl.SSLError where a certificate file cannot be read, ImportError, TypeError or ValueError
     where `tls_options["context"]` is no good.
     """
-    key = (server.tls_options, server.ssl_certfile, server.ssl_keyfile)
-    context = _contexts.get(key)
-    if context is None:
-        # Two threads may both make one here; the first one stored serves everybody from then on.
-        context = _contexts.setdefault(key, _make(server))
+    wanted = server.tls_options
+    if wanted.context is not None:
+        return _given(wanted.context)
+    key = (wanted, server.ssl_certfile, server.ssl_keyfile)
+    stamp = tuple(map(_stamp, (wanted.ca_file, server.ssl_certfile, server.ssl_keyfile)))
+    known = _contexts.get(key)
+    if known is not None and known[0] == stamp:
+        return known[1]
+    context = _make(server)
+    if len(_contexts) >= MOST:
+        _contexts.clear()
+    _contexts[key] = stamp, context
     return context
+
+
+def _stamp(path: str | None) -> Stamp | None:
+    """Return what changes when a file is renewed; None where there is none, which is told when it is read."""
+    try:
+        found = Path(path).stat() if path is not None else None
+    except OSError:
+        return None
+    return None if found is None else (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size)
 
 
 def _make(server: ServerOptions) -> ssl.SSLContext:
     wanted = server.tls_options
-    if wanted.context is not None:
-        return _given(wanted.context)
     context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=wanted.ca_file)
     context.minimum_version = {"TLSv1.2": ssl.TLSVersion.TLSv1_2, "TLSv1.3": ssl.TLSVersion.TLSv1_3}[
         wanted.minimum_version

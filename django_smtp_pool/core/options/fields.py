@@ -133,6 +133,17 @@ def seconds(*, zero: str | None = None) -> Kind:
     return convert
 
 
+def seconds_or(word: str) -> Kind:
+    """Accept a positive number of seconds, a word that stands for one, or None for as long as it takes (infinity)."""
+
+    def convert(value: Any) -> float | str:
+        if value is None or value == math.inf:
+            return math.inf
+        return word if value == word else float(seconds()(value))
+
+    return convert
+
+
 def _number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import threading
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Generic
 
 from ..clock import Clock
@@ -55,6 +55,7 @@ class Pool(Generic[ConnectionT]):
         self._observer = observer
         self._caretaker = caretaker
         self._uniform = uniform
+        self.rate_left: Callable[[], Mapping[str, int]] = dict  # what may still be sent under each rate limit
         self._start_over()
 
     def _start_over(self) -> None:
@@ -314,8 +315,6 @@ class Pool(Generic[ConnectionT]):
             return
         self.take_back(slot)
 
-    # -- telling ---------------------------------------------------------------------------------------
-
     def count(self, what: str, number: int = 1) -> None:
         """Add to a counter of `stats()`."""
         with self._lock:
@@ -324,7 +323,7 @@ class Pool(Generic[ConnectionT]):
     def stats(self) -> Stats:
         """Return an immutable snapshot."""
         with self._lock:
-            return snapshot(self._state, self._counters, self._closed_for)
+            return snapshot(self._state, self._counters, self._closed_for, self.rate_left())
 
     @property
     def idle(self) -> int:

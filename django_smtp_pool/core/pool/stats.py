@@ -43,10 +43,11 @@ class Stats:
     requeues: int
     rate_storage_failures: int
     wait_ms: int
+    rate_left: Mapping[str, int]  # what may still be sent under each rate limit
     learnt: Mapping[str, str]  # what was found out about the server's limits, and why
 
 
-def snapshot(state: State, counters: Counter[str], closed_for: Counter[str]) -> Stats:
+def snapshot(state: State, counters: Counter[str], closed_for: Counter[str], rate_left: Mapping[str, int]) -> Stats:
     """Return the figures of this moment."""
     idle, busy = state.count(Place.IDLE), state.count(Place.BUSY)
     return Stats(
@@ -56,6 +57,7 @@ def snapshot(state: State, counters: Counter[str], closed_for: Counter[str]) -> 
         connecting=state.count(Place.DIALLING),
         waiting=len(state.waiting),
         max_connections=state.ceiling_in_force,
+        rate_left=MappingProxyType(dict(rate_left)),
         learnt=MappingProxyType(dict(state.lessons.why)),
         connections_closed=MappingProxyType(dict(closed_for)),
         **{name: counters[name] for name in COUNTERS},

@@ -5,31 +5,33 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import quote
 
 from ..options import extras
 from ..options.options import ServerOptions
+from ..options.quotas import Quota
 from ..options.storage_uri import StorageURI
+from .line import GRACE
 
 EXTRA = "ratelimit"
 MODULES = ("limits", "redis")  # what the extra brings
 TIMEOUT = 1.0  # seconds to connect, and for each answer, unless the URI says otherwise
-PATIENCE = 30.0  # seconds: whoever waits for longer asks in between, so that nobody waits for those who have gone
-GRACE = 2.0  # seconds that a place in line is kept for who does not come back in time
+PATIENCE = 30.0  # seconds: who waits for longer asks in between, so that nobody waits for those who have gone
 ROUNDING = 0.001  # seconds: nobody comes back a moment too early
 
 # Redis runs it as one step, by its own clock: hosts need not agree about the time. In microseconds.
 #
-# `taken` is a sorted set with the instant of each message, and is kept for the longest window that anybody
-# uses. Who is refused stands in `line`, in order, and is told when it is his turn, by how many are
-# ahead of him: so nobody asks in vain, and nobody overtakes. `promises` says until when a place is kept.
+# `taken` is a sorted set with the instant of each message. A member begins with the sums of messages and of recipients
+# up to it, so that what a window holds is the difference of two of them. It is kept for the longest window that
+# anybody uses. A process that is refused stands in `line`, in order, with its message's recipients in `sizes`, and is
+# told when to ask again by how many are ahead: so nobody asks in vain, and nobody overtakes. `promises` says until
+# when a place is kept.
 SCRIPT = """
-local taken, line, promises, longest = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local limit, window = tonumber(ARGV[1]), tonumber(ARGV[2])
-local patience, grace = tonumber(ARGV[3]), tonumber(ARGV[4])
-local who, message = ARGV[5], ARGV[6]
+local taken, line, promises, longest, sizes = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local patience, grace = tonumber(ARGV[1]), tonumber(ARGV[2])
+local who, message, recipients = ARGV[3], ARGV[4], tonumber(ARGV[5])
 
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -46,46 +48,118 @@ local function drop(from, to)
   for _, gone in ipairs(redis.call('ZRANGEBYSCORE', promises, from, to)) do
     redis.call('ZREM', line, gone)
     redis.call('ZREM', promises, gone)
+    redis.call('HDEL', sizes, gone)
   end
+end
+
+local quotas, widest = {}, 0
+for i = 6, #ARGV, 3 do
+  local quota = {limit = tonumber(ARGV[i]), window = tonumber(ARGV[i + 1]), sum = tonumber(ARGV[i + 2])}
+  quotas[#quotas + 1] = quota
+  widest = math.max(widest, quota.window)
 end
 
 drop('-inf', '(' .. text(now))
 -- What is further ahead was written before the clock was set back.
 drop('(' .. text(now + patience + grace), '+inf')
-redis.call('ZREMRANGEBYSCORE', taken, '(' .. text(now + window), '+inf')
+redis.call('ZREMRANGEBYSCORE', taken, '(' .. text(now + widest), '+inf')
 
-local since = '(' .. text(now - window)
-local count = redis.call('ZCOUNT', taken, since, '+inf')
-local ahead = redis.call('ZRANK', line, who) or redis.call('ZCARD', line)
+-- The sums up to the entry of a rank: messages, recipients.
+local function sums(rank)
+  local entry = redis.call('ZRANGE', taken, rank, rank)[1]
+  if not entry then
+    return {0, 0}
+  end
+  return {tonumber(string.sub(entry, 1, 15)), tonumber(string.sub(entry, 17, 31))}
+end
 
-if count + ahead < limit then
+local function own(entry, sum)
+  return sum == 1 and 1 or tonumber(string.sub(entry, 33, 41))
+end
+
+local last = redis.call('ZRANGE', taken, -1, -1, 'WITHSCORES')
+local total = sums(-1)
+
+-- How many units are in a window, the rank of its first entry, and the sum before that.
+local function used(quota)
+  local first = redis.call('ZCOUNT', taken, '-inf', text(now - quota.window))
+  local entry = redis.call('ZRANGE', taken, first, first)[1]
+  if not entry then
+    return 0, first, total[quota.sum]
+  end
+  local before = sums(first)[quota.sum] - own(entry, quota.sum)
+  return total[quota.sum] - before, first, before
+end
+
+-- The instant of the entry with which the sum reaches a number.
+local function instant_of(number, first, sum)
+  local low, high = first, redis.call('ZCARD', taken) - 1
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    if sums(middle)[sum] < number then
+      low = middle + 1
+    else
+      high = middle
+    end
+  end
+  return tonumber(redis.call('ZRANGE', taken, low, low, 'WITHSCORES')[2])
+end
+
+local ahead = {redis.call('ZRANK', line, who) or redis.call('ZCARD', line), 0}
+for _, quota in ipairs(quotas) do
+  if quota.sum == 2 and ahead[1] > 0 and ahead[2] == 0 then
+    for _, other in ipairs(redis.call('ZRANGE', line, 0, ahead[1] - 1)) do
+      ahead[2] = ahead[2] + tonumber(redis.call('HGET', sizes, other) or '1')
+    end
+  end
+end
+
+local wait, left = 0, {}
+for i, quota in ipairs(quotas) do
+  local size = quota.sum == 1 and 1 or recipients
+  local count, first, before = used(quota)
+  left[i] = quota.limit - count
+  local need = ahead[quota.sum] + size
+  if count + need > quota.limit then
+    -- Each goes a window after the one who is `limit` places further ahead.
+    local rounds = math.floor((need - 1) / quota.limit)
+    local pause = rounds * quota.window
+    local leaving = count + need - (rounds + 1) * quota.limit -- so many leave the window before those of the last round
+    if leaving > 0 then
+      pause = pause + instant_of(before + leaving, first, quota.sum) + quota.window - now
+    end
+    wait = math.max(wait, pause)
+  end
+end
+
+if wait == 0 then
   redis.call('ZREM', line, who)
   redis.call('ZREM', promises, who)
-  redis.call('ZADD', taken, text(now), message)
+  redis.call('HDEL', sizes, who)
+  local sum = string.format('%015d:%015d:%09d:', total[1] + 1, total[2] + recipients, recipients)
+  redis.call('ZADD', taken, text(math.max(now, last[2] or 0)), sum .. message)
   local keep = tonumber(redis.call('GET', longest) or '0')
-  if window >= keep then
-    keep = window
+  if widest >= keep then
+    keep = widest
     redis.call('SET', longest, text(keep), 'PX', milliseconds(keep))
   end
   redis.call('ZREMRANGEBYSCORE', taken, '-inf', text(now - keep))
   redis.call('PEXPIRE', taken, milliseconds(keep))
-  return 0
+  for i, quota in ipairs(quotas) do
+    left[i] = left[i] - (quota.sum == 1 and 1 or recipients)
+  end
+  return {0, unpack(left)}
 end
 
--- Each goes a window after the one who is `limit` places further ahead.
-local wait = math.floor(ahead / limit) * window
-local leaving = ahead % limit + 1 + count - limit -- so many leave the window before those of his round
-if leaving > 0 then
-  local last = redis.call('ZRANGEBYSCORE', taken, since, '+inf', 'WITHSCORES', 'LIMIT', leaving - 1, 1)
-  wait = wait + last[2] + window - now
+local told = math.ceil(math.min(wait, patience))
+local behind = redis.call('ZREVRANGE', line, 0, 0, 'WITHSCORES')[2] or 0
+redis.call('ZADD', line, 'NX', text(math.max(now, behind + 1)), who)
+redis.call('ZADD', promises, text(now + told + grace), who)
+redis.call('HSET', sizes, who, recipients)
+for _, key in ipairs({line, promises, sizes}) do
+  redis.call('PEXPIRE', key, milliseconds(patience + grace))
 end
-wait = math.ceil(math.min(wait, patience))
-local last = redis.call('ZREVRANGE', line, 0, 0, 'WITHSCORES')[2] or 0
-redis.call('ZADD', line, 'NX', text(math.max(now, last + 1)), who)
-redis.call('ZADD', promises, text(now + wait + grace), who)
-redis.call('PEXPIRE', line, milliseconds(patience + grace))
-redis.call('PEXPIRE', promises, milliseconds(patience + grace))
-return wait
+return {math.ceil(wait), unpack(left)}
 """
 
 
@@ -98,15 +172,15 @@ class RedisWindow:
 
     Arguments:
         key: who the limit is for, the beginning of the names of all keys.
-        limit: messages in a window.
-        window: its length in seconds.
     """
 
-    def __init__(self, uri: StorageURI, key: str, *, limit: int, window: float) -> None:
+    def __init__(self, uri: StorageURI, key: str, quotas: Sequence[Quota]) -> None:
         self.place = uri.place
+        self.left: dict[str, int] = {}  # of each quota, as of the last answer
         self._uri = uri
-        self._keys = [f"{key}:{name}" for name in ("taken", "line", "promises", "longest")]
-        self._rule = [limit, *map(_microseconds, (window, PATIENCE, GRACE))]
+        self._keys = [f"{key}:{name}" for name in ("taken", "line", "promises", "longest", "sizes")]
+        self._quotas = tuple(quotas)
+        self._rule = [each for q in quotas for each in (q.limit, _microseconds(q.seconds), 2 if q.of_recipients else 1)]
         self.after_fork()
 
     def after_fork(self) -> None:
@@ -122,13 +196,15 @@ class RedisWindow:
             with contextlib.suppress(Exception):  # nobody wants to hear of it
                 script.registered_client.connection_pool.disconnect()
 
-    def take(self) -> float:
+    def take(self, recipients: int) -> float:
         """Take a message's place in the window and return 0, or return the seconds until it is our turn.
 
-        Raises StorageFailed.
+        Whoever waits for longer than PATIENCE is to ask again after that. Raises StorageFailed.
         """
         message = f"{self._who}:{next(self._numbers)}"
-        wait = self._ask(lambda script: int(script(keys=self._keys, args=[*self._rule, self._who, message])))
+        args = [*map(_microseconds, (PATIENCE, GRACE)), self._who, message, recipients, *self._rule]
+        wait, *left = self._ask(lambda script: list(map(int, script(keys=self._keys, args=args))))
+        self.left = dict(zip(map(str, self._quotas), left, strict=True))
         return wait / 1_000_000 + ROUNDING if wait else 0.0
 
     def check(self) -> None:

@@ -1,76 +1,72 @@
-"""The rate limit: no window of so many seconds, wherever it starts, holds more than so many messages."""
+"""One sliding window: how much of a quota is taken, and how long it is until there is room."""
 
 from __future__ import annotations
 
-import threading
-from collections import deque
-from typing import Protocol
+from bisect import bisect_left
+
+from ..options.quotas import Quota
+
+GRAIN = 10_000  # parts of a window that are told apart: so many entries, at most, are kept
+SWEPT = 1_000  # entries that have left the window, before they are cleared away
 
 
-class Limiter(Protocol):
-    """What senders and batches ask before each message."""
+class Window:
+    """What was taken of a quota within the last `seconds`. For whoever holds the lock around it.
 
-    def take(self, now: float) -> float:
-        """Take a message's place and return 0, or return the seconds until there may be one.
-
-        It is asked with the connection in hand, right before MAIL: a place taken earlier would let messages
-        that were held up meanwhile go out together.
-
-        Arguments:
-            now: instant (monotonic).
-
-        May raise RateStorageUnavailable: then nothing goes.
-        """
-        ...
-
-    def after_fork(self) -> None:
-        """Start over in a forked child."""
-        ...
-
-    def close(self) -> None:
-        """Let go of what it holds open; it may be asked again all the same."""
-        ...
-
-
-class RateLimit:
-    """A sliding window over the messages of one pool in this process, exact with any number of connections.
-
-    Arguments:
-        limit: messages in a window.
-        window: its length in seconds.
+    What is taken within a ten-thousandth of the window is kept as one entry, as of its end: it leaves a little later
+    than it might, so no window ever holds more than the quota. All costs are O(log n).
     """
 
-    def __init__(self, limit: int, window: float) -> None:
-        self._limit = limit
-        self._window = window
-        self._lock = threading.Lock()
-        self._taken: deque[float] = deque(maxlen=limit)  # guarded by: _lock; instants of the last messages
+    def __init__(self, quota: Quota) -> None:
+        self.quota = quota
+        self._grain = quota.seconds / GRAIN
+        self._began_at = float("-inf")  # instant of the first that the last entry holds
+        self._instants: list[float] = []
+        self._totals: list[int] = []  # units taken up to each entry, since the beginning
+        self._start = 0  # index of the first entry that is still in the window
+        self._left = 0  # units that have left the window, since the beginning
 
-    def take(self, now: float) -> float:
-        """Take a message's place in the window and return 0, or return the seconds until there may be one."""
-        with self._lock:
-            pause = self._pause(now)
-            if not pause:
-                self._taken.append(now)  # where the window is full, the oldest falls out
-            return pause
+    def wait(self, now: float, need: int) -> float:
+        """Return the seconds until there is room for `need` more, 0 where there is now; of several rounds, at least."""
+        excess = self._used(now) + need - self.quota.limit
+        if excess <= 0:
+            return 0.0
+        rounds = (need - 1) // self.quota.limit
+        leaving = excess - rounds * self.quota.limit  # so many leave the window before those of the last round
+        if leaving <= 0:
+            return rounds * self.quota.seconds
+        last = bisect_left(self._totals, self._left + leaving, self._start)
+        return rounds * self.quota.seconds + (self._instants[last] + self.quota.seconds - now)
 
-    def look(self, now: float) -> float:
-        """Return the seconds until there may be a place, 0 where there is one, and take none."""
-        with self._lock:
-            return self._pause(now)
+    def rounds(self, need: int) -> float:
+        """Return the seconds that lie between the first and the last of `need`, however empty the window is."""
+        return (need - 1) // self.quota.limit * self.quota.seconds
 
-    def note(self, now: float) -> None:
-        """Take a place that somebody else has decided about."""
-        with self._lock:
-            self._taken.append(now)
+    def add(self, now: float, units: int) -> None:
+        """Take so many units."""
+        total = (self._totals[-1] if self._totals else self._left) + units
+        if self._instants:
+            now = max(now, self._instants[-1])  # threads read the clock before the lock is theirs
+        if self._start < len(self._instants) and now - self._began_at < self._grain:
+            self._instants[-1], self._totals[-1] = now, total
+            return
+        self._began_at = now
+        self._instants.append(now)
+        self._totals.append(total)
 
-    def _pause(self, now: float) -> float:
-        return max(0.0, self._taken[0] + self._window - now) if len(self._taken) == self._limit else 0.0
+    def free(self, now: float) -> int:
+        """Return how many units may still be taken."""
+        return max(0, self.quota.limit - self._used(now))
 
-    def after_fork(self) -> None:
-        """Start over in a forked child: another process, another window."""
-        self._lock = threading.Lock()
-        self._taken.clear()
+    def is_empty(self, now: float) -> bool:
+        """Whether nothing is left to remember."""
+        return not self._used(now)
 
-    def close(self) -> None:
-        """Do nothing: nothing is open."""
+    def _used(self, now: float) -> int:
+        while self._start < len(self._instants) and self._instants[self._start] + self.quota.seconds <= now:
+            self._left = self._totals[self._start]
+            self._start += 1
+        if self._start >= SWEPT and self._start * 2 > len(self._instants):
+            del self._instants[: self._start], self._totals[: self._start]
+            self._start = 0
+        return self._totals[-1] - self._left if self._start < len(self._totals) else 0

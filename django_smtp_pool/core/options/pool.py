@@ -1,0 +1,75 @@
+"""The rules of a pool, as options. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .fields import check_fields, choice, option, seconds, seconds_or, whole
+from .quotas import Quota, quotas
+from .storage_uri import StorageURI, storage_uri
+
+ACQUIRE_TIMEOUT = "acquire_timeout"  # whose value `rate_wait` has unless it is set
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolOptions:
+    """The rules of the pool."""
+
+    max_connections: int = option(5, whole(minimum=1), "ceiling of connections, in this process")
+    max_messages: int = option(100, whole(), "messages on one connection; 0 = no limit")
+    min_connections: int = option(0, whole(), "connections kept open while the pool is in use")
+    idle_timeout: float = option(60.0, seconds(zero="never"), "close a connection unused for so long; 0 = never")
+    max_lifetime: float = option(
+        600.0, seconds(zero="never"), "replace a connection after so long, jittered downwards; 0 = never"
+    )
+    acquire_timeout: float = option(30.0, seconds(), "longest wait for a free connection, then PoolTimeout")
+    max_waiting: int = option(0, whole(), "more waiters than this: PoolFull at once; 0 = no limit")
+    delivery_timeout: float = option(
+        120.0,
+        seconds(),
+        "for acquiring, dialling, all attempts and back-off of one message together; "
+        "never cuts the wait for the reply to the end of the data",
+    )
+    max_requeues: int = option(5, whole(), "tries on fresh connections for a message that was certainly not sent")
+    rate_limit: int | None = option(
+        None, whole(minimum=1), "messages in a window of `rate_delta` seconds, wherever that starts; None = no limit"
+    )
+    rate_delta: float = option(1.0, seconds(), "length of the window of `rate_limit`")
+    rate_limits: tuple[Quota, ...] = option(
+        (), quotas, "list of further limits, such as '30/minute', '100 per 2 hours' or '10000/day recipients'"
+    )
+    rate_wait: float | str = option(
+        ACQUIRE_TIMEOUT,
+        seconds_or(ACQUIRE_TIMEOUT),
+        "longest wait for a place under the rate limit, then RateLimited; None = as long as it takes",
+    )
+    rate_storage: StorageURI | None = option(
+        None,
+        storage_uri,
+        "URI of a Redis in which all processes and hosts keep one rate limit for each account; None = each by itself",
+    )
+    on_rate_storage_failure: str = option(
+        "open",
+        choice("open", "closed"),
+        "that Redis gives no answer: 'open' (each process keeps the limit for itself), or 'closed' (nothing is sent)",
+    )
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.min_connections > self.max_connections:
+            raise ValueError(
+                f"min_connections must not be above max_connections: {self.min_connections} > {self.max_connections}"
+            )
+        if self.rate_storage is not None and not self.quotas:
+            raise ValueError("rate_storage is of no use without rate_limit or rate_limits")
+
+    @property
+    def quotas(self) -> tuple[Quota, ...]:
+        """Everything that limits the rate."""
+        short = () if self.rate_limit is None else (Quota(limit=self.rate_limit, seconds=self.rate_delta),)
+        return tuple(dict.fromkeys((*short, *self.rate_limits)))
+
+    @property
+    def rate_patience(self) -> float:
+        """Seconds that a message waits for its place under the rate limit."""
+        return self.acquire_timeout if isinstance(self.rate_wait, str) else self.rate_wait

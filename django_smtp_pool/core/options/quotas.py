@@ -1,0 +1,65 @@
+"""What a rate limit allows, as an option: so many messages or recipients in so many seconds. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "month": 30 * 86400, "year": 360 * 86400}
+EXAMPLES = "'30/minute', '100 per 2 hours' or '10000/day recipients'"
+# As the library `limits` writes them, and what is counted behind it.
+_FORM = re.compile(
+    rf"([0-9]{{1,12}})\s*(?:/|per)\s*(?:([0-9]{{1,6}})\s*)?({'|'.join(SECONDS)})s?(?:\s+(messages?|recipients?))?",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quota:
+    """No window of `seconds`, wherever it starts, holds more than `limit` messages, or recipients of messages."""
+
+    limit: int
+    seconds: float
+    of_recipients: bool = False
+
+    def units(self, recipients: int) -> int:
+        """Return how much of the quota a message with so many recipients takes."""
+        return recipients if self.of_recipients else 1
+
+    def __str__(self) -> str:
+        # The longest unit of which the window is a whole number, as in "30/minute".
+        unit, length = max(((u, s) for u, s in SECONDS.items() if not self.seconds % s), key=_length, default=("", 0))
+        number = self.seconds / length if length else self.seconds
+        window = unit if number == 1 else f"{number:g} {unit or 'second'}s"
+        return f"{self.limit}/{window}{' recipients' if self.of_recipients else ''}"
+
+
+def _length(unit: tuple[str, int]) -> int:
+    return unit[1]
+
+
+def quotas(value: Any) -> tuple[Quota, ...]:
+    """Accept a list of texts such as "30/minute", or one text with commas or semicolons between them."""
+    each = re.split(r"[,;]", value) if isinstance(value, str) else value
+    if not isinstance(each, Iterable) or isinstance(each, (bytes, dict)):
+        raise ValueError(f"must be a list of limits such as {EXAMPLES}, not {value!r}")
+    return tuple(map(_quota, each))
+
+
+def _quota(value: Any) -> Quota:
+    if isinstance(value, Quota):
+        return value
+    found = _FORM.fullmatch(value.strip()) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError(f"must be limits such as {EXAMPLES}, not {value!r}")
+    limit, number, unit, counted = found.groups()
+    quota = Quota(
+        limit=int(limit),
+        seconds=float(int(number or 1) * SECONDS[unit.lower()]),
+        of_recipients=(counted or "").lower().startswith("recipient"),
+    )
+    if not (quota.limit and quota.seconds):
+        raise ValueError(f"must allow at least 1 in a window of at least a second, not {value!r}")
+    return quota

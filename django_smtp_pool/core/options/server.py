@@ -1,0 +1,238 @@
+"""The server, who we are to it and how we speak to it, as options. Pure.
+
+The object is frozen and compared whole: pools are told apart by it, so that one account's mail never travels on
+another's connection. Everything that changes identity or security is a field.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from .fields import (
+    Secret,
+    check_fields,
+    choice,
+    flag,
+    nonempty_text,
+    option,
+    path,
+    seconds,
+    secret,
+    source_address,
+    text,
+    whole,
+)
+from .host import is_loopback, place_of, server_host, socket_path
+from .oauth2 import OAuth2Options, Same
+from .oauth2 import generator as token_generator
+from .oauth2 import oauth2 as oauth2_options
+from .proxy_url import ProxyURL, proxy_url
+from .tls import TLSOptions
+from .tls import tls_options as tls_dict
+
+TOKEN_MECHANISMS = ("XOAUTH2", "OAUTHBEARER")
+TOKEN_KEYS = ("oauth2_token", "oauth2_generator", "oauth2")
+SCRAM_MECHANISMS = ("SCRAM-SHA-256", "SCRAM-SHA-1")
+PROOF_MECHANISMS = (*SCRAM_MECHANISMS, "CRAM-MD5")  # they show that we know the password, and not the password
+EXTERNAL = "EXTERNAL"
+MECHANISMS = ("PLAIN", "LOGIN", *PROOF_MECHANISMS, EXTERNAL, *TOKEN_MECHANISMS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waits:
+    """Seconds that a single wait for the server may take, by what is waited for."""
+
+    connect: float
+    greeting: float
+    reply: float
+    end_of_data: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerOptions:
+    """Where the server is, who we are to it, and how we speak to it."""
+
+    host: str = option("localhost", server_host, "name or IP address of the server, or `unix:/path` of its socket")
+    port: int = option(25, whole(minimum=1, maximum=65535), "TCP port")
+    username: str | None = option(None, text, "account; no login unless a secret is set too")
+    password: Secret | None = option(None, secret, "the account's password")
+    use_tls: bool = option(False, flag, "STARTTLS, required: where the server does not offer it, sending fails")
+    use_ssl: bool = option(False, flag, "TLS from the first octet (port 465)")
+    timeout: float | None = option(
+        None,
+        seconds(),
+        "for each reply, and for the server to take what we write; where it is set, it bounds every other wait for the "
+        "server too, unless that has an option of its own. Default: 60",
+    )
+    opportunistic_tls: bool = option(
+        False, flag, "STARTTLS where the server offers it, else go on in clear: no protection against an attacker"
+    )
+    ssl_keyfile: str | None = option(None, path, "private key of the client certificate, PEM")
+    ssl_certfile: str | None = option(None, path, "client certificate, PEM; the CA store is loaded too")
+    tls_options: TLSOptions = option(
+        TLSOptions(),
+        tls_dict,
+        "dict: `ca_file`, `verify`, `minimum_version`, `ciphers`, `server_hostname`, `context`",
+    )
+    local_hostname: str | None = option(None, nonempty_text, "name to greet the server with (EHLO)")
+    source_address: tuple[str, int] | None = option(
+        None, source_address, "local IP address to connect from, or (IP address, port)"
+    )
+    connection_timeout: float | None = option(
+        None, seconds(), "for name resolution, every address, TCP. Default: `timeout` where it is set, else 30"
+    )
+    greeting_timeout: float | None = option(
+        None,
+        seconds(),
+        "for banner, EHLO, STARTTLS and its handshake, each. Default: `timeout` where it is set, else 30",
+    )
+    data_timeout: float | None = option(
+        None,
+        seconds(),
+        "for the reply to the end of the data; a short one makes mail end as unknown. "
+        "Default: `timeout` where it is set, else 120",
+    )
+    auth_method: str | None = option(
+        None, choice(*MECHANISMS, upper=True), "the SASL mechanism to use, instead of the best one offered"
+    )
+    oauth2_token: Secret | None = option(
+        None, secret, "a fixed OAuth2 access token; used instead of the password, needs `username`"
+    )
+    oauth2_generator: str | Same | None = option(
+        None, token_generator, "a callable that gives access tokens, or the dotted path of one, of a class or a factory"
+    )
+    oauth2: OAuth2Options | None = option(
+        None, oauth2_options, "dict for the built-in generators of access tokens: see the documentation"
+    )
+    allow_insecure_auth: bool = option(
+        False, flag, "send a reusable secret without TLS to a host that is not this machine"
+    )
+    proxy: ProxyURL | None = option(
+        None,
+        proxy_url,
+        "URL of a proxy to connect through: `socks5://`, `socks5h://` (it resolves the name), `http://`",
+    )
+    pipelining: bool = option(True, flag, "send several commands at once where the server offers PIPELINING")
+    chunking: bool = option(True, flag, "send the content by BDAT where the server offers CHUNKING")
+    lmtp: bool = option(
+        False, flag, "speak LMTP, to a mailbox server of your own: a reply for each recipient; port 24 unless set"
+    )
+    debug: bool = option(
+        False, flag, "write the dialogue to the logger `django_smtp_pool.wire`, secrets and bodies masked"
+    )
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.use_tls and self.use_ssl:
+            raise ValueError(
+                "use_tls and use_ssl exclude each other: use_tls is STARTTLS (port 587), "
+                "use_ssl is TLS from the first octet (port 465); set one of them"
+            )
+        if self.ssl_keyfile and not self.ssl_certfile:
+            raise ValueError("ssl_keyfile is of no use without ssl_certfile")
+        self._check_token()
+        self._check_certificate()
+        self._check_way()
+
+    def _check_way(self) -> None:
+        is_unix = socket_path(self.host) is not None
+        if is_unix and self.may_encrypt and not self.tls_options.server_hostname:
+            raise ValueError(
+                "tls_options needs server_hostname with a unix socket: the name to find in the server's certificate; "
+                "or leave TLS out, since nothing leaves this machine"
+            )
+        if is_unix and self.source_address:
+            raise ValueError("source_address is of no use with a unix socket: remove one of them")
+        if is_unix and self.proxy:
+            raise ValueError("proxy cannot reach a unix socket of this machine: remove one of them")
+        if self.proxy and self.source_address:
+            raise ValueError("proxy and source_address exclude each other: what the server sees is the proxy's address")
+
+    def _check_token(self) -> None:
+        given = [key for key in TOKEN_KEYS if getattr(self, key)]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} exclude each other: set one of them")
+        if self.oauth2_token and not self.username:
+            raise ValueError("oauth2_token needs username: the account that the token is for")
+        if self.oauth2 is not None and not (self.username or self.oauth2.account):
+            raise ValueError("oauth2 needs username (or its own key user or subject): the account that logs in")
+        if self.auth_method not in {None, EXTERNAL} and (self.auth_method in TOKEN_MECHANISMS) != self.uses_token:
+            wanted = "oauth2_token; a password is never sent as a token" if not self.uses_token else "a password"
+            raise ValueError(f"auth_method {self.auth_method} needs {wanted}")
+
+    def _check_certificate(self) -> None:
+        if not self.uses_certificate:
+            return
+        if self.uses_token:
+            raise ValueError("auth_method EXTERNAL and access tokens exclude each other: it is for client certificates")
+        if not (self.ssl_certfile or self.tls_options.context):
+            raise ValueError("auth_method EXTERNAL needs ssl_certfile: the client certificate to log in by")
+        if not (self.use_tls or self.use_ssl):
+            raise ValueError("auth_method EXTERNAL needs use_tls or use_ssl: a certificate is shown under TLS only")
+
+    def __repr__(self) -> str:
+        """Show the options, without a secret."""
+        shown = {each.name: getattr(self, each.name) for each in fields(self)} | {"username": self.shown_username}
+        return f"ServerOptions({', '.join(f'{key}={value!r}' for key, value in shown.items())})"
+
+    @property
+    def shown_username(self) -> str | None:
+        """The account as it may be shown: there are servers that take one token as name and as password."""
+        is_secret = self.password is not None and self.username == self.password.reveal()
+        return "***" if is_secret else self.username
+
+    @property
+    def has_login(self) -> bool:
+        """Whether we have to log in: as with Django's backend, name and secret must be set; or EXTERNAL asked for."""
+        has_secret = self.token_source is not None or (self.username and (self.password or self.oauth2_token))
+        return bool(has_secret or self.uses_certificate)
+
+    @property
+    def uses_certificate(self) -> bool:
+        """Whether we log in by the client certificate, or not at all; a password beside it is never used."""
+        return self.auth_method == EXTERNAL
+
+    @property
+    def may_use_certificate(self) -> bool:
+        """Whether we log in by the client certificate where the server offers that: we have nothing else."""
+        return bool(self.ssl_certfile and not self.password and not self.uses_token and self.auth_method is None)
+
+    @property
+    def uses_token(self) -> bool:
+        """Whether we log in by an access token; a password beside it is never used."""
+        return bool(self.oauth2_token) or self.token_source is not None
+
+    @property
+    def token_source(self) -> str | Same | OAuth2Options | None:
+        """Where access tokens come from, unless a fixed one is set or none."""
+        return self.oauth2_generator or self.oauth2
+
+    @property
+    def may_encrypt(self) -> bool:
+        """Whether a session may come to use TLS."""
+        return self.use_tls or self.use_ssl or self.opportunistic_tls
+
+    @property
+    def place(self) -> str:
+        """The server, as logs and errors name it."""
+        return place_of(self.host, self.port)
+
+    @property
+    def detour(self) -> str:
+        """What follows the server's name where it is reached through a proxy: nothing where it is not."""
+        return f" through the proxy {self.proxy.place}" if self.proxy is not None else ""
+
+    @property
+    def waits(self) -> Waits:
+        """How long each kind of wait may take. As in Django's backend, `timeout` bounds them all where it is set."""
+        return Waits(
+            connect=self.connection_timeout or self.timeout or 30.0,
+            greeting=self.greeting_timeout or self.timeout or 30.0,
+            reply=self.timeout or 60.0,
+            end_of_data=self.data_timeout or self.timeout or 120.0,  # RFC 5321 §4.5.3.2.6 says 600
+        )
+
+    @property
+    def may_reveal_secret(self) -> bool:
+        """Whether a reusable secret may be sent without TLS: only to this machine, or where that was asked for."""
+        return self.allow_insecure_auth or (is_loopback(self.host) and self.proxy is None)

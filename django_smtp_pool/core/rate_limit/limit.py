@@ -1,0 +1,216 @@
+"""The rate limit of one account in this process: its quotas, what was taken of each, and who is next.
+
+A limit is a fact about the server, so it outlives the pools that keep it. Each message has a ticket, which asks
+for a place with the connection in hand, right before MAIL: a place taken earlier would let messages that were held
+up meanwhile go out together. A ticket that is refused stands in line, and is told when to ask again by how many are
+ahead of it.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol, TypeVar
+
+from ..errors import Failure, RateLimited
+from ..options.quotas import Quota
+from .line import GRACE, Line
+from .window import Window
+
+LOOK_AGAIN = 5.0  # seconds after which one who is not the next asks again: those ahead may have given up
+
+T = TypeVar("T")
+
+
+class Rate(Protocol):
+    """A rate limit, in one process or over all of them."""
+
+    blocks: bool  # whether `take` may wait for another machine
+
+    def take(self, ticket: Ticket, now: float) -> float:
+        """Take a ticket's place and return 0, or return the seconds after which it is to ask again."""
+        ...
+
+    def leave(self, ticket: Ticket) -> None:
+        """Give up a ticket's place in line."""
+        ...
+
+    def left(self, now: float) -> Mapping[str, int]:
+        """Return what may still be taken of each quota."""
+        ...
+
+    def is_idle(self, now: float) -> bool:
+        """Whether nothing would be lost if it were forgotten."""
+        ...
+
+    def after_fork(self) -> None:
+        """Start over in a forked child."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what it holds open; it may be asked again all the same."""
+        ...
+
+
+class Limiter:
+    """A rate limit as one pool asks it.
+
+    Arguments:
+        patience: seconds (`rate_wait`) that a message waits for its place; infinity for as long as it takes.
+        count: called with the name of a counter of `stats()`.
+    """
+
+    def __init__(self, rate: Rate, *, patience: float, server: str, count: Callable[[str], None]) -> None:
+        self.rate = rate
+        self.patience = patience
+        self.server = server
+        self.count = count
+
+    @property
+    def blocks(self) -> bool:
+        """Whether a ticket may wait for another machine while it asks."""
+        return self.rate.blocks
+
+    def ticket(self, recipients: int) -> Ticket:
+        """Return a ticket for one message, which is not in line before it has asked."""
+        return Ticket(self, recipients)
+
+
+class Ticket:
+    """One message's wish for a place. Its place in line ends with it."""
+
+    __slots__ = ("__weakref__", "due", "limiter", "number", "recipients", "since")
+
+    def __init__(self, limiter: Limiter, recipients: int) -> None:
+        self.limiter = limiter
+        self.recipients = recipients
+        self.since: float | None = None  # instant (monotonic) of the first refusal
+        self.due = 0.0
+        self.number: int | None = None
+
+    def take(self, now: float) -> float:
+        """Take a place and return 0, or return the seconds after which to ask again.
+
+        Arguments:
+            now: instant (monotonic).
+
+        Raises RateLimited where the place is further away than `rate_wait`, and RateStorageUnavailable.
+        """
+        return self.limiter.rate.take(self, now)
+
+    def leave(self) -> None:
+        """Give up the place in line, where there is one; takes no lock."""
+        self.limiter.rate.leave(self)
+
+
+class RateLimit:
+    """Sliding windows over the messages of one account in this process, exact with any number of connections."""
+
+    blocks = False
+
+    def __init__(self, quotas: Sequence[Quota]) -> None:
+        self.quotas = tuple(quotas)
+        self._counts_recipients = any(quota.of_recipients for quota in quotas)
+        self.after_fork()
+
+    def after_fork(self) -> None:
+        """Start over in a forked child: another process, another window."""
+        self._lock = threading.Lock()
+        self._inside: set[int] = set()  # threads that hold the lock, or are about to
+        self._windows = [Window(quota) for quota in self.quotas]  # guarded by: _lock
+        self._line = Line()  # guarded by: _lock
+
+    def take(self, ticket: Ticket, now: float) -> float:
+        """Take a ticket's place and return 0, or return the seconds after which it is to ask again."""
+
+        def work() -> float:
+            pause = self._look(ticket, now, 0.0)
+            if not pause:
+                self._note(ticket, now)
+            return pause
+
+        return self._alone(work)
+
+    def look(self, ticket: Ticket, now: float, held: float = 0.0) -> float:
+        """Return the seconds after which a ticket is to ask again, 0 where it may go, and take no place.
+
+        Arguments:
+            held: seconds before which nothing goes, as somebody else has said.
+        """
+        return self._alone(lambda: self._look(ticket, now, held))
+
+    def note(self, ticket: Ticket, now: float) -> None:
+        """Take a place that somebody else has decided about."""
+        self._alone(lambda: self._note(ticket, now))
+
+    def leave(self, ticket: Ticket) -> None:
+        """Give up a ticket's place in line."""
+        self._line.leave(ticket)
+
+    def left(self, now: float) -> Mapping[str, int]:
+        """Return what may still be taken of each quota."""
+        return self._alone(lambda: {str(window.quota): window.free(now) for window in self._windows})
+
+    def is_idle(self, now: float) -> bool:
+        """Whether nothing would be lost if it were forgotten."""
+        return self._alone(lambda: not len(self._line) and all(window.is_empty(now) for window in self._windows))
+
+    def close(self) -> None:
+        """Do nothing: nothing is open."""
+
+    def _alone(self, work: Callable[[], T]) -> T:
+        """Do something under the lock; a signal handler that comes in between must not wait for itself."""
+        me = threading.get_ident()
+        if me in self._inside:
+            raise Failure("the rate limit cannot be asked from inside itself (a signal handler, a finaliser)")
+        try:
+            self._inside.add(me)
+            with self._lock:
+                return work()
+        finally:
+            self._inside.discard(me)
+
+    def _look(self, ticket: Ticket, now: float, held: float) -> float:
+        ticket.due = max(ticket.due, now)  # it has come back
+        self._line.sweep(now)
+        ahead = self._line.ahead_of(ticket)
+        in_line = self._line.recipients_of(ahead) if self._counts_recipients else 0
+        wait, tightest = 0.0, None
+        for window in self._windows:
+            quota = window.quota
+            own = quota.units(ticket.recipients)
+            if own > quota.limit:
+                self._refuse(ticket, math.inf, quota)
+            need = own + (in_line if quota.of_recipients else ahead)
+            pause = max(window.wait(now, need), held + window.rounds(need) if held else 0.0)
+            if pause > wait:
+                wait, tightest = pause, quota
+        if tightest is None:
+            return 0.0
+        ticket.since = now if ticket.since is None else ticket.since
+        patience = ticket.limiter.patience
+        if wait > patience or now - ticket.since > patience + GRACE:
+            self._refuse(ticket, wait, tightest)
+        told = min(wait, LOOK_AGAIN) if ahead else wait
+        self._line.keep(ticket, now + told)
+        return told
+
+    def _note(self, ticket: Ticket, now: float) -> None:
+        for window in self._windows:
+            window.add(now, window.quota.units(ticket.recipients))
+        self._line.remove(ticket)
+
+    def _refuse(self, ticket: Ticket, wait: float, quota: Quota) -> None:
+        self._line.remove(ticket)
+        server, patience = ticket.limiter.server, ticket.limiter.patience
+        if math.isinf(wait):
+            text = f"never lets a message with {ticket.recipients} recipients go: send it in parts"
+        else:
+            text = (
+                f"has no place for this message before {wait:.1f} s from now, and rate_wait is {patience:g}: send it "
+                "again then, or raise rate_wait (None: wait for as long as it takes)"
+            )
+        error = RateLimited(f"the rate limit of {server} ({quota}) {text}")
+        error.retry_after = wait
+        raise error
