@@ -91,10 +91,11 @@ def test_the_health_check_answers(server):
 
 
 def test_metrics_count_every_outcome(server, caplog):
-    recipe("monitoring", "count")
+    receiver = recipe("monitoring", "count")  # a signal holds its receivers weakly
     with caplog.at_level(logging.INFO, logger="metrics"):
         message().send()
     assert [record.message.split()[0] for record in caplog.records if record.name == "metrics"] == ["mail.accepted"]
+    assert receiver.__name__ == "count"
 
 
 def test_a_mailing_counts_what_was_accepted(server):
