@@ -3,11 +3,15 @@
 smtp_pool.E001  the options of a mailer are not valid
 smtp_pool.E002  a password or an access token would travel in clear
 smtp_pool.E003  the generator of access tokens cannot be found
+smtp_pool.E004  the files of the TLS options do not work
 smtp_pool.W001  a password is set and never used, since there are access tokens or a client certificate
 smtp_pool.W002  a setting says who we are, and under MAILERS nobody reads it
 smtp_pool.W003  more connections than the provider allows
 smtp_pool.W004  a client certificate is set and never loaded, since there is a context
 smtp_pool.W005  a short time-out for everything, the reply to the end of a message included
+smtp_pool.W006  a setting that nobody reads looks like one of ours
+smtp_pool.W007  a user name without a password or an access token
+smtp_pool.W008  the server's certificate is not checked
 """
 
 from __future__ import annotations
@@ -24,7 +28,8 @@ from django.utils.module_loading import import_string
 
 from . import conf
 from .backend import PooledBackend
-from .core.net.tls import found
+from .core.net.certificate_files import problem_of
+from .core.net.tls import context_for, found
 from .core.options.options import PROOF_MECHANISMS, ServerOptions
 from .services import find
 
@@ -89,10 +94,40 @@ def _check(alias: str | None, options: Mapping[str, Any]) -> Iterator[CheckMessa
         return
     server = config.server
     yield from _check_context(server, place)
+    yield from _check_verification(server, place)
+    yield from _check_login(server, place)
     yield from _check_secret(server, place)
     yield from _check_generator(server.oauth2_generator, place)
     yield from _check_limit(config, place)
     yield from _check_timeout(server, place)
+
+
+def _check_verification(server: ServerOptions, place: str) -> Iterator[CheckMessage]:
+    if server.tls_options.context is None and server.may_encrypt and _names_files(server):
+        try:
+            context_for(server)
+        except (OSError, ValueError) as error:
+            yield Error(f"{place}: {problem_of(error)}", id="smtp_pool.E004")
+    if not server.tls_options.verify:
+        yield Warning(
+            f"{place}: tls_options['verify'] is False: whoever is between us and {server.host} can read the password "
+            "and the mail.",
+            hint="Remove it; name the CA of the server as tls_options['ca_file'] if it is one of your own.",
+            id="smtp_pool.W008",
+        )
+
+
+def _names_files(server: ServerOptions) -> bool:
+    return bool(server.tls_options.ca_file or server.ssl_certfile)
+
+
+def _check_login(server: ServerOptions, place: str) -> Iterator[CheckMessage]:
+    if server.lacks_secret:
+        yield Warning(
+            f"{place}: username is set without a password or an access token: nobody logs in.",
+            hint="Set the password (is an environment variable missing?), or remove username.",
+            id="smtp_pool.W007",
+        )
 
 
 def _check_secret(server: ServerOptions, place: str) -> Iterator[CheckMessage]:
@@ -155,6 +190,13 @@ def _processes() -> int:
 
 
 def _check_settings() -> Iterator[CheckMessage]:
+    for setting, nearest in conf.misspelt_settings():
+        meant = f" Did you mean {nearest}?" if nearest else ""
+        yield Warning(
+            f"{setting} is read by nobody.{meant}",
+            hint="Correct its name, or remove it.",
+            id="smtp_pool.W006",
+        )
     for setting in conf.ignored_settings():
         yield Warning(
             f"{setting} is ignored: MAILERS is defined.",

@@ -10,24 +10,32 @@ from __future__ import annotations
 
 import difflib
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
-from django.conf import settings
+from django.conf import global_settings, settings
 
+from .core.net.certificate_files import file_problems
+from .core.options.fields import BadOptions
 from .core.options.host import socket_path
 from .core.options.oauth2 import completed
 from .core.options.options import TOKEN_KEYS, PoolOptions, ServerOptions
-from .libraries import missing_extra
-from .options import BY_KEY, NONE_COUNTS, OPTIONS, STOCK_KEYS, MailerOptions, Option, Part
+from .libraries import missing_extras
+from .options import BY_KEY, NONE_COUNTS, OPTIONS, STOCK_KEYS, MailerOptions, Option
 from .project import complaint, is_set, settings_named
 from .project import uses_mailers as uses_mailers
 from .remembered import PoolKey
 from .services import Service, find
 
 __all__ = ["BY_KEY", "NONE_COUNTS", "OPTIONS", "STOCK_KEYS", "MailerOptions", "Option"]
+
+PartT = TypeVar("PartT", ServerOptions, PoolOptions, MailerOptions)
+
+# Settings of this beginning that somebody reads: Django or we.
+KNOWN = {option.setting for option in OPTIONS} | {name for name in dir(global_settings) if name.startswith("EMAIL_")}
+LIKENESS = 0.8  # of a misspelt name to the one that was meant
 
 _SETTINGS = frozenset(option.setting for option in OPTIONS if not option.is_stock)
 STOCK_PLACE_KEYS = ("host", "port", "use_tls", "use_ssl")  # where a server is, and how it is reached
@@ -67,17 +75,25 @@ def configuration(given: Mapping[str, Any], *, alias: str | None, found: Mapping
     values = _with_preset(dict(_with_settings(given, alias, settings_now() if found is None else found)))
     if alias is not None:
         _drop_defaults(values, given)
+    problems: list[str] = []
+    server = _made(ServerOptions, values, problems)
+    pool = _made(PoolOptions, values, problems)
+    mailer = _made(MailerOptions, values, problems)
+    problems += missing_extras(values)
+    if server is not None:
+        problems += file_problems(server)
+    if problems or server is None or pool is None or mailer is None:
+        raise complaint("; ".join(_name_setting(problem, given, alias) for problem in problems), alias)
+    return Config(server=server, pool=pool, mailer=mailer)
+
+
+def _made(part: type[PartT], values: Mapping[str, Any], problems: list[str]) -> PartT | None:
+    """Return one part of the options; where something is wrong with it, None, and say what among the problems."""
     try:
-        config = Config(
-            server=ServerOptions(**_part(values, ServerOptions)),
-            pool=PoolOptions(**_part(values, PoolOptions)),
-            mailer=MailerOptions(**_part(values, MailerOptions)),
-        )
-        if missing := missing_extra(config.server, config.pool):
-            raise ValueError(missing)
-    except ValueError as error:
-        raise complaint(_name_setting(str(error), given, alias), alias) from None
-    return config
+        return part(**{key: value for key, value in values.items() if BY_KEY[key].part is part})
+    except BadOptions as error:
+        problems += error.problems
+    return None
 
 
 def _drop_defaults(values: dict[str, Any], given: Mapping[str, Any]) -> None:
@@ -167,10 +183,6 @@ def _service(given: Mapping[str, Any], alias: str | None, found: Mapping[str, An
         raise complaint(_name_setting(f"service {error}", given, alias), alias) from None
 
 
-def _part(values: Mapping[str, Any], part: Part) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if BY_KEY[key].part is part}
-
-
 def _name_setting(text: str, given: Mapping[str, Any], alias: str | None) -> str:
     """Put the setting's name before a complaint where the value came from there."""
     key = text.split(" ", 1)[0]
@@ -185,6 +197,19 @@ def ignored_settings() -> list[str]:
         return []
     # About Django's own it raises an error itself.
     return [one.setting for one in OPTIONS if one.is_identity and not one.is_stock and is_set(one.setting)]
+
+
+def misspelt_settings() -> Iterator[tuple[str, str | None]]:
+    """Return the settings that look like ours and that nobody reads, each with the one that was probably meant."""
+    names = {one.setting for one in OPTIONS if not (one.is_identity and uses_mailers(None))}
+    for setting in dir(settings):
+        if not setting.startswith("EMAIL_") or setting in KNOWN or not is_set(setting):
+            continue
+        key = setting.removeprefix("EMAIL_POOL_").removeprefix("EMAIL_").lower()
+        near = difflib.get_close_matches(setting, names, 1, LIKENESS)
+        meant = BY_KEY[key].setting if key in BY_KEY and BY_KEY[key].setting in names else next(iter(near), None)
+        if meant or setting.startswith("EMAIL_POOL_"):
+            yield setting, meant
 
 
 def refuse_unknown(keys: Iterable[str], *, alias: str | None) -> None:

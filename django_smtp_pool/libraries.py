@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from .core.net import proxy as tunnel
-from .core.options.options import SCRAM_MECHANISMS, PoolOptions, ServerOptions
-from .core.rate_limit import redis as rate_storage
-from .core.smtp import scram
-from .oauth2 import generators as oauth2
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from .core.options import extras
+from .core.options.options import SCRAM_MECHANISMS
 
 
-def missing_extra(server: ServerOptions, pool: PoolOptions) -> str | None:
-    """Return the option that cannot be used, and what to install for it; None where all is there."""
+def missing_extras(values: Mapping[str, Any]) -> Iterator[str]:
+    """Return the options that cannot be used, each with what to install for it.
+
+    Arguments:
+        values: by key, as the user wrote them; they may be wrong otherwise.
+    """
+    method = str(values.get("auth_method")).upper()
     wants = (
-        ("oauth2", server.oauth2 is not None, oauth2.missing_extra),
-        (f"auth_method {server.auth_method}", server.auth_method in SCRAM_MECHANISMS, scram.missing_extra),
-        ("proxy", server.proxy is not None, tunnel.missing_extra),
-        ("rate_storage", pool.rate_storage is not None, rate_storage.missing_extra),
+        ("oauth2", "oauth2", "oauth2" in values),
+        (f"auth_method {method}", "scram", method in SCRAM_MECHANISMS),
+        ("proxy", "proxy", "proxy" in values),
+        ("rate_storage", "ratelimit", "rate_storage" in values),
     )
-    found = ((option, missing()) for option, is_set, missing in wants if is_set)
-    return next((f"{option} {what}" for option, what in found if what), None)
+    found = ((option, extras.missing(extra)) for option, extra, is_set in wants if is_set)
+    return (f"{option} {what}" for option, what in found if what)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import threading
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from .conf import Config
 from .core.clock import Clock, SystemClock
 from .core.delivery.connection import Connection, Connector
 from .core.delivery.sender import Sender
+from .core.events import records
 from .core.events.events import Observer, Observers
 from .core.events.logs import LogObserver
 from .core.net import transport
@@ -34,6 +36,8 @@ from .oauth2.generators import generator_for
 from .remembered import PoolKey, configurations
 from .signals import SignalObserver, tell_of_token
 from .verify.verification import Recorder, Verification, watched
+
+logger = logging.getLogger("django_smtp_pool.pool")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +120,9 @@ class Registry:
             observer=self._observer,
             caretaker=self._housekeeper,
         )
+        if key.server.lacks_secret:
+            text = "%s: username is set without a password or an access token: nobody logs in"
+            records.write(logger, logging.WARNING, text, key.server.place)
         limit = self._limiter(key, pool)
         return Sender(pool, connector=connector, clock=self._clock, observer=self._observer, rate_limit=limit)
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .core.options.fields import shown
+
 DATA = Path(__file__).with_name("services.json")
 
 # What listens on these ports, whoever runs the server: TLS from the first octet, or STARTTLS.
@@ -116,10 +118,10 @@ def find(name: Any) -> Service:
     Raises ValueError, naming the nearest, where there is none.
     """
     if not isinstance(name, str):
-        raise ValueError(f"must be the name of a provider, not {name!r}")
+        raise ValueError(f"must be the name of a provider, not {shown(name)}")
     service = _by_key().get(normalise(name))
     if service is None:
-        raise ValueError(f"must be a known provider, not {name!r}{_hint(name)}")
+        raise ValueError(f"must be a known provider, not {shown(name)}{_hint(name)}")
     return service
 
 

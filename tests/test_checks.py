@@ -4,12 +4,10 @@ import ssl
 
 import django
 import pytest
+import trustme
 
 from django_smtp_pool import checks
-from django_smtp_pool.core.net import proxy as tunnel
-from django_smtp_pool.core.rate_limit import redis as rate_storage
-from django_smtp_pool.core.smtp import scram
-from django_smtp_pool.oauth2 import generators as oauth2
+from django_smtp_pool.core.options import extras
 
 HAS_MAILERS = django.VERSION >= (6, 1)
 POOLED = "django_smtp_pool.backend.PooledBackend"
@@ -85,11 +83,20 @@ def test_a_password_that_is_never_used(told):
     assert problems == {"W001": "MAILERS['default']: the password is never used: we log in by access token."}
 
 
-def test_a_password_beside_a_client_certificate(told):
-    problems = told(username="u", password="p", auth_method="EXTERNAL", ssl_certfile="c.pem")
+@pytest.fixture
+def client_certificate(tmp_path):
+    """A certificate and its key, in one file."""
+    issued = trustme.CA().issue_cert("client.example")
+    issued.private_key_and_cert_chain_pem.write_to_path(path := tmp_path / "client.pem")
+    return path
+
+
+def test_a_password_beside_a_client_certificate(told, client_certificate):
+    problems = told(username="u", password="p", auth_method="EXTERNAL", ssl_certfile=client_certificate)
     assert problems == {"W001": "MAILERS['default']: the password is never used: we log in by client certificate."}
-    assert told(username="u", auth_method="EXTERNAL", ssl_certfile="c.pem") == {}
-    assert told(username="u", password="p", ssl_certfile="c.pem") == {}
+    assert told(username="u", auth_method="EXTERNAL", ssl_certfile=client_certificate) == {}
+    assert told(username="u", password="p", ssl_certfile=client_certificate) == {}
+    assert told(username="u", ssl_certfile=client_certificate) == {}
 
 
 def test_a_client_certificate_that_is_never_loaded(told):
@@ -97,6 +104,100 @@ def test_a_client_certificate_that_is_never_loaded(told):
     text = "MAILERS['default']: ssl_certfile is never loaded: tls_options['context'] replaces it."
     assert problems == {"W004": text}
     assert told(tls_options={"context": ssl.create_default_context}) == {}
+
+
+def test_a_user_name_without_a_secret(told):
+    text = "MAILERS['default']: username is set without a password or an access token: nobody logs in."
+    assert told(username="u") == told(username="u", password="") == {"W007": text}
+    assert told(username="", password="") == {}
+    assert told(username="u", password="p") == {}
+
+
+def test_a_certificate_that_nobody_checks(told):
+    assert set(told(tls_options={"verify": False})) == {"W008"}
+
+
+@pytest.mark.parametrize("option", ["ssl_certfile", "ssl_keyfile", "ca_file"])
+@pytest.mark.parametrize(
+    ("kind", "identity", "text"),
+    [
+        ("missing", "E001", "cannot be read: No such file or directory"),
+        ("directory", "E001", "cannot be read: Is a directory"),
+        ("empty", "E001", "is empty"),
+        ("text", "E004", "holds no "),
+        ("broken", "E004", "cannot be used: "),
+    ],
+)
+def test_a_file_that_does_not_work(told, tmp_path, client_certificate, option, kind, identity, text):
+    path = tmp_path / "file.pem"
+    if kind == "directory":
+        path.mkdir()
+    elif kind != "missing":
+        what = "PRIVATE KEY" if option == "ssl_keyfile" else "CERTIFICATE"
+        broken = f"-----BEGIN {what}-----\nbm9uZQ==\n-----END {what}-----\n"
+        path.write_text({"empty": "", "text": "hello", "broken": broken}[kind])
+    options = {
+        "ssl_certfile": {"ssl_certfile": path, "ssl_keyfile": client_certificate},
+        "ssl_keyfile": {"ssl_certfile": client_certificate, "ssl_keyfile": path},
+        "ca_file": {"tls_options": {"ca_file": path}},
+    }[option]
+    (told_id, problem) = told(**options).popitem()
+    assert told_id == identity
+    name = "tls_options['ca_file']" if option == "ca_file" else option
+    assert f"{name} {str(path)!r}" in problem
+    assert text in problem
+
+
+def test_a_key_of_another_certificate(told, tmp_path, client_certificate):
+    trustme.CA().issue_cert("other.example").private_key_pem.write_to_path(path := tmp_path / "other.pem")
+    problems = told(ssl_certfile=client_certificate, ssl_keyfile=path)
+    assert set(problems) == {"E004"}
+    assert f"ssl_keyfile {str(path)!r} does not belong to ssl_certfile {str(client_certificate)!r}" in problems["E004"]
+
+
+def test_ciphers_that_there_are_not(told):
+    assert (
+        "tls_options['ciphers'] names no cipher that OpenSSL knows: 'nonsense'"
+        in told(tls_options={"ciphers": "nonsense"})["E001"]
+    )
+    assert told(tls_options={"ciphers": "HIGH"}) == {}
+
+
+def test_all_that_is_wrong_is_said_at_once(told, monkeypatch):
+    monkeypatch.setitem(extras.EXTRAS, "oauth2", ("no_such_library",))
+    monkeypatch.setitem(extras.EXTRAS, "proxy", ("none_such",))
+    (text,) = told(
+        username="u", oauth2={"client_id": "a"}, proxy="socks5://h:1", max_connections=0, on_partial_refusal="x"
+    ).values()
+    for part in (
+        "oauth2 for refresh_token needs refresh_token, token_url",
+        "max_connections must be",
+        "on_partial_refusal must be",
+        "oauth2 needs no_such_library: pip install 'django-smtp-pool[oauth2]'",
+        "proxy needs none_such",
+    ):
+        assert part in text
+
+
+@pytest.mark.parametrize(
+    ("setting", "nearest"),
+    [
+        ("EMAIL_POOL_MAX_CONECTIONS", "EMAIL_POOL_MAX_CONNECTIONS"),
+        ("EMAIL_POOL_SERVICE_NAME", None),
+        ("EMAIL_MAX_CONNECTIONS", "EMAIL_POOL_MAX_CONNECTIONS"),
+        ("EMAIL_RATE_LIMIT", "EMAIL_POOL_RATE_LIMIT"),
+    ],
+)
+def test_a_misspelt_setting(told, settings, setting, nearest):
+    setattr(settings, setting, 1)
+    hint = f" Did you mean {nearest}?" if nearest else ""
+    assert told() == {"W006": f"{setting} is read by nobody.{hint}"}
+
+
+def test_settings_of_others_are_none_of_our_business(told, settings):
+    settings.EMAIL_ACTIVATION_URL = settings.EMAIL_CONFIRMATION_DAYS = settings.EMAILS_PER_PAGE = 1
+    settings.EMAIL_SUBJECT_PREFIX = "x"
+    assert told() == {}
 
 
 def test_external_without_what_it_needs(told):
@@ -137,7 +238,7 @@ def test_a_limit_over_all_processes(told, monkeypatch):
     assert told(**store) == {"E001": "MAILERS['default']: rate_storage is of no use without rate_limit or rate_limits"}
     (text,) = told(rate_limit=3, rate_storage="redis://:hid/den@h").values()
     assert text.startswith("MAILERS['default']: rate_storage must look like 'redis://host:6379/0'; in a password, ")
-    monkeypatch.setattr(rate_storage, "MODULES", ("limits", "no_such_library"))
+    monkeypatch.setitem(extras.EXTRAS, "ratelimit", ("limits", "no_such_library"))
     text = "MAILERS['default']: rate_storage needs no_such_library: pip install 'django-smtp-pool[ratelimit]'"
     assert told(rate_limit=3, **store) == {"E001": text}
     assert told(rate_limit=3) == {}
@@ -157,7 +258,7 @@ PROXY = "socks5h://user:hidden@proxy.example:1080"
 
 def test_a_missing_extra_for_proxies(told, monkeypatch):
     assert told(proxy=PROXY) == {}
-    monkeypatch.setattr(tunnel, "MODULES", ("no_such_library",))
+    monkeypatch.setitem(extras.EXTRAS, "proxy", ("no_such_library",))
     text = "MAILERS['default']: proxy needs no_such_library: pip install 'django-smtp-pool[proxy]'"
     assert told(proxy=PROXY) == {"E001": text}
 
@@ -184,7 +285,7 @@ def test_a_proxy_for_every_mailer_that_has_use_for_one(told, settings):
 
 
 def test_a_missing_extra(told, monkeypatch):
-    monkeypatch.setattr(oauth2, "MODULES", ("no_such_library",))
+    monkeypatch.setitem(extras.EXTRAS, "oauth2", ("no_such_library",))
     problems = told(username="u", oauth2=GRANT)
     assert problems == {
         "E001": "MAILERS['default']: oauth2 needs no_such_library: pip install 'django-smtp-pool[oauth2]'"
@@ -192,7 +293,7 @@ def test_a_missing_extra(told, monkeypatch):
 
 
 def test_the_extra_for_scram_is_missed_where_scram_is_asked_for(told, monkeypatch):
-    monkeypatch.setattr(scram, "MODULES", ("no_such_library",))
+    monkeypatch.setitem(extras.EXTRAS, "scram", ("no_such_library",))
     assert told(username="u", password="p") == {}
     text = "MAILERS['default']: auth_method SCRAM-SHA-1 needs no_such_library: pip install 'django-smtp-pool[scram]'"
     assert told(username="u", password="p", auth_method="scram-sha-1") == {"E001": text}

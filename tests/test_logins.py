@@ -2,12 +2,13 @@
 
 import base64
 import smtplib
+import traceback
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from django_smtp_pool.core.errors import AuthRefused, NotOffered, ProtocolError
-from django_smtp_pool.core.smtp import scram
+from django_smtp_pool.core.options import extras
 from tests.mailing import backend_for, message
 from tests.servers import Fault, FaultServer, faults
 from tests.servers.certificates import certificates
@@ -120,13 +121,13 @@ def test_a_challenge_that_is_no_base64_is_not_answered(server):
 
 
 def test_without_the_extra_the_next_mechanism_is_taken(server, monkeypatch):
-    monkeypatch.setattr(scram, "MODULES", ("no_such_library",))
+    monkeypatch.setitem(extras.EXTRAS, "scram", ("no_such_library",))
     assert backend_for(server, **WHO).send_messages([message()]) == 1
     assert mechanisms(server) == ["CRAM-MD5"]
 
 
 def test_without_the_extra_scram_cannot_be_asked_for(server, monkeypatch):
-    monkeypatch.setattr(scram, "MODULES", ("no_such_library",))
+    monkeypatch.setitem(extras.EXTRAS, "scram", ("no_such_library",))
     with pytest.raises(ImproperlyConfigured, match=r"auth_method SCRAM-SHA-256 needs .*'django-smtp-pool\[scram\]'"):
         backend_for(server, **WHO, auth_method="SCRAM-SHA-256")
     assert server.connections == 0
@@ -197,3 +198,34 @@ def test_a_password_beside_the_certificate(secure, certified, method, used):
 def test_a_name_with_a_line_end_is_no_command(server):
     with pytest.raises(ImproperlyConfigured, match="username must not contain control characters"):
         backend_for(server, username="user\r\nRSET", ssl_certfile="c.pem", use_tls=True, auth_method="EXTERNAL")
+
+
+def echo(session, proper):
+    """Refuse a login, and repeat what was said, and what it means."""
+    said = session.server.commands("AUTH")[-1][1].split()[-1]
+    meant = base64.b64decode(said).decode().replace("\0", " ").replace("\1", " ")
+    session.say(f"535-5.7.8 {said} is wrong\r\n535 5.7.8 {meant}: no such user")
+    return 535
+
+
+@pytest.mark.parametrize(
+    "login",
+    [
+        {"password": "hunter2hunter2", "auth_method": "PLAIN"},
+        {"oauth2_token": "hunter2hunter2", "auth_method": "XOAUTH2"},
+    ],
+)
+def test_a_server_that_repeats_the_secret_tells_nobody(caplog, login):
+    caplog.set_level("DEBUG", "django_smtp_pool")
+    sin = faults.Misbehaviour(name="echo", act=echo, accepts=False)
+    with FaultServer(
+        users={"user": "hunter2hunter2"}, fault=Fault(at="auth", do=sin, times=None), auth=("PLAIN", "XOAUTH2")
+    ) as server:
+        with pytest.raises(AuthRefused) as caught:
+            backend_for(server, username="user", debug=True, **login).send_messages([message()])
+        said = server.commands("AUTH")[-1][1].split()[-1]
+    shown = "".join(traceback.format_exception(caught.value))
+    for text in (shown, caplog.text, str(caught.value.reply), str(caught.value.smtp_error)):
+        assert "hunter2" not in text
+        assert said.rstrip("=") not in text
+        assert "no such user" in text

@@ -15,8 +15,8 @@ from django_smtp_pool.backend import PooledBackend
 from django_smtp_pool.core.delivery.connection import Connector
 from django_smtp_pool.core.delivery.lanes import Lanes
 from django_smtp_pool.core.errors import AuthRefused, NotOffered, TokenUnavailable
+from django_smtp_pool.core.options import extras
 from django_smtp_pool.core.options.oauth2 import OAuth2Options, Same
-from django_smtp_pool.oauth2 import generators as oauth2
 from django_smtp_pool.oauth2.generators import AccessToken, Generator, Grant
 from django_smtp_pool.services import find
 from tests.mailing import backend_for, message
@@ -510,7 +510,7 @@ def test_a_service_knows_where_its_tokens_come_from():
 
 
 def test_a_missing_extra_is_named(mail, monkeypatch):
-    monkeypatch.setattr(oauth2, "MODULES", ("no_such_library",))
+    monkeypatch.setitem(extras.EXTRAS, "oauth2", ("no_such_library",))
     text = r"oauth2 needs no_such_library: pip install 'django-smtp-pool\[oauth2\]'"
     with pytest.raises(ImproperlyConfigured, match=text):
         backend_for(mail, username="user", oauth2=GOOD)

@@ -222,9 +222,12 @@ def test_tls_that_is_optional(settings, secure, trusting, offers):
     assert (("ok", "TLS handshake") in steps(text)) is offers
 
 
-def test_a_file_that_cannot_be_read(settings, secure, trusting):
-    project(settings, secure, **{**trusting, "tls_options": {"ca_file": "no/such/file.pem"}})
+def test_a_file_that_cannot_be_used(settings, secure, trusting, tmp_path):
+    path = tmp_path / "ca.pem"
+    path.write_text("no certificate")
+    project(settings, secure, **{**trusting, "tls_options": {"ca_file": path}})
     shown, failure = run()
+    assert f"tls_options['ca_file'] {str(path)!r} holds no certificate in PEM" in shown
     assert failure
     assert steps(shown) == [("FAIL", "connect")]
 

@@ -10,12 +10,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ..core.net.tls import found
-from ..core.options import extras
 from ..core.options.fields import Secret
 from ..core.options.oauth2 import CLIENT_CREDENTIALS, SERVICE, OAuth2Options, Same
 
-EXTRA = "oauth2"
-MODULES = ("authlib", "joserfc", "requests")  # what the extra brings
 SERVICE_SCOPE = "https://mail.google.com/"
 SERVICE_URL = "https://oauth2.googleapis.com/token"
 
@@ -113,11 +110,6 @@ def _takes_renew(generate: Callable[..., Any]) -> bool:
 
 
 # -- those built in -----------------------------------------------------------------------------------------------
-
-
-def missing_extra() -> str | None:
-    """Return what to install for the option `oauth2`, None where it is there."""
-    return extras.missing(MODULES, EXTRA)
 
 
 class Grant:

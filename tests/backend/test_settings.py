@@ -15,6 +15,7 @@ from django_smtp_pool import conf, get_pool
 from django_smtp_pool.backend import PooledBackend
 from django_smtp_pool.checks import check_mailers
 from tests.backend.project import HAS_MAILERS, POOLED
+from tests.mailing import backend_for, message
 from tests.servers import FaultServer
 from tests.servers.certificates import certificates
 
@@ -294,7 +295,10 @@ def test_a_password_in_clear_is_checked(email, given, is_told):
     for name, value in given.items():
         setattr(email, name, value)
     told = {"smtp_pool.E002": "EMAIL_BACKEND: the password would travel to mail.example.com in clear."}
-    assert problems() == (told if is_told else {})
+    found = problems()
+    assert ("smtp_pool.W007" in found) == (email.EMAIL_HOST_PASSWORD == "")
+    found.pop("smtp_pool.W007", None)
+    assert found == (told if is_told else {})
 
 
 @needs_mailers
@@ -474,3 +478,29 @@ print(settings.configured)
 """
     done = run(None, "-W", "error", "-c", code, more="\nraise AssertionError('the settings were read')\n")
     assert (done.stdout, done.stderr) == ("False\n", "")
+
+
+@old_way
+@pytest.mark.parametrize(
+    ("setting", "nearest"),
+    [
+        ("EMAIL_SERVISE", "EMAIL_SERVICE"),
+        ("EMAIL_USE_TSL", "EMAIL_USE_TLS"),
+        ("EMAIL_HOST_PASWORD", "EMAIL_HOST_PASSWORD"),
+        ("EMAIL_PASSWORD", "EMAIL_HOST_PASSWORD"),
+        ("EMAIL_USERNAME", "EMAIL_HOST_USER"),
+        ("EMAIL_POOL_HOST", "EMAIL_HOST"),
+    ],
+)
+def test_a_misspelt_setting_that_says_who_we_are(email, setting, nearest):
+    setattr(email, setting, "x")
+    assert problems() == {"smtp_pool.W006": f"{setting} is read by nobody. Did you mean {nearest}?"}
+
+
+def test_a_user_name_without_a_secret_is_logged_once(server, caplog):
+    given = {"username": "somebody", "password": ""}
+    for _ in range(3):
+        assert backend_for(server, **given).send_messages([message()]) == 1
+    assert [record.getMessage() for record in caplog.records if "nobody logs in" in record.getMessage()] == [
+        f"{server.host}:{server.port}: username is set without a password or an access token: nobody logs in"
+    ]

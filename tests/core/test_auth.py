@@ -6,6 +6,7 @@ import hmac
 import pytest
 
 from django_smtp_pool.core.errors import AuthRefused, ConnectionLost, NotOffered, Stage
+from django_smtp_pool.core.options import extras
 from django_smtp_pool.core.options.fields import Secret
 from django_smtp_pool.core.options.options import ServerOptions
 from django_smtp_pool.core.smtp import auth, scram
@@ -34,7 +35,7 @@ def fixed_nonce(monkeypatch):
 @pytest.fixture
 def without_scramp(monkeypatch):
     """Let it look as if the extra were not installed."""
-    monkeypatch.setattr(scram, "MODULES", ("no_such_library",))
+    monkeypatch.setitem(extras.EXTRAS, "scram", ("no_such_library",))
 
 
 def greeter(server, experience=None):

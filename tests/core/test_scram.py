@@ -8,6 +8,7 @@ import scramp
 
 from django_smtp_pool.core.delivery.retry import may_pass
 from django_smtp_pool.core.errors import AuthRefused, NotOffered, Outcome, ProtocolError, Stage
+from django_smtp_pool.core.options import extras
 from django_smtp_pool.core.options.fields import Secret
 from django_smtp_pool.core.options.options import ServerOptions
 from django_smtp_pool.core.smtp import scram
@@ -256,6 +257,6 @@ def test_what_the_library_raises_is_not_what_we_raise(nonce, monkeypatch):
 
 
 def test_the_extra_is_looked_up(monkeypatch):
-    assert scram.missing_extra() is None
-    monkeypatch.setattr(scram, "MODULES", ("no_such_library",))
-    assert scram.missing_extra() == "needs no_such_library: pip install 'django-smtp-pool[scram]'"
+    assert extras.missing("scram") is None
+    monkeypatch.setitem(extras.EXTRAS, "scram", ("no_such_library",))
+    assert extras.missing("scram") == "needs no_such_library: pip install 'django-smtp-pool[scram]'"

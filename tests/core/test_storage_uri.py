@@ -5,10 +5,11 @@ import traceback
 
 import pytest
 
+from django_smtp_pool.core.options import extras
 from django_smtp_pool.core.options.options import PoolOptions, ServerOptions
 from django_smtp_pool.core.options.quotas import Quota
 from django_smtp_pool.core.options.storage_uri import storage_uri
-from django_smtp_pool.core.rate_limit.redis import RedisWindow, StorageFailed, key_of, missing_extra
+from django_smtp_pool.core.rate_limit.redis import RedisWindow, StorageFailed, key_of
 
 PLACES = {
     "redis://cache.example.com": "redis://cache.example.com",
@@ -115,4 +116,4 @@ def test_who_a_limit_is_for():
 
 
 def test_what_the_extra_brings_is_here():
-    assert missing_extra() is None
+    assert extras.missing("ratelimit") is None

@@ -121,8 +121,12 @@ def test_bad_options_are_told_when_the_backend_is_made(server):
 
 def test_a_file_that_is_not_there_is_told_before_anything_is_dialled(tmp_path):
     with server_with() as server:
-        with pytest.raises(FileNotFoundError):
-            send(server, tls_options={"ca_file": str(tmp_path / "none.pem")})
+        path = tmp_path / "ca.pem"
+        with pytest.raises(ImproperlyConfigured, match=r"tls_options\['ca_file'\] .* cannot be read: No such file"):
+            send(server, tls_options={"ca_file": path})
+        path.write_text("no certificate")
+        with pytest.raises(ssl.SSLError, match=r"tls_options\['ca_file'\] .* holds no certificate in PEM"):
+            send(server, tls_options={"ca_file": path})
         assert server.connections == 0
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import selectors
 import ssl
 from collections.abc import Callable, Mapping
@@ -15,6 +14,7 @@ from ..net.outlook import Outlook
 from ..net.tls import explained
 from ..net.transport import Transport
 from ..replies import MalformedReply, Reply
+from ..smtp.masking import masked_reply, masked_text
 from ..smtp.steps import Connect, Dialogue, Heard, Patience, Say, SecureChannel, Step
 from .channel import Channel
 
@@ -173,9 +173,9 @@ class Run(Generic[T]):
         if self._last_call is not None and not self.waits_for_verdict:
             deadline = min(deadline, self._last_call)
         if self._dial is not None:
-            return Outlook(self._dial.watched, deadline, min(deadline, self._dial.wake_at), -math.inf)
+            return Outlook(self._dial.watched, deadline, min(deadline, self._dial.wake_at), -float("inf"))
         if not self._transport.wants_write:
-            return Outlook(((self._transport, selectors.EVENT_READ),), deadline, deadline, -math.inf)
+            return Outlook(((self._transport, selectors.EVENT_READ),), deadline, deadline, -float("inf"))
         both = selectors.EVENT_READ | selectors.EVENT_WRITE
         return Outlook(((self._transport, both),), deadline, deadline, self._progress_at + STUCK)
 
@@ -311,16 +311,16 @@ class Run(Generic[T]):
 
     def _take(self, reply: Reply) -> None:
         self._progress_at = self._clock.monotonic()
-        self._replies.append(reply)
+        self._replies.append(masked_reply(reply, self._step))
         if self._trace is not None:
-            self._trace(False, str(reply))
+            self._trace(False, str(self._replies[-1]))
 
     def _explain(self, error: OSError | EOFError | MalformedReply) -> Exception:
         """Return the error that callers know, for what went wrong below."""
         if isinstance(error, ConnectionLost):
             return error
         if isinstance(error, MalformedReply):
-            return ProtocolError(str(error))
+            return ProtocolError(masked_text(str(error), self._step))
         if isinstance(error, EOFError):
             return ConnectionLost("the server closed the connection")
         if isinstance(self._step, Connect):

@@ -13,14 +13,11 @@ import socket
 from dataclasses import dataclass
 from typing import Any
 
-from ..options import extras
 from ..options.proxy_url import ProxyURL
 from .leg import Leg, marked
 from .outlook import Watched
 from .transport import track, untrack
 
-EXTRA = "proxy"
-MODULES = ("python_socks",)  # what the extra brings
 MOST = 65536  # octets of an answer
 HTTP = b"HTTP/"
 END_OF_HEAD = b"\r\n\r\n"
@@ -238,8 +235,3 @@ class Script:
 
     def close(self) -> None:
         """Leave that to those who have the real socket."""
-
-
-def missing_extra() -> str | None:
-    """Return what to install for the option `proxy`, None where it is there."""
-    return extras.missing(MODULES, EXTRA)

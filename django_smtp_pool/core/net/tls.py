@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from ..options.options import ServerOptions, TLSOptions
 from ..smtp.fitting import IN_CLEAR
+from .certificate_files import named
 
 MOST = 32  # contexts kept; each holds about a megabyte
 
@@ -52,7 +53,8 @@ def _stamp(path: str | None) -> Stamp | None:
 
 def _make(server: ServerOptions) -> ssl.SSLContext:
     wanted = server.tls_options
-    context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=wanted.ca_file)
+    with named(server):
+        context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=wanted.ca_file)
     context.minimum_version = {"TLSv1.2": ssl.TLSVersion.TLSv1_2, "TLSv1.3": ssl.TLSVersion.TLSv1_3}[
         wanted.minimum_version
     ]
@@ -63,7 +65,8 @@ def _make(server: ServerOptions) -> ssl.SSLContext:
         context.verify_mode = ssl.CERT_NONE
     if server.ssl_certfile:
         # Without a password to give, OpenSSL would ask the terminal for one, and wait.
-        context.load_cert_chain(server.ssl_certfile, server.ssl_keyfile, password=_no_password)
+        with named(server):
+            context.load_cert_chain(server.ssl_certfile, server.ssl_keyfile, password=_no_password)
     return context
 
 

@@ -11,11 +11,30 @@ import ipaddress
 import math
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
 from typing import Any, NoReturn
 
 Kind = Callable[[Any], Any]
+
+LONGEST_HOST = 254  # characters of a name, with the dot at its end (RFC 1035 §2.3.4)
+LONGEST_SHOWN = 80  # characters of a value in an error
+
+
+class BadOptions(ValueError):
+    """All that is wrong with some options; each problem begins with the name of the option."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(self.problems))
+
+
+def shown(value: Any) -> str:
+    """Return a value for an error: text and numbers, shortened; of anything else the type, it may hold secrets."""
+    if not isinstance(value, (str, int, float, type(None))):
+        return f"a {type(value).__name__}"
+    text = repr(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
 
 
 class Secret:
@@ -52,11 +71,11 @@ class Secret:
 def text(value: Any) -> str:
     """Accept a string without control characters."""
     if not isinstance(value, str):
-        raise ValueError(f"must be text, not {value!r}")
+        raise ValueError(f"must be text, not {type(value).__name__}")
     if any(ord(char) < 32 or ord(char) == 127 for char in value):
-        raise ValueError(f"must not contain control characters: {value!r}")
+        raise ValueError("must not contain control characters")
     if _has_surrogates(value):
-        raise ValueError(f"must be text that can be written as UTF-8, not {value!r}")
+        raise ValueError("must be text that can be written as UTF-8")
     return value
 
 
@@ -94,7 +113,7 @@ def flag(value: Any) -> bool:
     """Accept True and False, and 1 and 0 as Django's backend does."""
     if value in (True, False):
         return bool(value)
-    raise ValueError(f"must be True or False, not {value!r}")
+    raise ValueError(f"must be True or False, not {shown(value)}")
 
 
 def whole(*, minimum: int = 0, maximum: int | None = None) -> Kind:
@@ -104,7 +123,7 @@ def whole(*, minimum: int = 0, maximum: int | None = None) -> Kind:
     def convert(value: Any) -> int:
         number = _integer(value)
         if number is None or number < minimum or (maximum is not None and number > maximum):
-            raise ValueError(f"must be a whole number {span}, not {value!r}")
+            raise ValueError(f"must be a whole number {span}, not {shown(value)}")
         return number
 
     return convert
@@ -127,7 +146,7 @@ def seconds(*, zero: str | None = None) -> Kind:
     def convert(value: Any) -> float:
         number = _number(value)
         if number is None or not math.isfinite(number) or number < 0 or (number == 0 and zero is None):
-            raise ValueError(f"must be {wanted}, not {value!r}")
+            raise ValueError(f"must be {wanted}, not {shown(value)}")
         return number
 
     return convert
@@ -159,7 +178,7 @@ def choice(*allowed: str, upper: bool = False) -> Kind:
     def convert(value: Any) -> str:
         word = value.upper() if upper and isinstance(value, str) else value
         if word not in allowed:
-            raise ValueError(f"must be one of {', '.join(map(repr, allowed))}, not {value!r}")
+            raise ValueError(f"must be one of {', '.join(map(repr, allowed))}, not {shown(value)}")
         return str(word)
 
     return convert
@@ -169,8 +188,34 @@ def source_address(value: Any) -> tuple[str, int]:
     """Accept a local IP address, or (IP address, port)."""
     host, port = value if isinstance(value, (tuple, list)) and len(value) == 2 else (value, 0)
     if not isinstance(host, str) or not is_ip_address(host):
-        raise ValueError(f"must be an IP address or (IP address, port), not {value!r}")
+        raise ValueError(f"must be an IP address or (IP address, port), not {shown(value)}")
     return host, int(whole(maximum=65535)(port))
+
+
+def host_name(value: Any) -> str:
+    """Accept the name or the IP address of a host, without a scheme and a port."""
+    host = nonempty_text(value)
+    if is_ip_address(bare := host.removeprefix("[").removesuffix("]")):
+        return bare
+    if "://" in host or "@" in host:  # which may hold a password
+        raise ValueError("must be the name of a host alone: no URL and no user; the port goes into port")
+    name, colon, port = host.rpartition(":")
+    if colon and port.isascii() and port.isdecimal() and ":" not in name:
+        raise ValueError(f"must not hold the port: write {shown(name)}, and port {port}")
+    if len(host) > LONGEST_HOST or not re.fullmatch(r"(?:[\w-]{1,63}\.)*[\w-]{1,63}\.?", host):
+        raise ValueError(f"must be a host name such as 'smtp.example.com', or an IP address, not {shown(host)}")
+    return host
+
+
+def greeting_name(value: Any) -> str:
+    """Accept a name to greet a server with (RFC 5321 §4.1.1.1): a host name in ASCII, or an address in brackets."""
+    name = nonempty_text(value)
+    literal = re.fullmatch(r"\[(?:IPv6:)?([^]]+)\]", name, re.IGNORECASE)
+    if literal is not None and is_ip_address(literal[1]):
+        return name
+    if not name.isascii():
+        raise ValueError(f"must be a host name in ASCII (xn--...), not {shown(name)}")
+    return host_name(name).removesuffix(".")
 
 
 def is_ip_address(value: str) -> bool:
@@ -186,7 +231,7 @@ def context_source(value: Any) -> Any:
     """Accept an SSLContext, a callable that makes one, or a dotted path, which is compared as text."""
     if isinstance(value, str):
         if not re.fullmatch(r"\w+([.:]\w+)+", value):
-            raise ValueError(f"must be a dotted path such as 'project.tls.context', not {value!r}")
+            raise ValueError(f"must be a dotted path such as 'project.tls.context', not {shown(value)}")
         return value
     if not (hasattr(value, "wrap_bio") or callable(value)):  # this module knows no ssl
         raise ValueError(f"must be an SSLContext, a callable or a dotted path, not {type(value).__name__}")
@@ -210,14 +255,35 @@ def option(default: Any, kind: Kind, meaning: str) -> Any:
     return field(default=default, metadata={"doc": Doc(kind=kind, help=meaning)})
 
 
-def check_fields(options: Any) -> None:
-    """Put every field of a frozen options object into its canonical form, or raise ValueError naming it."""
-    for spec in fields(options):
-        value = getattr(options, spec.name)
-        if value is None and spec.default is None:
-            continue
-        try:
-            canonical = spec.metadata["doc"].kind(value)
-        except ValueError as error:
-            raise ValueError(f"{spec.name} {error}") from None
-        object.__setattr__(options, spec.name, canonical)
+def check_fields(options: Any, further: Callable[[], Iterable[str]] = tuple) -> None:
+    """Put every field of a frozen options object into its canonical form.
+
+    Arguments:
+        further: returns what is wrong with the fields together; asked where each by itself is right.
+
+    Raises BadOptions, which names all of them that are not right.
+    """
+    problems = [problem for spec in fields(options) for problem in _check_field(options, spec)]
+    if problems := problems or list(further()):
+        raise BadOptions(problems)
+
+
+def _check_field(options: Any, spec: Any) -> Iterable[str]:
+    value = getattr(options, spec.name)
+    if value is None and spec.default is None:
+        return []
+    try:
+        canonical = spec.metadata["doc"].kind(value)
+    except BadOptions as error:
+        return [f"{spec.name} {problem}" for problem in error.problems]
+    except ValueError as error:
+        return [f"{spec.name} {error}"]
+    object.__setattr__(options, spec.name, canonical)
+    return []
+
+
+def unknown_keys(given: Iterable[Any], known: Iterable[str]) -> str:
+    """Return what to say of keys of a dict that nobody knows, "" where there is none."""
+    known = list(known)
+    unknown = sorted(str(key) for key in given if key not in known)
+    return f"has unknown keys: {', '.join(unknown)}; known are {', '.join(known)}" if unknown else ""

@@ -6,7 +6,7 @@ import ipaddress
 import os
 from typing import Any
 
-from .fields import nonempty_text
+from .fields import host_name, nonempty_text, shown
 
 UNIX = "unix:"  # before the path of a socket, as a host
 LONGEST_PATH = 103  # octets: what every system takes
@@ -24,9 +24,9 @@ def server_host(value: Any) -> str:
     if path is not None and not (path.startswith("/") and len(os.fsencode(path)) <= LONGEST_PATH):
         raise ValueError(
             f"must be unix: and an absolute path of at most {LONGEST_PATH} octets, as in 'unix:/run/mail.sock', "
-            f"not {host!r}"
+            f"not {shown(host)}"
         )
-    return host
+    return host if path is not None else host_name(host)
 
 
 def place_of(host: str, port: int) -> str:

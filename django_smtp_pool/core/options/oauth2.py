@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MethodType
 from typing import Any
 from urllib.parse import urlsplit
 
-from .fields import Secret, check_fields, choice, nonempty_text, option, path, seconds, secret
+from .fields import (
+    Secret,
+    check_fields,
+    choice,
+    nonempty_text,
+    option,
+    path,
+    seconds,
+    secret,
+    shown,
+    unknown_keys,
+)
 
 SERVICE_ACCOUNT = ("service_account_file", "service_account_info")
 REFRESH_TOKEN, CLIENT_CREDENTIALS, SERVICE = "refresh_token", "client_credentials", "service_account"
@@ -50,7 +61,7 @@ def generator(value: Any) -> str | Same:
         return value
     if isinstance(value, str):
         if not re.fullmatch(r"\w+([.:]\w+)+", value):
-            raise ValueError(f"must be a dotted path such as 'project.mail.access_token', not {value!r}")
+            raise ValueError(f"must be a dotted path such as 'project.mail.access_token', not {shown(value)}")
         return value
     if not callable(value):
         raise ValueError(f"must be a callable or a dotted path, not {type(value).__name__}")
@@ -60,7 +71,7 @@ def generator(value: Any) -> str | Same:
 def _https(value: Any) -> str:
     url = urlsplit(nonempty_text(value))
     if not url.hostname or url.scheme not in {"https", "http"}:
-        raise ValueError(f"must be a URL such as 'https://oauth2.example.com/token', not {value!r}")
+        raise ValueError(f"must be a URL such as 'https://oauth2.example.com/token', not {shown(value)}")
     if url.scheme == "http" and url.hostname not in {"localhost", "127.0.0.1", "::1"}:
         raise ValueError(f"must begin with https: secrets travel to {url.hostname}")
     return str(value)
@@ -99,14 +110,16 @@ class OAuth2Options:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "grant", self.grant or grant_of(vars(self)))
-        check_fields(self)
+        check_fields(self, self._problems)
+
+    def _problems(self) -> Iterator[str]:
         missing = [key for key in NEEDED[self.grant] if not getattr(self, key)]
         if self.grant == SERVICE and not any(getattr(self, key) for key in SERVICE_ACCOUNT):
             missing = [" or ".join(SERVICE_ACCOUNT)]
         if missing:
-            raise ValueError(f"for {self.grant} needs {', '.join(missing)}")
+            yield f"for {self.grant} needs {', '.join(missing)}"
         if self.grant == CLIENT_CREDENTIALS and "{tenant}" in (self.token_url or "") and not self.tenant:
-            raise ValueError(f"for {self.grant} needs tenant: the id or domain of yours")
+            yield f"for {self.grant} needs tenant: the id or domain of yours"
 
     @property
     def endpoint(self) -> str | None:
@@ -132,10 +145,8 @@ def oauth2(value: Any) -> OAuth2Options:
         return value
     if not isinstance(value, Mapping):
         raise ValueError(f"must be a dict, not {type(value).__name__}")  # what it holds is secret
-    known = OAuth2Options.__dataclass_fields__
-    unknown = sorted(str(key) for key in value if key not in known)
-    if unknown:
-        raise ValueError(f"has unknown keys: {', '.join(unknown)}; known are {', '.join(known)}")
+    if unknown := unknown_keys(value, OAuth2Options.__dataclass_fields__):
+        raise ValueError(unknown)
     return OAuth2Options(**{key: each for key, each in value.items() if each is not None})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .fields import check_fields, choice, option, seconds, seconds_or, whole
@@ -55,13 +56,15 @@ class PoolOptions:
     )
 
     def __post_init__(self) -> None:
-        check_fields(self)
+        check_fields(self, self._problems)
+
+    def _problems(self) -> Iterator[str]:
         if self.min_connections > self.max_connections:
-            raise ValueError(
+            yield (
                 f"min_connections must not be above max_connections: {self.min_connections} > {self.max_connections}"
             )
         if self.rate_storage is not None and not self.quotas:
-            raise ValueError("rate_storage is of no use without rate_limit or rate_limits")
+            yield "rate_storage is of no use without rate_limit or rate_limits"
 
     @property
     def quotas(self) -> tuple[Quota, ...]:

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from .fields import shown
+
 SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "month": 30 * 86400, "year": 360 * 86400}
 EXAMPLES = "'30/minute', '100 per 2 hours' or '10000/day recipients'"
 # As the library `limits` writes them, and what is counted behind it.
@@ -44,7 +46,7 @@ def quotas(value: Any) -> tuple[Quota, ...]:
     """Accept a list of texts such as "30/minute", or one text with commas or semicolons between them."""
     each = re.split(r"[,;]", value) if isinstance(value, str) else value
     if not isinstance(each, Iterable) or isinstance(each, (bytes, dict)):
-        raise ValueError(f"must be a list of limits such as {EXAMPLES}, not {value!r}")
+        raise ValueError(f"must be a list of limits such as {EXAMPLES}, not {shown(value)}")
     return tuple(map(_quota, each))
 
 
@@ -53,7 +55,7 @@ def _quota(value: Any) -> Quota:
         return value
     found = _FORM.fullmatch(value.strip()) if isinstance(value, str) else None
     if found is None:
-        raise ValueError(f"must be limits such as {EXAMPLES}, not {value!r}")
+        raise ValueError(f"must be limits such as {EXAMPLES}, not {shown(value)}")
     limit, number, unit, counted = found.groups()
     quota = Quota(
         limit=int(limit),
@@ -61,5 +63,5 @@ def _quota(value: Any) -> Quota:
         of_recipients=(counted or "").lower().startswith("recipient"),
     )
     if not (quota.limit and quota.seconds):
-        raise ValueError(f"must allow at least 1 in a window of at least a second, not {value!r}")
+        raise ValueError(f"must allow at least 1 in a window of at least a second, not {shown(value)}")
     return quota

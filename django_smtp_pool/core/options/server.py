@@ -6,6 +6,7 @@ another's connection. Everything that changes identity or security is a field.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 from .fields import (
@@ -13,7 +14,7 @@ from .fields import (
     check_fields,
     choice,
     flag,
-    nonempty_text,
+    greeting_name,
     option,
     path,
     seconds,
@@ -74,7 +75,7 @@ class ServerOptions:
         tls_dict,
         "dict: `ca_file`, `verify`, `minimum_version`, `ciphers`, `server_hostname`, `context`",
     )
-    local_hostname: str | None = option(None, nonempty_text, "name to greet the server with (EHLO)")
+    local_hostname: str | None = option(None, greeting_name, "name to greet the server with (EHLO)")
     source_address: tuple[str, int] | None = option(
         None, source_address, "local IP address to connect from, or (IP address, port)"
     )
@@ -122,53 +123,55 @@ class ServerOptions:
     )
 
     def __post_init__(self) -> None:
-        check_fields(self)
+        check_fields(self, self._problems)
+
+    def _problems(self) -> Iterator[str]:
         if self.use_tls and self.use_ssl:
-            raise ValueError(
+            yield (
                 "use_tls and use_ssl exclude each other: use_tls is STARTTLS (port 587), "
                 "use_ssl is TLS from the first octet (port 465); set one of them"
             )
         if self.ssl_keyfile and not self.ssl_certfile:
-            raise ValueError("ssl_keyfile is of no use without ssl_certfile")
-        self._check_token()
-        self._check_certificate()
-        self._check_way()
+            yield "ssl_keyfile is of no use without ssl_certfile"
+        yield from self._token_problems()
+        yield from self._certificate_problems()
+        yield from self._way_problems()
 
-    def _check_way(self) -> None:
+    def _way_problems(self) -> Iterator[str]:
         is_unix = socket_path(self.host) is not None
         if is_unix and self.may_encrypt and not self.tls_options.server_hostname:
-            raise ValueError(
+            yield (
                 "tls_options needs server_hostname with a unix socket: the name to find in the server's certificate; "
                 "or leave TLS out, since nothing leaves this machine"
             )
         if is_unix and self.source_address:
-            raise ValueError("source_address is of no use with a unix socket: remove one of them")
+            yield "source_address is of no use with a unix socket: remove one of them"
         if is_unix and self.proxy:
-            raise ValueError("proxy cannot reach a unix socket of this machine: remove one of them")
+            yield "proxy cannot reach a unix socket of this machine: remove one of them"
         if self.proxy and self.source_address:
-            raise ValueError("proxy and source_address exclude each other: what the server sees is the proxy's address")
+            yield "proxy and source_address exclude each other: what the server sees is the proxy's address"
 
-    def _check_token(self) -> None:
+    def _token_problems(self) -> Iterator[str]:
         given = [key for key in TOKEN_KEYS if getattr(self, key)]
         if len(given) > 1:
-            raise ValueError(f"{' and '.join(given)} exclude each other: set one of them")
+            yield f"{' and '.join(given)} exclude each other: set one of them"
         if self.oauth2_token and not self.username:
-            raise ValueError("oauth2_token needs username: the account that the token is for")
+            yield "oauth2_token needs username: the account that the token is for"
         if self.oauth2 is not None and not (self.username or self.oauth2.account):
-            raise ValueError("oauth2 needs username (or its own key user or subject): the account that logs in")
+            yield "oauth2 needs username (or its own key user or subject): the account that logs in"
         if self.auth_method not in {None, EXTERNAL} and (self.auth_method in TOKEN_MECHANISMS) != self.uses_token:
             wanted = "oauth2_token; a password is never sent as a token" if not self.uses_token else "a password"
-            raise ValueError(f"auth_method {self.auth_method} needs {wanted}")
+            yield f"auth_method {self.auth_method} needs {wanted}"
 
-    def _check_certificate(self) -> None:
+    def _certificate_problems(self) -> Iterator[str]:
         if not self.uses_certificate:
             return
         if self.uses_token:
-            raise ValueError("auth_method EXTERNAL and access tokens exclude each other: it is for client certificates")
+            yield "auth_method EXTERNAL and access tokens exclude each other: it is for client certificates"
         if not (self.ssl_certfile or self.tls_options.context):
-            raise ValueError("auth_method EXTERNAL needs ssl_certfile: the client certificate to log in by")
+            yield "auth_method EXTERNAL needs ssl_certfile: the client certificate to log in by"
         if not (self.use_tls or self.use_ssl):
-            raise ValueError("auth_method EXTERNAL needs use_tls or use_ssl: a certificate is shown under TLS only")
+            yield "auth_method EXTERNAL needs use_tls or use_ssl: a certificate is shown under TLS only"
 
     def __repr__(self) -> str:
         """Show the options, without a secret."""
@@ -186,6 +189,11 @@ class ServerOptions:
         """Whether we have to log in: as with Django's backend, name and secret must be set; or EXTERNAL asked for."""
         has_secret = self.token_source is not None or (self.username and (self.password or self.oauth2_token))
         return bool(has_secret or self.uses_certificate)
+
+    @property
+    def lacks_secret(self) -> bool:
+        """Whether a user name is set and nothing to log in by: an environment variable may be missing."""
+        return bool(self.username) and not (self.has_login or self.may_use_certificate)
 
     @property
     def uses_certificate(self) -> bool:

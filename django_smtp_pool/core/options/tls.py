@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from .fields import check_fields, choice, context_source, flag, nonempty_text, option, path
+from .fields import (
+    check_fields,
+    choice,
+    context_source,
+    flag,
+    host_name,
+    nonempty_text,
+    option,
+    path,
+    shown,
+    unknown_keys,
+)
 
 TLS_VERSIONS = ("TLSv1.2", "TLSv1.3")
 _MADE_OF = ("ca_file", "verify", "minimum_version", "ciphers")  # what a context is made of where none is given
@@ -19,16 +31,18 @@ class TLSOptions:
     verify: bool = option(True, flag, "check the certificate and the name in it; False is for tests only")
     minimum_version: str = option("TLSv1.2", choice(*TLS_VERSIONS), "oldest TLS version to accept")
     ciphers: str | None = option(None, nonempty_text, "OpenSSL cipher list")
-    server_hostname: str | None = option(None, nonempty_text, "name to ask for and to find in the certificate")
+    server_hostname: str | None = option(None, host_name, "name to ask for and to find in the certificate")
     context: Any = option(
         None, context_source, "an SSLContext, a callable that makes one, or the dotted path of either"
     )
 
     def __post_init__(self) -> None:
-        check_fields(self)
+        check_fields(self, self._problems)
+
+    def _problems(self) -> Iterator[str]:
         replaced = [key for key in _MADE_OF if getattr(self, key) != TLSOptions.__dataclass_fields__[key].default]
         if self.context is not None and replaced:
-            raise ValueError(f"context replaces {', '.join(replaced)}: set one or the other")
+            yield f"context replaces {', '.join(replaced)}: set one or the other"
 
 
 def tls_options(value: Any) -> TLSOptions:
@@ -36,9 +50,7 @@ def tls_options(value: Any) -> TLSOptions:
     if isinstance(value, TLSOptions):
         return value
     if not isinstance(value, dict):
-        raise ValueError(f"must be a dict, not {value!r}")
-    known = TLSOptions.__dataclass_fields__
-    unknown = sorted(str(key) for key in value if key not in known)
-    if unknown:
-        raise ValueError(f"has unknown keys: {', '.join(unknown)}; known are {', '.join(known)}")
+        raise ValueError(f"must be a dict, not {shown(value)}")
+    if unknown := unknown_keys(value, TLSOptions.__dataclass_fields__):
+        raise ValueError(unknown)
     return TLSOptions(**value)

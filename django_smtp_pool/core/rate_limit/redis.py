@@ -9,14 +9,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from ..options import extras
 from ..options.options import ServerOptions
 from ..options.quotas import Quota
 from ..options.storage_uri import StorageURI
 from .line import GRACE
 
-EXTRA = "ratelimit"
-MODULES = ("limits", "redis")  # what the extra brings
 TIMEOUT = 1.0  # seconds to connect, and for each answer, unless the URI says otherwise
 PATIENCE = 30.0  # seconds: who waits for longer asks in between, so that nobody waits for those who have gone
 ROUNDING = 0.001  # seconds: nobody comes back a moment too early
@@ -248,8 +245,3 @@ def key_of(server: ServerOptions) -> str:
     account = quote(user, safe="@") if user and server.has_login else ""
     # In braces, so that a proxy or a cluster keeps the keys of one account together.
     return f"django-smtp-pool:{{{quote(server.host.lower(), safe=':[]')}:{server.port}:{account}}}"
-
-
-def missing_extra() -> str | None:
-    """Return what to install for the option `rate_storage`, None where it is there."""
-    return extras.missing(MODULES, EXTRA)

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from ..errors import NotOffered, Stage
+from ..options import extras
 from ..options.options import ServerOptions
-from . import scram
 from .sasl import CramMD5, External, Login, Mechanism, OAuthBearer, Plain, XOAuth2
 from .scram import Scram, ScramSHA1, ScramSHA256
 
@@ -60,7 +60,7 @@ def _usable(server: ServerOptions) -> list[type[Mechanism]]:
         return [External]
     # A token is never sent as a password, nor a password as a token: somebody else would learn it.
     kinds = TOKEN_MECHANISMS if server.uses_token else PASSWORD_MECHANISMS
-    missing = scram.missing_extra()
+    missing = extras.missing("scram")
     return [kind for kind in kinds if not (missing and issubclass(kind, Scram))]
 
 
@@ -73,7 +73,7 @@ def _who(server: ServerOptions) -> str:
 def _hint(server: ServerOptions, offered: Collection[str]) -> str:
     if server.uses_certificate:
         return ": many servers offer that only to a certificate that they trust, and ours may be of another CA"
-    missing = scram.missing_extra()
+    missing = extras.missing("scram")
     names = [kind.name for kind in PASSWORD_MECHANISMS if issubclass(kind, Scram) and kind.name in offered]
     return f" ({' and '.join(names)} {missing})" if names and missing and not server.uses_token else ""
 

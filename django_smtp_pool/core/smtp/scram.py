@@ -14,12 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from ..errors import NotOffered, ProtocolError, Stage
-from ..options import extras
 from ..options.fields import Secret
 from .sasl import Mechanism
-
-EXTRA = "scram"
-MODULES = ("scramp",)  # what the extra brings
 
 # RFC 7677 §4: less would make a proof that somebody has read easy to guess the password from.
 FEWEST_ITERATIONS = 4096
@@ -30,11 +26,6 @@ MOST_ITERATIONS = 2_000_000
 _FIRST = re.compile(r"r=[!-+\--~]+,s=[A-Za-z0-9+/]+=*,i=([1-9][0-9]{0,15})(?:,(?![rsi]=)[A-Za-z]=[^,]+)*")
 
 T = TypeVar("T")
-
-
-def missing_extra() -> str | None:
-    """Return what to install for SCRAM, None where it is there."""
-    return extras.missing(MODULES, EXTRA)
 
 
 def fresh_nonce() -> str:

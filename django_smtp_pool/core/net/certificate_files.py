@@ -1,0 +1,83 @@
+"""The files and ciphers that TLS options name: what is wrong with them, by option and file."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..options.options import ServerOptions
+
+CERTIFICATE, KEY = b"CERTIFICATE-----", b"PRIVATE KEY-----"  # the end of the first line of each in PEM
+
+
+def _files(server: ServerOptions) -> Iterator[tuple[str, str, bytes]]:
+    """Return the option, the path and what must be in it, of each file."""
+    wanted = (
+        ("tls_options['ca_file']", server.tls_options.ca_file, CERTIFICATE),
+        ("ssl_certfile", server.ssl_certfile, CERTIFICATE),
+        ("ssl_keyfile", server.ssl_keyfile or server.ssl_certfile, KEY),
+    )
+    return ((option, path, kind) for option, path, kind in wanted if path is not None)
+
+
+def file_problems(server: ServerOptions) -> list[str]:
+    """Return what is wrong with files and ciphers, as far as a look shows it; a context of one's own replaces them."""
+    if server.tls_options.context is not None or not server.may_encrypt:
+        return []
+    problems = [problem for option, path, _ in _files(server) if (problem := _look(option, path))]
+    if server.tls_options.ciphers and not _are_ciphers(server.tls_options.ciphers):
+        problems.append(f"tls_options['ciphers'] names no cipher that OpenSSL knows: {server.tls_options.ciphers!r}")
+    return list(dict.fromkeys(problems))
+
+
+def _look(option: str, path: str) -> str | None:
+    try:
+        if Path(path).stat().st_size == 0:
+            return f"{option} {path!r} is empty"
+        with Path(path).open("rb"):
+            return None
+    except (OSError, ValueError) as error:
+        return f"{option} {path!r} cannot be read: {getattr(error, 'strerror', None) or error}"
+
+
+def problem_of(error: Exception) -> str:
+    """Return what an error of this module says, without the number that an OSError shows before it."""
+    return getattr(error, "strerror", None) or str(error)
+
+
+@functools.lru_cache(maxsize=32)
+def _are_ciphers(ciphers: str) -> bool:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).set_ciphers(ciphers)
+    except ssl.SSLError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def named(server: ServerOptions) -> Iterator[None]:
+    """Name the option and the file in an error of OpenSSL about one of them; the type of the error stays."""
+    try:
+        yield
+    except OSError as error:  # an SSLError is one
+        flaw = _flaw(server, error)
+        if flaw is None:
+            raise
+        raise type(error)(error.errno, flaw) from None
+
+
+def _flaw(server: ServerOptions, error: OSError) -> str | None:
+    for option, path, kind in _files(server):
+        problem = _look(option, path)
+        if problem is None and kind not in Path(path).read_bytes():
+            what = "certificate" if kind is CERTIFICATE else "private key"
+            problem = f"{option} {path!r} holds no {what} in PEM"
+        if problem is not None:
+            return problem
+    if getattr(error, "reason", None) == "KEY_VALUES_MISMATCH":
+        return f"ssl_keyfile {server.ssl_keyfile!r} does not belong to ssl_certfile {server.ssl_certfile!r}"
+    names = " or ".join(f"{option} {path!r}" for option, path, _ in _files(server))
+    return f"{names} cannot be used: {error}" if names else None
