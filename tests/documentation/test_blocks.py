@@ -16,7 +16,7 @@ from django_smtp_pool.backend import PooledBackend
 from django_smtp_pool.checks import check_mailers
 from tests.backend.project import HAS_MAILERS, POOLED
 from tests.documentation.blocks import PAGES, ROOT, all_blocks, blocks
-from tests.documentation.settings import loaded, make_settings
+from tests.documentation.settings import make_settings
 
 LANGUAGES = {"python", "console", "sh", "text", "none", "ini", "javascript"}
 PYTHON = [block for block in all_blocks("python") if not block.page.startswith("docs/providers/")]
@@ -60,8 +60,8 @@ def test_python_compiles(block):
 
 
 @pytest.mark.parametrize("block", ids(SETTINGS))
-def test_settings_make_mailers(settings, block):
-    given = loaded(block.code)
+def test_settings_make_mailers(settings, load, block):
+    given = load(block.code)
     if "MAILERS" in given and not HAS_MAILERS:
         pytest.skip("MAILERS came with Django 6.1")
     if given.get("EMAIL_BACKEND") not in {None, POOLED}:
@@ -76,14 +76,14 @@ def test_settings_make_mailers(settings, block):
 
 
 @pytest.mark.parametrize("block", ids(FRAGMENTS))
-def test_options_make_a_mailer(settings, block):
-    options = loaded(f"options = {{{block.code}}}['OPTIONS']", "options")["options"]
+def test_options_make_a_mailer(settings, load, block):
+    options = load(f"options = {{{block.code}}}['OPTIONS']", "options")["options"]
     assert_good(settings, options)
 
 
 @pytest.mark.parametrize(("key", "example"), EXAMPLES, ids=[key for key, _ in EXAMPLES])
-def test_the_example_of_an_option(settings, key, example):
-    options = loaded(f"options = dict({example})", "options")["options"]
+def test_the_example_of_an_option(settings, load, key, example):
+    options = load(f"options = dict({example})", "options")["options"]
     assert key in options
     assert_good(settings, options)
 
