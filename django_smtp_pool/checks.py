@@ -4,6 +4,7 @@ smtp_pool.E001  the options of a mailer are not valid
 smtp_pool.E002  a password or an access token would travel in clear
 smtp_pool.E003  the generator of access tokens cannot be found
 smtp_pool.E004  the files of the TLS options do not work
+smtp_pool.E005  a finisher cannot be found
 smtp_pool.W001  a password is set and never used, since there are access tokens or a client certificate
 smtp_pool.W002  a setting says who we are, and under MAILERS nobody reads it
 smtp_pool.W003  more connections than the provider allows
@@ -97,7 +98,9 @@ def _check(alias: str | None, options: Mapping[str, Any]) -> Iterator[CheckMessa
     yield from _check_verification(server, place)
     yield from _check_login(server, place)
     yield from _check_secret(server, place)
-    yield from _check_generator(server.oauth2_generator, place)
+    yield from _check_callable("oauth2_generator", server.oauth2_generator, "smtp_pool.E003", place)
+    for finisher in config.mailer.finishers:
+        yield from _check_callable("finishers", finisher, "smtp_pool.E005", place)
     yield from _check_limit(config, place)
     yield from _check_timeout(server, place)
 
@@ -158,16 +161,16 @@ def _check_timeout(server: ServerOptions, place: str) -> Iterator[CheckMessage]:
         )
 
 
-def _check_generator(source: Any, place: str) -> Iterator[CheckMessage]:
+def _check_callable(option: str, source: Any, identity: str, place: str) -> Iterator[CheckMessage]:
     if not isinstance(source, str):
         return
     try:
-        generator = found(source)
+        named = found(source)
     except Exception as error:  # noqa: BLE001 - importing it runs the project's code
-        yield Error(f"{place}: oauth2_generator names {source!r}: {error}", id="smtp_pool.E003")
+        yield Error(f"{place}: {option} names {source!r}: {error}", id=identity)
     else:
-        if not callable(generator):
-            yield Error(f"{place}: oauth2_generator names {source!r}, which is not callable.", id="smtp_pool.E003")
+        if not callable(named):
+            yield Error(f"{place}: {option} names {source!r}, which is not callable.", id=identity)
 
 
 def _check_limit(config: conf.Config, place: str) -> Iterator[CheckMessage]:

@@ -81,7 +81,7 @@ class Mailing:
             try:
                 if not message.recipients():
                     continue
-                envelope = envelope_of(message, self._prep_address)
+                envelope = envelope_of(message, self._prep_address, self._options.finishers)
             except Exception as error:  # noqa: BLE001 - raised when the others have had their turn
                 self._failures[index] = error
                 self.unrendered.add(index)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
-from .core.options.fields import Doc, check_fields, choice, option, whole
+from .core.options.fields import Doc, callables, check_fields, choice, option, whole
 from .core.options.options import PoolOptions, ServerOptions
 from .services import find
 
@@ -26,6 +26,11 @@ class MailerOptions:
         None,
         whole(minimum=1),
         "connections that one `send_messages()` may use at once; 1 keeps the order. Default: `max_connections`",
+    )
+    finishers: tuple[Any, ...] = option(
+        (),
+        callables,
+        "list of callables or dotted paths, from bytes to bytes, that sign or change a rendered message",
     )
     on_partial_refusal: str = option(
         "warn",
@@ -128,6 +133,7 @@ OPTIONS = (
     Option("rate_wait", PoolOptions, "EMAIL_POOL_RATE_WAIT"),
     Option("rate_storage", PoolOptions, "EMAIL_POOL_RATE_STORAGE"),
     Option("on_rate_storage_failure", PoolOptions, "EMAIL_POOL_ON_RATE_STORAGE_FAILURE"),
+    Option("finishers", MailerOptions, "EMAIL_POOL_FINISHERS"),
     Option("on_partial_refusal", MailerOptions, "EMAIL_POOL_ON_PARTIAL_REFUSAL"),
     Option("proxy", ServerOptions, "EMAIL_POOL_PROXY", "proxy"),
     Option("pipelining", ServerOptions, "EMAIL_POOL_PIPELINING"),

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from django_smtp_pool.backend import PooledBackend
 from django_smtp_pool.checks import check_mailers
+from django_smtp_pool.core.options.quotas import Quota
 from django_smtp_pool.services import all_services, find, normalise, search
 from tests.mailing import message
 from tests.servers import FaultServer
@@ -38,7 +39,7 @@ def placed(**options):
 
 
 def test_there_are_as_many_as_we_say():
-    assert len(SERVICES) == 92 + 8 + 1  # the list's, regions of SES that it lacks, SocketLabs
+    assert len(SERVICES) == 92 + 8 + 1 + 5  # the list, regions of SES, SocketLabs, five of 2025 and later
 
 
 def listed():
@@ -191,6 +192,7 @@ def test_the_users_own_values_win(options, place):
         ("mailersend", {"max_messages": 5}),
         ("socketlabs", {"max_messages": 50, "max_connections": 10}),
         ("ses-eu-west-1", {"idle_timeout": 8}),
+        ("azure", {"rate_limit": None, "quotas": (Quota(limit=30, seconds=60), Quota(limit=100, seconds=3600))}),
         ("gmail", {"max_connections": 5, "max_messages": 100, "rate_limit": None, "idle_timeout": 60}),
     ],
 )
@@ -311,3 +313,25 @@ def test_mail_goes_by_a_preset_and_the_users_own_host():
         own = {"host": server.host, "port": server.port, "tls_options": {"verify": False}}
         assert backend(service="office365", **own).send_messages([message()]) == 1
         assert server.accepted[0].tls
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("Cloudflare Email", ("smtp.mx.cloudflare.net", 465, True, False)),
+        ("Azure Communication Services", ("smtp.azurecomm.net", 587, False, True)),
+        ("HVE", ("smtp.hve.mx.microsoft", 587, False, True)),
+        ("lettermint", ("smtp.lettermint.co", 465, True, False)),
+        ("Maileroo", ("smtp.maileroo.com", 465, True, False)),
+        ("MailPace", ("smtp.mailpace.com", 587, False, True)),
+        ("OhMySMTP", ("smtp.mailpace.com", 587, False, True)),
+    ],
+)
+def test_newer_providers(name, place):
+    assert placed(service=name) == place
+
+
+@pytest.mark.parametrize("own", [{"rate_limits": ["500/hour"]}, {"rate_limit": 5}])
+def test_limits_of_the_users_own_replace_those_of_the_preset(own):
+    (quota,) = backend(service="azure", **own).config.pool.quotas
+    assert quota.limit in {500, 5}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from email.message import Message
 from functools import partial
 from typing import Any
@@ -15,6 +16,7 @@ from .addresses import (
     errors_of_the_parser,
     needs_smtputf8,
 )
+from .finishers import Finisher, finish, refuse_to_encode
 from .headers import SMTP, SMTPUTF8
 from .ordinary import ordinary
 from .safety import check_rendered, has_long_line
@@ -22,12 +24,15 @@ from .smtp_options import asked_by
 from .transfer import seven_bit, short_lined
 
 
-def envelope_of(message: Any, prep_address: PrepareAddress | None) -> Envelope:
+def envelope_of(
+    message: Any, prep_address: PrepareAddress | None, finishers: Sequence[Finisher | str] = ()
+) -> Envelope:
     """Render a message, and check what was rendered.
 
     Arguments:
         message: an EmailMessage with at least one recipient.
         prep_address: the backend's own method where it has one (Django 6.0 and later).
+        finishers: what has the last word on the content.
 
     Raises ValueError for what must not go on the wire: bad addresses, header injection, and for `smtp_options` that
     are no good.
@@ -40,17 +45,25 @@ def envelope_of(message: Any, prep_address: PrepareAddress | None) -> Envelope:
         recipients = [prepare(address) for address in message.recipients()]
         asked = asked_by(message, recipients, prepare)
         content, message_id = _render(message, smtputf8=smtputf8)
+    recode: Callable[[], bytes] = partial(seven_bit, content)
+    if finishers:
+        content, recode = finish(_ready(content, smtputf8=smtputf8), finishers), refuse_to_encode
     return Envelope(
         sender=sender,
         recipients=tuple(recipients),
         content=content,
         smtputf8=smtputf8,
         # RFC 6531 §3.1: a server with SMTPUTF8 has 8BITMIME too.
-        seven_bit=None if smtputf8 or content.isascii() else partial(seven_bit, content),
+        seven_bit=None if smtputf8 or content.isascii() else recode,
         message_id=message_id,
         dsn=asked.dsn,
         require_tls=asked.require_tls,
     )
+
+
+def _ready(content: bytes, *, smtputf8: bool) -> bytes:
+    """Return content in the form that any server takes: after a finisher nothing is encoded again."""
+    return content if smtputf8 or content.isascii() else seven_bit(content)
 
 
 def _render(message: Any, *, smtputf8: bool) -> tuple[bytes, str | None]:

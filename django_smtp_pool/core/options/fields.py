@@ -227,6 +227,16 @@ def is_ip_address(value: str) -> bool:
     return True
 
 
+def callables(value: Any) -> tuple[Any, ...]:
+    """Accept a list of callables and dotted paths of such, or one of them."""
+    each = value if isinstance(value, (list, tuple)) else [value]
+    for one in each:
+        is_path = isinstance(one, str) and re.fullmatch(r"\w+([.:]\w+)+", one)
+        if not (is_path or (callable(one) and not isinstance(one, str))):
+            raise ValueError(f"must be callables or dotted paths such as 'project.mail.sign', not {shown(one)}")
+    return tuple(each)
+
+
 def context_source(value: Any) -> Any:
     """Accept an SSLContext, a callable that makes one, or a dotted path, which is compared as text."""
     if isinstance(value, str):

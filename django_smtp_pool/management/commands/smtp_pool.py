@@ -52,7 +52,8 @@ class Command(BaseCommand):
     def _verify(self, using: str | None, to: str | None, *, as_json: bool) -> None:
         try:
             backend = backend_of(using)
-            envelope = envelope_of(_test_message(to), getattr(backend, "prep_address", None)) if to else None
+            finishers, prepare = backend.config.mailer.finishers, getattr(backend, "prep_address", None)
+            envelope = envelope_of(_test_message(to), prepare, finishers) if to else None
         except (ImproperlyConfigured, ValueError) as error:
             raise CommandError(str(error)) from None
         report = registry.verification(backend.config, envelope).run()

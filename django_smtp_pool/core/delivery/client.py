@@ -1,0 +1,135 @@
+"""The pool without Django: a script, Flask, FastAPI. One client for each account, for all threads of the process."""
+
+from __future__ import annotations
+
+import copy
+import os
+import socket
+from collections.abc import Iterable
+from email.message import Message
+from email.policy import SMTP
+from email.utils import getaddresses
+from typing import Any
+
+from ..clock import Clock, SystemClock
+from ..events.events import Observer
+from ..events.logs import LogObserver
+from ..net import transport
+from ..options.options import PoolOptions, ServerOptions
+from ..pool.housekeeper import Housekeeper
+from ..pool.pool import Pool
+from ..pool.stats import Stats
+from ..rate_limit.limit import Limiter, RateLimit
+from ..smtp.envelope import Envelope, with_crlf
+from .connection import Connection, Connector
+from .job import Delivery
+from .sender import Sender
+
+
+class Client:
+    """Sends messages of the standard library over warm connections.
+
+    Arguments:
+        server: where to, and who we are; access tokens by `oauth2_token` alone, and no `rate_storage`.
+        pool: the rules of the pool.
+        observer: told of what happens; the log, unless given.
+
+    In a forked child it starts over. `close()` says goodbye to the server.
+    """
+
+    def __init__(
+        self,
+        server: ServerOptions,
+        pool: PoolOptions | None = None,
+        *,
+        clock: Clock | None = None,
+        observer: Observer | None = None,
+    ) -> None:
+        self._server, self._options = server, pool or PoolOptions()
+        self._clock, self._observer = clock or SystemClock(), observer or LogObserver()
+        self._rate = RateLimit(self._options.quotas)
+        self._start_over()
+
+    def _start_over(self) -> None:
+        self._pid = os.getpid()
+        self._housekeeper = Housekeeper(self._clock)
+        connector = Connector(
+            server=self._server,
+            clock=self._clock,
+            observer=self._observer,
+            local_hostname=lambda: self._server.local_hostname or socket.getfqdn(),
+        )
+        pool: Pool[Connection] = Pool(
+            self._options,
+            name=self._server.place,
+            connect=connector.connect,
+            clock=self._clock,
+            observer=self._observer,
+            caretaker=self._housekeeper,
+        )
+        limit = Limiter(self._rate, patience=self._options.rate_patience, server=pool.name, count=pool.count)
+        self._sender = Sender(
+            pool,
+            connector=connector,
+            clock=self._clock,
+            observer=self._observer,
+            rate_limit=limit if self._options.quotas else None,
+        )
+
+    def send(self, message: Message | Envelope) -> Delivery:
+        """Send a message and return what became of it: `outcome` is accepted.
+
+        Raises what stands in the way, with `outcome` as one of `not_sent`, `refused` and `unknown` (`core.errors`).
+        """
+        delivery = self._current().send(envelope_of(message))
+        if delivery.error is not None:
+            raise delivery.error
+        return delivery
+
+    def send_many(self, messages: Iterable[Message | Envelope]) -> list[Delivery]:
+        """Send messages side by side, and return what became of each that was tried; `error` says why not."""
+        deliveries: dict[int, Delivery] = {}
+        envelopes = ((index, envelope_of(message)) for index, message in enumerate(messages))
+        self._current().send_many(envelopes, deliveries.__setitem__, self._options.max_connections)
+        return [delivery for _, delivery in sorted(deliveries.items())]
+
+    def stats(self) -> Stats:
+        """Return the figures of the pool."""
+        return self._current().pool.stats()
+
+    def close(self, timeout: float = 10.0) -> None:
+        """Say QUIT to the server, after what is under way has finished, `timeout` seconds at most."""
+        self._current().close(timeout)
+        self._housekeeper.finish()
+
+    def _current(self) -> Sender:
+        if os.getpid() != self._pid:  # forked: the connections are the parent's
+            transport.close_inherited()
+            self._rate.after_fork()
+            self._start_over()
+        return self._sender
+
+
+def envelope_of(message: Message | Envelope) -> Envelope:
+    """Return the envelope of a message of the standard library: addresses from its header, and no Bcc field."""
+    if isinstance(message, Envelope):
+        return message
+    sender = _addresses(message, "Sender") or _addresses(message, "From")
+    recipients = [address for name in ("To", "Cc", "Bcc") for address in _addresses(message, name)]
+    if not (sender and recipients):
+        raise ValueError("the message needs a From and a recipient (To, Cc or Bcc)")
+    content = with_crlf(_without_bcc(message).as_bytes(policy=SMTP))
+    return Envelope(sender=sender[0], recipients=tuple(dict.fromkeys(recipients)), content=content)
+
+
+def _addresses(message: Any, name: str) -> list[str]:
+    return [address for _, address in getaddresses(map(str, message.get_all(name, []))) if address]
+
+
+def _without_bcc(message: Message) -> Message:
+    if "Bcc" not in message:
+        return message
+    shown = copy.copy(message)
+    shown._headers = list(message._headers)  # type: ignore[attr-defined]  # a copy shares its list of fields
+    del shown["Bcc"]
+    return shown

@@ -1,0 +1,62 @@
+"""Finishers: functions of the project's own that have the last word on a rendered message, such as a signature.
+
+What they return goes on the wire as it is: whatever was encoded again after a signature would break it. So it is
+checked, and refused where mail cannot carry it.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+import re
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from .safety import LONGEST_LINE, has_long_line
+
+Finisher: TypeAlias = "Callable[[bytes], bytes]"
+
+_BARE = re.compile(rb"\r(?!\n)|(?<!\r)\n")
+
+
+def finish(content: bytes, finishers: Sequence[Finisher | str]) -> bytes:
+    """Return rendered content as the finishers leave it, each given what the one before has returned.
+
+    Arguments:
+        content: header and body with CRLF line ends, without lines of more than 998 octets, in ASCII where no address
+            needs SMTPUTF8.
+        finishers: callables, or dotted paths of such.
+
+    Raises what a finisher raises, TypeError for what is not bytes, and ValueError for what mail cannot carry.
+    """
+    for finisher in finishers:
+        finished = found(finisher)(content)
+        if not isinstance(finished, bytes):
+            raise TypeError(f"the finisher {_name(finisher)} returned {type(finished).__name__}, not bytes")
+        if flaw := _flaw(finished):
+            raise ValueError(f"the finisher {_name(finisher)} returned a message {flaw}")
+        content = finished
+    return content
+
+
+def refuse_to_encode() -> bytes:
+    """Refuse a finished message with octets above 127 to a server that takes only ASCII."""
+    raise ValueError("the finished message is not ASCII, and this server takes only ASCII (it does not offer 8BITMIME)")
+
+
+def found(finisher: Finisher | str) -> Finisher:
+    """Return the callable that is meant; raises ImportError or AttributeError where there is none."""
+    return pkgutil.resolve_name(finisher) if isinstance(finisher, str) else finisher
+
+
+def _name(finisher: Finisher | str) -> str:
+    return finisher if isinstance(finisher, str) else getattr(finisher, "__qualname__", type(finisher).__name__)
+
+
+def _flaw(content: bytes) -> str | None:
+    if b"\0" in content:
+        return "with a NUL character, which mail cannot carry"
+    if _BARE.search(content) or not content.endswith(b"\r\n"):
+        return r"with line ends other than CRLF: replace(b'\n', b'\r\n') what a library has written"
+    if has_long_line(content):
+        return f"with a line of more than {LONGEST_LINE} octets"
+    return None
