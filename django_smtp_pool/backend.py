@@ -15,7 +15,7 @@ from django.core.mail.backends.smtp import EmailBackend
 from . import conf
 from .connection_proxy import ConnectionProxy
 from .core.delivery.connection import Connection
-from .core.errors import Outcome, outcome_of
+from .core.errors import Outcome, is_failure, outcome_of
 from .core.events import records
 from .core.options.options import ServerOptions
 from .core.pool.pool import Pool
@@ -135,7 +135,7 @@ class PooledBackend(EmailBackend):
         try:
             registry.sender(config.key).warm_up()
         except OSError as error:
-            if not self.fail_silently:
+            if not self.fail_silently or not is_failure(error):
                 raise _explained(error, config.server)  # noqa: B904 - the same error
             return None
         self.connection: Any = ConnectionProxy(lambda: self._sender, timeout=self.timeout)
@@ -194,7 +194,7 @@ class PooledBackend(EmailBackend):
         for index, error in failures.items():
             # An attachment that cannot be read is an OSError too, and no business of `fail_silently`.
             if self.fail_silently and isinstance(error, OSError) and index not in mailing.unrendered:
-                _report_silenced(error)
+                _report_silenced(error, self.config.server.place)
             else:
                 loud.append(error)
         if loud:
@@ -218,11 +218,12 @@ def _explained(error: Exception, server: ServerOptions) -> Exception:
     return shortened(error)
 
 
-def _report_silenced(error: Exception) -> None:
+def _report_silenced(error: Exception, server: str) -> None:
     """Log what `fail_silently` keeps from the caller: nobody else hears of it. Doubt has been logged already."""
     if outcome_of(error) is not Outcome.UNKNOWN:
-        outcome = outcome_of(error).value.replace("_", " ")
-        records.write(logger, logging.WARNING, "A message was %s, and fail_silently hides it: %s", outcome, error)
+        outcome = outcome_of(error).value
+        text, extra = "A message was %s, and fail_silently hides it: %s", {"server": server, "outcome": outcome}
+        records.write(logger, logging.WARNING, text, outcome.replace("_", " "), error, extra=extra)
 
 
 def _drop(messages: Iterable[Any]) -> int:

@@ -6,13 +6,16 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from email.errors import MessageError
 from typing import Any
 
 from . import signals
 from .conf import Config
 from .core.delivery.delivery import Delivery
-from .core.errors import Failure, Outcome, PartiallyRefused
+from .core.errors import Failure, Outcome, PartiallyRefused, is_failure
 from .core.events import records
+from .core.interrupts import as_failure, foreign, from_signal_handler
+from .core.queue_ids import queue_id_of
 from .core.sender import Sender
 from .core.smtp.envelope import Envelope
 from .message.addresses import quick
@@ -166,11 +169,13 @@ class Mailing:
             self._known = max(self._known, index + 1)
             record(message, None)
             try:
-                if not message.recipients():
+                if not foreign(message.recipients):
                     self._without_recipients.add(index)
                     continue
                 envelope = envelope_of(message, self._prep_address, self._options.finishers, self._batch)
-            except Exception as error:  # noqa: BLE001 - raised when the others have had their turn
+            except Exception as error:
+                if not _is_about_message(error):
+                    raise
                 self._failures[index] = error
                 self.unrendered.add(index)
                 self._conclude(message, status_without_delivery(message, error))
@@ -187,7 +192,7 @@ class Mailing:
         self._conclude(item.message, status)
         if delivery.outcome is Outcome.ACCEPTED:
             self._accepted.append(item.index)
-        if isinstance(delivery.error, Exception):
+        if isinstance(delivery.error, Exception) and is_failure(delivery.error):
             self._failures[item.index] = delivery.error
         elif delivery.error is not None:
             self._interrupted[item.index] = delivery.error
@@ -196,7 +201,7 @@ class Mailing:
 
     def _conclude(self, message: Any, status: SmtpPoolStatus) -> None:
         record(message, status)
-        if status.error is None or isinstance(status.error, Exception):  # nobody waits for receivers after a Ctrl-C
+        if status.error is None or is_failure(status.error):  # nobody waits for receivers after an interrupt
             signals.tell(self._kind, message, status)
 
     def _partially_refused(self, index: int, delivery: Delivery) -> None:
@@ -206,4 +211,22 @@ class Mailing:
         if self._options.on_partial_refusal == "raise":
             self._failures[index] = partial
         elif self._options.on_partial_refusal == "warn":
-            records.write(logger, logging.WARNING, "A message was %s", partial)
+            extra = {
+                "server": self._sender.pool.name,
+                "outcome": delivery.outcome.value,
+                "attempts": delivery.attempts,
+                "queue_id": queue_id_of(delivery.receipt.reply.text),
+            }
+            records.write(logger, logging.WARNING, "A message was %s", partial, extra=extra)
+
+
+# What is raised by a value that cannot be rendered, of ours or of Django's; other code is called by `foreign`.
+_BY_VALUES = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, MessageError)
+
+
+def _is_about_message(error: Exception) -> bool:
+    """Tell whether rendering failed by the message itself, and mark the error; what else may come is an interrupt."""
+    is_file = isinstance(error, OSError) and error.errno is not None  # of an attachment that cannot be read
+    if (isinstance(error, _BY_VALUES) or is_file) and not from_signal_handler(error):
+        as_failure(error)
+    return is_failure(error)

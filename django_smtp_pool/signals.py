@@ -14,7 +14,10 @@ provider has replaced it, else None.
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import logging
+import threading
 import weakref
 from contextvars import ContextVar
 from typing import Any
@@ -23,19 +26,58 @@ from django.dispatch import Signal
 
 from .core.events import records
 from .core.events.events import Closed, Event, Observer, Opened
+from .core.interrupts import from_signal_handler
 from .core.options.fields import Secret
 from .core.pool.pool import Pool
 from .oauth2.generators import AccessToken
 from .status import SmtpPoolStatus
 
-message_sent = Signal()
-message_failed = Signal()
-connection_opened = Signal()
-connection_closed = Signal()
-token_refreshed = Signal()
+
+class _LoopSignal(Signal):
+    """A signal whose asynchronous receivers can also be called by code that blocks an event loop.
+
+    Django would run them to their end in the calling thread, which has a loop running already. So they have a loop
+    of their own, in a thread with the same context, as they have where no loop runs. The others are called here.
+    """
+
+    def send_robust(self, sender: Any, **named: Any) -> list[tuple[Any, Any]]:
+        """Call each receiver; return each with its answer, or with the Exception that it has raised."""
+        if not _a_loop_runs() or not self._live_receivers(sender)[1]:
+            return super().send_robust(sender, **named)
+        answers = self._send_to(_SYNCHRONOUS, sender, named)
+        context = contextvars.copy_context()
+        work = lambda: answers.extend(context.run(self._send_to, _ASYNCHRONOUS, sender, named))  # noqa: E731
+        thread = threading.Thread(target=work, name="django-smtp-pool-receivers", daemon=True)
+        thread.start()
+        thread.join()
+        return answers
+
+    def _send_to(self, which: int, sender: Any, named: dict[str, Any]) -> list[tuple[Any, Any]]:
+        token = _which.set((self, which))
+        try:
+            return super().send_robust(sender, **named)
+        finally:
+            _which.reset(token)
+
+    def _live_receivers(self, sender: Any) -> tuple[list[Any], list[Any]]:
+        found = super()._live_receivers(sender)
+        signal, which = _which.get() or (None, None)
+        if signal is not self:
+            return found
+        return (found[0], []) if which == _SYNCHRONOUS else ([], found[1])
+
+
+message_sent = _LoopSignal()
+message_failed = _LoopSignal()
+connection_opened = _LoopSignal()
+connection_closed = _LoopSignal()
+token_refreshed = _LoopSignal()
 
 logger = logging.getLogger("django_smtp_pool.sender")
 
+_SYNCHRONOUS, _ASYNCHRONOUS = 0, 1
+# Which receivers are called by the code that is running; None for all.
+_which: ContextVar[tuple[Signal, int] | None] = ContextVar("django_smtp_pool_receivers", default=None)
 _being_sent: ContextVar[tuple[weakref.ref[records.UnderWay], ...]] = ContextVar("django_smtp_pool_signals", default=())
 
 
@@ -45,7 +87,7 @@ def have_receivers(sender: type) -> bool:
 
 
 def tell(sender: type, message: Any, status: SmtpPoolStatus) -> None:
-    """Send the signal of a message that has found its outcome; raises nothing."""
+    """Send the signal of a message that has found its outcome; raises nothing but an interrupt."""
     if status.error is None:
         _send(message_sent, sender=sender, message=message, status=status)
     else:
@@ -53,27 +95,52 @@ def tell(sender: type, message: Any, status: SmtpPoolStatus) -> None:
 
 
 def tell_of_token(token: AccessToken, user: str | None) -> None:
-    """Send the signal of a new access token; raises nothing."""
+    """Send the signal of a new access token; raises nothing but an interrupt."""
     rotated = Secret(token.refresh_token) if token.refresh_token else None
     _send(token_refreshed, sender=AccessToken, user=user, expires_at=token.expires_at, refresh_token=rotated)
 
 
 def _send(signal: Signal, **arguments: Any) -> None:
+    if not signal.has_listeners(arguments["sender"]):
+        return
     under_way = [each for each in (reference() for reference in _being_sent.get()) if each is not None]
     if any(each.what is signal for each in under_way):
         return
     sending = records.UnderWay(signal)
     token = _being_sent.set(tuple(map(weakref.ref, (*under_way, sending))))
+    answers: list[tuple[Any, Any]] = []
     try:
-        signal.send_robust(**arguments)
-    except Exception:  # noqa: BLE001 - Django logs what a receiver raises, and a log handler may raise in turn
+        answers = signal.send_robust(**arguments)
+    except Exception as error:
+        if from_signal_handler(error):
+            raise
+        # Django logs what a receiver raises, and a log handler may raise in turn.
         records.write(logger, logging.WARNING, "A signal could not be sent", exc_info=True)
     finally:
         _being_sent.reset(token)
+    for _, answer in answers:
+        if isinstance(answer, Exception) and from_signal_handler(answer):
+            raise answer
+
+
+def _a_loop_runs() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+_SIGNALS: dict[type[Event], Signal] = {Opened: connection_opened, Closed: connection_closed}
 
 
 class SignalObserver(Observer):
     """Send a signal for each event of a connection."""
+
+    def hears(self, kind: type[Event]) -> bool:
+        """Tell whether a signal of this kind has a receiver."""
+        signal = _SIGNALS.get(kind)
+        return signal is not None and signal.has_listeners(Pool)
 
     def notice(self, event: Event) -> None:
         """Send the signal that belongs to an event, if there is one."""

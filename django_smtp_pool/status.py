@@ -8,9 +8,9 @@ from typing import Any
 
 from .core.delivery.delivery import Delivery
 from .core.errors import DeliveryUnknown, Outcome, outcome_of
+from .core.queue_ids import queue_id_of
 from .core.replies import Reply
 from .core.smtp.envelope import Envelope
-from .queue_ids import queue_id_of
 
 
 @dataclass(frozen=True, kw_only=True)

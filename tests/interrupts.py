@@ -6,10 +6,12 @@ A real one comes between two steps of the interpreter; here it comes where a fun
 
 import inspect
 import linecache
+import signal
 import sys
 from pathlib import Path
 
 import django_smtp_pool
+from tests.handlers import SIGNAL, ring
 
 # Before Python 3.12, what a tracer raises where a generator is resumed passes by the generator's own handlers.
 RESUMES_OUTSIDE = sys.version_info < (3, 12)
@@ -18,6 +20,19 @@ PACKAGE = str(Path(django_smtp_pool.__file__).parent)
 
 class Limit(Exception):
     """A task queue's time limit."""
+
+
+def by_handler(error):
+    """Return what raises an error out of a registered signal handler: only so can it look like the network's."""
+
+    def handler(number, frame):
+        raise error
+
+    def strike():
+        signal.signal(SIGNAL, handler)  # and it stays so: whoever catches the error asks who is registered
+        ring()
+
+    return strike
 
 
 class Tracer:
@@ -60,11 +75,11 @@ class Route(Tracer):
 
 
 class Interrupting(Tracer):
-    """Raises at one step."""
+    """Raises at one step: `strike` is an exception, or a function that raises one."""
 
-    def __init__(self, step, kind):
+    def __init__(self, step, strike):
         self._left = step
-        self._kind = kind
+        self._strike = strike
         self.where = None
 
     def look(self, frame, event):
@@ -73,4 +88,6 @@ class Interrupting(Tracer):
         if self._left < 0:
             sys.settrace(None)
             self.where = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno} ({event})"
-            raise self._kind
+            if isinstance(self._strike, BaseException):
+                raise self._strike
+            self._strike()

@@ -67,9 +67,9 @@ def test_session_tickets_without_end_do_not_keep_the_client_reading():
     reads = []
 
     class Counting(Transport):
-        def _receive_once(self):
+        def _take(self):
             reads[-1] += 1
-            return super()._receive_once()
+            return super()._take()
 
         def receive(self):
             reads.append(0)

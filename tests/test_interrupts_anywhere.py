@@ -1,8 +1,10 @@
 """An interrupt at any line between `send_messages()` and the socket: the truth on each message, and nothing leaks."""
 
 import contextlib
+import errno
 import gc
 import os
+import signal
 from itertools import islice
 
 import pytest
@@ -13,12 +15,13 @@ from django_smtp_pool.core.net import transport
 from django_smtp_pool.registry import Registry
 from tests.batches.ledger import QUIET, messages, misreported
 from tests.core.fakes import until
-from tests.interrupts import Interrupting, Limit, Route
+from tests.handlers import handling
+from tests.interrupts import Interrupting, Limit, Route, by_handler
 from tests.mailing import backend_for, message
 from tests.servers import FaultServer
 
 # All lines in the nightly run, some of them in every run; never the same number of steps apart.
-SOME = None if os.environ.get("NIGHTLY") else 30
+SOME = None if os.environ.get("NIGHTLY") else 20
 
 # name: (options of the server, of the backend, messages before, how those connections end, messages)
 SCENES = {
@@ -27,6 +30,18 @@ SCENES = {
     "one-shot": ({"chunking": True}, {}, 1, None, 1),
     "stale": ({}, {}, 1, "fin", 1),
     "batch": ({}, {"max_connections": 3}, 1, None, 4),
+}
+
+
+# An error with a number looks like the network's: only where it comes from tells.
+KINDS = {
+    "interrupt": KeyboardInterrupt,
+    "time-limit": Limit,
+    "timeout": lambda: TimeoutError("my own time limit"),
+    "numbered-timeout": lambda: TimeoutError(errno.ETIMEDOUT, "my own time limit"),
+    "os-error": lambda: OSError(errno.EIO, "mine"),
+    "reset": lambda: ConnectionResetError(errno.ECONNRESET, "mine"),
+    "would-block": lambda: BlockingIOError(errno.EAGAIN, "mine"),
 }
 
 
@@ -52,9 +67,12 @@ class Scene:
         self.batch = messages(count)
 
     def send(self, tracer):
-        """Send the batch under a tracer; return what the interrupt did to it."""
-        with contextlib.suppress(KeyboardInterrupt, Limit), tracer:
-            self.backend.send_messages(self.batch)
+        """Send the batch under a tracer; return what came of it."""
+        try:
+            with tracer:
+                return self.backend.send_messages(self.batch)
+        except BaseException as error:
+            return error
 
     def leftovers(self):
         """Return what is not as it should be when all is over; whoever asks the pool next sets it right."""
@@ -81,7 +99,8 @@ class Scene:
 def _nothing_old_is_collected():
     """Let the garbage collector look only at what a test makes: it is called after each interrupt."""
     gc.freeze()
-    yield
+    with handling(signal.SIG_DFL):
+        yield
     gc.collect()  # here, where a socket that Python closes is no news, and not in another test
     gc.unfreeze()
 
@@ -97,9 +116,10 @@ def scene(monkeypatch, name):
 # A socket that nobody had taken over yet is closed by Python itself, which says so.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore:unclosed:ResourceWarning")
 @pytest.mark.timeout(3600 if SOME is None else 120)
-@pytest.mark.parametrize("kind", [KeyboardInterrupt, Limit], ids=["interrupt", "time-limit"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", SCENES)
 def test_at_any_line(monkeypatch, name, kind):
+    """Wherever it strikes: it reaches the caller, each message has its true outcome, and no place is taken."""
     with scene(monkeypatch, name) as made:
         route = Route()
         made.send(route)
@@ -108,11 +128,16 @@ def test_at_any_line(monkeypatch, name, kind):
     assert len(steps) > 300
     stride = 1 if SOME is None else len(steps) // SOME
     found = {}
-    for step in islice(steps, 1 if kind is Limit else 0, None, stride):
-        tracer = Interrupting(step, kind)
+    for step in islice(steps, list(KINDS).index(kind), None, stride):
+        own = KINDS[kind]()
+        is_networks_type = isinstance(own, OSError) and own.errno is not None
+        tracer = Interrupting(step, by_handler(own) if is_networks_type else own)
         with scene(monkeypatch, name) as made:
-            made.send(tracer)
-            if problems := made.leftovers():
+            came = made.send(tracer)
+            problems = [f"the caller got {came!r}"] if tracer.where and came is not own else []
+            del came
+            own.__traceback__ = None
+            if problems := problems + made.leftovers():
                 found[tracer.where] = problems
             assert made.backend.send_messages([message(99)]) == 1  # whatever was left, the next one is none the worse
     assert found == {}

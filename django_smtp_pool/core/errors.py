@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any, TypeVar
 
+from .interrupts import is_marked
 from .replies import Reply
 
 
@@ -164,7 +165,8 @@ class PartiallyRefused(Failure):
 
     def __str__(self) -> str:
         fates = ", ".join(f"{address} ({reply})" for address, reply in self.refused.items())
-        return f"accepted for {len(self.accepted)} recipients, refused for {len(self.refused)}: {fates}"
+        accepted = "1 recipient" if len(self.accepted) == 1 else f"{len(self.accepted)} recipients"
+        return f"accepted for {accepted}, refused for {len(self.refused)}: {fates}"
 
 
 class PoolTimeout(Failure, TimeoutError):
@@ -192,6 +194,11 @@ class RateStorageUnavailable(Failure):
     is_final = True
 
 
+def is_failure(error: BaseException) -> bool:
+    """Tell whether an error is a message's failure, to be judged; what is none is an interrupt (`core.interrupts`)."""
+    return isinstance(error, Failure) or is_marked(error)
+
+
 def outcome_of(error: BaseException) -> Outcome:
     """Return what an error says of the message; an error that says nothing came before anything was sent."""
     outcome = getattr(error, "outcome", Outcome.NOT_SENT)
@@ -211,12 +218,3 @@ def without_frames(error: Exception) -> Exception:
         return copy.copy(error)
     except Exception:  # noqa: BLE001 - somebody's own type, which cannot be copied
         return Failure(str(error))
-
-
-def is_failure(error: BaseException) -> bool:
-    """Tell whether an error is what the network, the server or our own checks did, and no interrupt.
-
-    The ones of the network that are not ours by type (a refused connection, an unknown host, a certificate) carry the
-    stage at which they arose.
-    """
-    return isinstance(error, Failure) or isinstance(getattr(error, "stage", None), Stage)

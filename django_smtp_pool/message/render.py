@@ -8,6 +8,7 @@ from functools import partial
 from io import BytesIO
 from typing import Any
 
+from ..core.interrupts import foreign
 from ..core.smtp.envelope import Envelope, with_crlf
 from .addresses import (
     RENDERS_SMTPUTF8,
@@ -75,13 +76,13 @@ def _render(message: Any, *, smtputf8: bool, batch: Batch) -> tuple[bytes, str |
     if not smtputf8 and (written := write(message, batch)) is not None:
         return joined(written.pieces), written.message_id
     if RENDERS_SMTPUTF8:
-        rendered = message.message(policy=SMTPUTF8 if smtputf8 else SMTP)
+        rendered = foreign(partial(message.message, policy=SMTPUTF8 if smtputf8 else SMTP))
         _set_boundaries(rendered)
-        content = with_crlf(rendered.as_bytes())
+        content = with_crlf(foreign(rendered.as_bytes))
     else:
-        rendered = message.message()
+        rendered = foreign(message.message)
         _set_boundaries(rendered)
-        content = with_crlf(rendered.as_bytes(linesep="\r\n"))
+        content = with_crlf(foreign(partial(rendered.as_bytes, linesep="\r\n")))
     check_rendered(rendered, content)
     if has_long_line(content):
         content = short_lined(content)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from ..core.clock import Clock
 from ..core.errors import TokenUnavailable
 from ..core.events import records
+from ..core.interrupts import from_signal_handler
 from .generators import AccessToken
 
 logger = logging.getLogger("django_smtp_pool.oauth2")
@@ -142,7 +143,10 @@ class TokenCache:
     def _call(self, flight: Flight) -> AccessToken | None:
         try:
             token = self._generate(flight.renew)
-        except Exception as error:  # noqa: BLE001 - the user's code; told to all who need a token
+        except Exception as error:
+            if from_signal_handler(error):
+                raise
+            # The generator's own; told to all who need a token.
             failure = without_frames(error)
         else:
             with self._lock:

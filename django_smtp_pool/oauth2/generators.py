@@ -9,6 +9,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
+from ..core.interrupts import from_signal_handler
 from ..core.net.tls import found
 from ..core.options.fields import Secret
 from ..core.options.oauth2 import CLIENT_CREDENTIALS, SERVICE, OAuth2Options, Same
@@ -143,7 +144,10 @@ class Grant:
             return AccessToken(first.reveal(), user=self._options.account)
         try:
             return self._taken(self._ask())
-        except Exception as error:  # noqa: BLE001 - whatever a library of HTTP raises
+        except Exception as error:
+            if from_signal_handler(error):
+                raise
+            # Whatever a library of HTTP raises.
             problem = _explained(error, self._options)
         raise problem  # and not the one that it came from: that one holds the request, and so our secrets
 

@@ -12,6 +12,7 @@ from ..core.delivery.connection import Connection, Connector
 from ..core.drivers import blocking
 from ..core.errors import PartiallyRefused, Stage, TokenUnavailable
 from ..core.events.events import Event, Line, Observer
+from ..core.interrupts import from_signal_handler
 from ..core.net.tls import TLSFacts, facts_of
 from ..core.options.options import PoolOptions, ServerOptions
 from ..core.rate_limit.redis import RedisWindow
@@ -113,7 +114,9 @@ class Verification:
         """Connect, secure, log in, send, leave; raises nothing that a server or a network does."""
         try:
             self._converse()
-        except Exception as error:  # noqa: BLE001 - that is what we are here to tell
+        except Exception as error:
+            if from_signal_handler(error):
+                raise
             return self._report(error)
         finally:
             if self._connection is not None:

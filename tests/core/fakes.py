@@ -5,6 +5,7 @@ import threading
 
 from django_smtp_pool.core.delivery.life import Service
 from django_smtp_pool.core.events.events import Observer
+from django_smtp_pool.core.interrupts import as_failure
 from django_smtp_pool.core.needs import Call
 from django_smtp_pool.core.options.options import PoolOptions
 from django_smtp_pool.core.pool.pool import Pool
@@ -49,9 +50,9 @@ class FakeServer:
         with self.lock:
             self.deadlines.append(deadline)
             if self.fails_with:
-                raise self.fails_with.pop(0)
+                raise as_failure(self.fails_with.pop(0))
             if self.is_down is not None:
-                raise self.is_down
+                raise as_failure(self.is_down)
             connection = FakeConnection()
             self.connections.append(connection)
         return connection

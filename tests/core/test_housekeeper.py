@@ -31,6 +31,9 @@ class Gone:
     def start(self):
         pass
 
+    def raise_interrupt(self):
+        pass
+
 
 class Leaver:
     """A connection on its way out."""

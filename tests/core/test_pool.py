@@ -340,7 +340,23 @@ def test_an_interrupt_while_waiting_leaks_no_slot():
     assert bench.pool.stats().idle == 1
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, OSError, ValueError])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, TimeoutError])
+def test_an_interrupted_dial_leaks_no_slot_and_tells_nothing_about_the_server(monkeypatch, error):
+    bench = Bench(max_connections=1)
+
+    def interrupt(deadline):
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(bench.pool, "_connect", interrupt)
+        with pytest.raises(error):
+            bench.pool.acquire()
+    assert bench.pool.stats().connecting == 0
+    assert bench.diary.of(DialFailed) == []
+    bench.pool.acquire()
+
+
+@pytest.mark.parametrize("error", [OSError, ValueError])
 def test_a_dial_that_ends_badly_leaks_no_slot(error):
     bench = Bench(max_connections=1)
     bench.server.fails_with = [error()]

@@ -269,7 +269,7 @@ def test_an_interrupt_in_the_middle_of_a_signal_keeps_no_later_one_back(receive)
     receive(signals.message_sent, lambda **told: seen.append(told))
     status, places = SmtpPoolStatus(outcome="accepted"), set()
     for step in range(80):
-        interrupting = Interrupting(step, KeyboardInterrupt)
+        interrupting = Interrupting(step, KeyboardInterrupt())
         with contextlib.suppress(KeyboardInterrupt), interrupting:
             signals.tell(object, message(), status)
         places.add(interrupting.where)

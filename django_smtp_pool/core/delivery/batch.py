@@ -22,6 +22,7 @@ from typing import Any
 
 from ..clock import Clock
 from ..errors import Outcome, PoolFull, is_failure, let_go
+from ..interrupts import from_signal_handler
 from ..needs import Bell, Call, Life, Turn
 from ..smtp.envelope import Envelope
 from .delivery import Delivery
@@ -121,8 +122,10 @@ class Batch:
             token, envelope = next(self._source)
         except StopIteration:
             self._source = None
-        except Exception as error:  # noqa: BLE001 - raised when the messages under way have found their outcome
-            self._source, self.error = None, error
+        except Exception as error:
+            if from_signal_handler(error):
+                raise
+            self._source, self.error = None, error  # raised when the messages under way have found their outcome
         else:
             self._ready.append(_Entry(token=token, envelope=envelope))
             self._wake_workers(1)

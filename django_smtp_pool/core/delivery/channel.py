@@ -17,10 +17,12 @@ from collections.abc import Callable, Mapping
 
 from ..clock import Clock
 from ..errors import ConnectionLost, ProtocolError, ReplyTimeout, Stage
+from ..interrupts import as_failure
 from ..needs import Life, T, Wait
 from ..net.connect import Dial
 from ..net.tls import explained
 from ..net.transport import Transport
+from ..net.trouble import PeerClosed, Trouble
 from ..replies import MalformedReply, Reply, ReplyParser
 from ..smtp.steps import Connect, Dialogue, Heard, Patience, Say, SecureChannel, Step
 
@@ -47,6 +49,7 @@ class Channel:
         self._trace = trace
         self._parser = ReplyParser()
         self._inbox: deque[Reply] = deque()
+        self._has_heard = False
         self._saying: Say | None = None  # whose octets are with the transport
 
     # -- what is known ---------------------------------------------------------------------------------
@@ -98,8 +101,8 @@ class Channel:
             while True:
                 try:
                     heard = yield from self._carry_out(step, clock, deadline, tls)
-                except _Trouble as trouble:
-                    step = dialogue.throw(trouble.error)
+                except _Wrong as wrong:
+                    step = dialogue.throw(wrong.error)
                 else:
                     step = dialogue.send(heard)
         except StopIteration as stop:
@@ -147,13 +150,13 @@ class Channel:
         self._saying = step
         return size
 
-    def _write(self) -> tuple[int, OSError | None]:
+    def _write(self) -> tuple[int, Trouble | None]:
         """Hand over what the kernel takes; return how much that was, and the error where it takes nothing any more."""
         if not self._wire.wants_write:
             return 0, None
         try:
             return self._wire.flush(), None
-        except OSError as error:  # the server may have said why before it hung up: that is read first
+        except Trouble as error:  # the server may have said why before it hung up: that is read first
             return 0, error
 
     def _until(self, step: Say, size: int, began: float, progress: float, deadline: float | None) -> float:
@@ -168,24 +171,25 @@ class Channel:
             until = progress + patience[step.patience]
         return until if deadline is None or until < deadline else deadline
 
-    def _listen(self, step: Say, replies: list[Reply], failure: OSError | None) -> int:
+    def _listen(self, step: Say, replies: list[Reply], failure: Trouble | None) -> int:
         """Take replies until there are as many as were asked for, or nothing more has arrived; return how many."""
         before = len(replies)
         while not _is_enough(step, replies):
             if self._inbox:
                 reply = self._inbox.popleft()
                 replies.append(reply)
+                self._has_heard = True
                 if self._trace is not None:
                     self._trace(False, str(reply))
             elif not self._read(step, replies, failure):
                 break
         return len(replies) - before
 
-    def _read(self, step: Say, replies: list[Reply], failure: OSError | None) -> bool:
+    def _read(self, step: Say, replies: list[Reply], failure: Trouble | None) -> bool:
         """Move what has arrived into the inbox; return False where nothing had."""
         try:
             data = self._wire.receive()
-        except (OSError, EOFError) as error:
+        except Trouble as error:
             if failure is not None:
                 return False
             raise self._lost(error, step, replies) from None
@@ -199,7 +203,7 @@ class Channel:
         """Raise for what has come before we speak: it would be taken for the answer (RFC 3207 §5 for TLS)."""
         try:
             self._inbox.extend(self._parser.feed(self._wire.receive()))
-        except (OSError, EOFError) as error:
+        except Trouble as error:
             raise self._lost(error, step, []) from None
         except MalformedReply as error:
             raise self._marked(ProtocolError(str(error)), step, []) from None
@@ -213,9 +217,8 @@ class Channel:
         began = clock.monotonic()
         try:
             dial = Dial(step)
-        except OSError as error:
-            error.stage = Stage.CONNECT  # type: ignore[attr-defined]
-            raise _Trouble(error) from None
+        except Trouble as trouble:
+            raise _failed_to_connect(trouble) from None
         until = began + self._patience[Patience.CONNECT]
         if deadline is not None:
             until = min(until, deadline)
@@ -223,15 +226,13 @@ class Channel:
             while True:
                 try:
                     self.transport = dial.advance(clock.monotonic())
-                except OSError as error:
-                    error.stage = Stage.CONNECT  # type: ignore[attr-defined]
-                    raise _Trouble(error) from None
+                except Trouble as trouble:
+                    raise _failed_to_connect(trouble) from None
                 if self.transport is not None:
                     return Heard()
                 if clock.monotonic() >= until:
                     late = TimeoutError(f"timed out after {clock.monotonic() - began:.1f} s {dial.progress}")
-                    late.stage = Stage.CONNECT  # type: ignore[attr-defined]
-                    raise _Trouble(late)
+                    raise _failed_to_connect(Trouble(late))
                 yield Wait(dial.watched, min(until, dial.wake_at))
         finally:
             if self.transport is None:
@@ -242,9 +243,10 @@ class Channel:
     ) -> Life[Heard]:
         if tls is None:
             raise AssertionError("a dialogue that asks for TLS is given a context")
-        # An attacker may have put octets in clear behind the 220, to be read as the server's.
-        self._check_nothing_unasked(step)
         wire = self._wire
+        if self._has_heard:
+            # An attacker may have put octets in clear behind the 220, to be read as the server's.
+            self._check_nothing_unasked(step)
         wire.begin_tls(tls, step.server_hostname)
         began = clock.monotonic()
         until = began + self._patience[step.patience]
@@ -254,36 +256,35 @@ class Channel:
             try:
                 if wire.shake_hands():
                     return Heard()
-            except ssl.SSLError as error:
-                clear = explained(error, step.server_hostname)
+            except Trouble as trouble:
+                if not isinstance(trouble.error, ssl.SSLError):
+                    raise self._lost(trouble, step, []) from None
+                clear = as_failure(explained(trouble.error, step.server_hostname))
                 clear.stage = step.stage  # type: ignore[attr-defined]
-                raise _Trouble(clear) from None
-            except (OSError, EOFError) as error:
-                raise self._lost(error, step, []) from None
+                raise _Wrong(clear) from None
             if clock.monotonic() >= until:
                 raise self._overdue(step, clock.monotonic() - began, [])
             yield Wait(((wire, _BOTH if wire.wants_write else _READ),), until)
 
     # -- what goes wrong -------------------------------------------------------------------------------
 
-    def _lost(self, error: OSError | EOFError, step: Step, replies: list[Reply]) -> _Trouble:
-        text = (
-            "the server closed the connection" if isinstance(error, EOFError) else f"the connection was lost: {error}"
-        )
+    def _lost(self, trouble: Trouble, step: Step, replies: list[Reply]) -> _Wrong:
+        is_end = isinstance(trouble, PeerClosed)
+        text = "the server closed the connection" if is_end else f"the connection was lost: {trouble.error}"
         return self._marked(ConnectionLost(text), step, replies)
 
-    def _overdue(self, step: Step, waited: float, replies: list[Reply]) -> _Trouble:
+    def _overdue(self, step: Step, waited: float, replies: list[Reply]) -> _Wrong:
         error = ReplyTimeout(f"timed out after {waited:.1f} s waiting for {step.stage.value}")
         return self._marked(error, step, replies)
 
-    def _marked(self, error: ConnectionLost, step: Step, replies: list[Reply]) -> _Trouble:
+    def _marked(self, error: ConnectionLost, step: Step, replies: list[Reply]) -> _Wrong:
         """Give an error what the dialogue needs to judge it."""
         error.stage = error.stage or step.stage
         error.heard = tuple(replies)
         error.all_said = self._saying is step and self._wire.all_left
         if isinstance(step, Say) and not step.pieces:  # listening on, to the next verdict of LMTP
             error.all_said = self._wire.all_left
-        return _Trouble(error)
+        return _Wrong(error)
 
     def close(self) -> None:
         """Close the socket at once: no dot and no QUIT, so that the server drops a message that is half-way."""
@@ -292,7 +293,14 @@ class Channel:
             self.transport.close()
 
 
-class _Trouble(Exception):
+def _failed_to_connect(trouble: Trouble) -> _Wrong:
+    """Failing to connect keeps its type (ConnectionRefusedError, gaierror): callers know those."""
+    error = as_failure(trouble.error)
+    error.stage = Stage.CONNECT  # type: ignore[attr-defined]
+    return _Wrong(error)
+
+
+class _Wrong(Exception):
     """What the network or the server did, on its way into the dialogue."""
 
     def __init__(self, error: Exception) -> None:

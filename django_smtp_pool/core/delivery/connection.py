@@ -6,10 +6,12 @@ import itertools
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from ..clock import Clock
-from ..errors import AuthRefused, DataRefused, Failure, Stage
+from ..errors import AuthRefused, DataRefused, Failure, Stage, is_failure
 from ..events.events import Line, Observer
+from ..interrupts import foreign
 from ..needs import Call, Life, T
 from ..net.tls import context_for, flaw_of
 from ..options.options import ServerOptions
@@ -96,7 +98,7 @@ class Connection:
         self.has_idled = False  # the server may have given the connection up meanwhile
         self._clock = connector.clock
         self._observer = connector.observer
-        self._local_hostname = connector.local_hostname
+        self._local_hostname = partial(foreign, connector.local_hostname)
         self._experience = connector.experience
         self._answered_at = float("-inf")  # instant (monotonic) of the last good reply
         self.channel = Channel(_patience(connector.server), self._trace if connector.server.debug else None)
@@ -144,7 +146,8 @@ class Connection:
         try:
             tls = context_for(self.server) if self.server.may_encrypt else None
         except Exception as error:
-            error.stage, error.is_final = Stage.CONNECT, True  # type: ignore[attr-defined]
+            if is_failure(error):
+                error.stage, error.is_final = Stage.CONNECT, True  # type: ignore[attr-defined]
             raise
         self._local_hostname(None)  # it is remembered
         return tls
@@ -159,11 +162,7 @@ class Connection:
         Raises what `fit` raises before anything is said, and what `smtp.delivery.deliver` raises.
         """
         self.channel.begin_message()
-        try:
-            content = fit(self.offer, envelope, tls_flaw=flaw_of(self.tls))
-        except ValueError as error:
-            error.stage = Stage.MAIL  # type: ignore[attr-defined]
-            raise
+        content = foreign(partial(fit, self.offer, envelope, tls_flaw=flaw_of(self.tls)), kinds=ValueError)
         session = self._session(len(content))
         self.messages += 1
         receipt = yield from self._keep_step(deliver(session, envelope, content), clock, deadline, session)
@@ -237,7 +236,7 @@ class Connection:
         self.channel.close()
 
     def _trace(self, said: bool, text: str) -> None:  # noqa: FBT001 - a Trace
-        self._observer.notice(Line(connection=self.number, server=self.server.place, said=said, text=text))
+        self._observer.tell(Line, connection=self.number, server=self.server.place, said=said, text=text)
 
 
 def _is_unknown_command(error: Failure) -> bool:

@@ -22,8 +22,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..clock import Clock
-from ..errors import is_failure
-from ..events.events import Attempted, Finished, Observer
+from ..errors import Outcome, is_failure
+from ..events.events import Attempted, Finished, LeftInDoubt, Observer
 from ..needs import Call, Life, Sleep, Turn
 from ..pool.pool import Pool
 from ..pool.slots import Slot
@@ -61,9 +61,9 @@ class Service:
             delivery.is_counted = True
             outcome = delivery.outcome
             self.pool.count(f"messages_{outcome.value}")
-            self.observer.notice(
-                Finished(server=self.pool.name, outcome=outcome, delivery=delivery, envelope=delivery.envelope)
-            )
+            kind = LeftInDoubt if outcome is Outcome.UNKNOWN else Finished
+            server, envelope = self.pool.name, delivery.envelope
+            self.observer.tell(kind, server=server, outcome=outcome, delivery=delivery, envelope=envelope)
 
 
 def live(service: Service, delivery: Delivery, clock: Clock, loan: Loan | None = None) -> Life[None]:
@@ -112,14 +112,14 @@ def _judge(service: Service, delivery: Delivery, error: BaseException, now: floa
         else:
             delivery.requeues += 1
         service.pool.count("requeues")
-        service.observer.notice(
-            Attempted(
-                server=service.pool.name,
-                stage=getattr(error, "stage", None),
-                error=error,
-                retry_after=verdict.after,
-                reused=delivery.reused,
-            )
+        service.observer.tell(
+            Attempted,
+            server=service.pool.name,
+            attempts=delivery.attempts,
+            stage=getattr(error, "stage", None),
+            error=error,
+            retry_after=verdict.after,
+            reused=delivery.reused,
         )
     return verdict
 

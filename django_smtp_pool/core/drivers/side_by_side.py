@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from ..clock import Clock
 from ..needs import NEVER, Bell, Call, Life, Need, Servable, T, Turn, Wait
 from ..net.transport import track, untrack
+from ..net.trouble import Trouble, attempt
 from .polling import Poller
 
 BRIEF = 0.01  # seconds of going on that count as no time
@@ -228,13 +229,13 @@ class _Wakeup:
 
     def ring(self) -> None:
         """Wake the thread, or keep it from falling asleep."""
-        with contextlib.suppress(OSError):  # full: it is awake already; closed: nobody waits any more
-            self._theirs.send(b"!")
+        with contextlib.suppress(Trouble):  # full: it is awake already; closed: nobody waits any more
+            attempt(self._theirs.send, b"!")
 
     def silence(self) -> None:
         """Take note of being awake."""
-        with contextlib.suppress(BlockingIOError):
-            self._ours.recv(4096)
+        with contextlib.suppress(Trouble):
+            attempt(self._ours.recv, 4096)
 
     def close(self) -> None:
         """Close both ends."""

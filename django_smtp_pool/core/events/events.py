@@ -1,7 +1,8 @@
 """What happens in the pool, for whoever wants to know: logs, signals, metrics and traces hang here.
 
 An observer is called outside every lock, in the thread in which the thing happened. What it raises is logged
-and forgotten: nobody who watches can turn a success into a failure.
+and forgotten: nobody who watches can turn a success into a failure. Only an interrupt that strikes there passes
+(`core.interrupts`). Nothing is built that nobody hears.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import Outcome, Stage
+from ..interrupts import from_signal_handler
 from . import records
 
 logger = logging.getLogger("django_smtp_pool.pool")
@@ -73,11 +75,17 @@ class RateStorageBack:
 
 @dataclass(frozen=True, kw_only=True)
 class Attempted:
-    """One attempt to deliver a message ended without an acceptance, and another one follows."""
+    """One attempt to deliver a message ended without an acceptance, and another one follows.
+
+    Arguments:
+        attempts: how many there have been.
+        retry_after: seconds until the next one.
+    """
 
     server: str
     stage: Stage | None
     error: BaseException
+    attempts: int
     retry_after: float
     reused: bool
 
@@ -90,6 +98,11 @@ class Finished:
     outcome: Outcome
     delivery: Any
     envelope: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeftInDoubt(Finished):
+    """A message has found its outcome, and it is unknown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,8 +121,17 @@ Event = Opened | Closed | DialFailed | Learnt | RateStorageFailed | RateStorageB
 class Observer:
     """Somebody who watches; this one does nothing."""
 
+    def hears(self, kind: type[Event]) -> bool:  # noqa: ARG002 - whoever listens to some kinds only says so
+        """Tell whether anybody wants to know of events of a kind, at the moment."""
+        return True
+
     def notice(self, event: Event) -> None:
         """Take note of an event."""
+
+    def tell(self, kind: type[Event], /, **fields: Any) -> None:
+        """Build an event and take note of it, if anybody hears it."""
+        if self.hears(kind):
+            self.notice(kind(**fields))
 
 
 class Observers(Observer):
@@ -118,10 +140,17 @@ class Observers(Observer):
     def __init__(self, observers: Iterable[Observer]) -> None:
         self._observers = tuple(observers)
 
+    def hears(self, kind: type[Event]) -> bool:
+        """Tell whether one of them does."""
+        return any(observer.hears(kind) for observer in self._observers)
+
     def notice(self, event: Event) -> None:
         """Pass an event to each observer."""
         for observer in self._observers:
             try:
                 observer.notice(event)
-            except Exception:  # noqa: BLE001 - nobody who watches decides what becomes of a message
+            except Exception as error:
+                if from_signal_handler(error):
+                    raise
+                # Nobody who watches decides what becomes of a message.
                 records.write(logger, logging.WARNING, "An observer of %s failed", type(event).__name__, exc_info=True)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from typing import Any
 
 from ..errors import Outcome
+from ..queue_ids import queue_id_of
 from .events import (
     Attempted,
     Closed,
@@ -12,62 +15,78 @@ from .events import (
     Event,
     Finished,
     Learnt,
+    LeftInDoubt,
     Line,
     Observer,
     Opened,
     RateStorageBack,
     RateStorageFailed,
 )
-from .records import write
+from .records import counted, write
 
 _pool = logging.getLogger("django_smtp_pool.pool")
 _connection = logging.getLogger("django_smtp_pool.connection")
 _sender = logging.getLogger("django_smtp_pool.sender")
 _wire = logging.getLogger("django_smtp_pool.wire")
 
+Words = tuple[Any, ...]  # a text and its arguments
+
+
+def _storage_failed(event: RateStorageFailed) -> Words:
+    consequence = "nothing is sent" if event.nothing_goes else "this process keeps the limit for itself alone"
+    text = "%s: rate limit: %s gave no answer, and until it does, %s: %s"
+    return text, event.server, event.storage, consequence, event.error
+
+
+def _attempted(event: Attempted) -> Words:
+    when = f"in {event.retry_after:.2f} s" if event.retry_after else "at once"
+    text = "Attempt %d to send a message by %s failed, trying again %s: %s"
+    return text, event.attempts, event.server, when, event.error
+
+
+def _closed(event: Closed) -> Words:
+    messages = counted(event.messages, "message")
+    return "#%d to %s closed after %s: %s", event.connection, event.server, messages, event.reason
+
+
+# Where each kind of event is logged, how loudly, and in which words.
+_KINDS: dict[type[Event], tuple[logging.Logger, int, Callable[[Any], Words]]] = {
+    Line: (_wire, logging.DEBUG, lambda e: ("#%d %s %s", e.connection, ">" if e.said else "<", e.text)),
+    Opened: (_connection, logging.INFO, lambda e: ("#%d to %s opened in %.3f s", e.connection, e.server, e.seconds)),
+    Closed: (_connection, logging.INFO, _closed),
+    DialFailed: (_pool, logging.INFO, lambda e: ("No connection to %s: %s", e.server, e.error)),
+    Learnt: (_pool, logging.WARNING, lambda e: ("%s: %s: %s", e.server, e.what, e.why)),
+    RateStorageFailed: (_pool, logging.WARNING, _storage_failed),
+    RateStorageBack: (_pool, logging.WARNING, lambda e: ("%s: rate limit: %s answers again", e.server, e.storage)),
+    Attempted: (_sender, logging.WARNING, _attempted),
+    Finished: (_sender, logging.DEBUG, lambda e: ("%s by %s: %s", e.outcome.value, e.server, e.delivery.summary)),
+    LeftInDoubt: (_sender, logging.WARNING, lambda e: ("Outcome unknown at %s: %s", e.server, e.delivery.error)),
+}
+
 
 class LogObserver(Observer):
-    """Write events to the package's loggers: INFO for connections, DEBUG for messages, WARNING for doubt."""
+    """Write events to the package's loggers: INFO for connections, DEBUG for messages, WARNING for retries, doubt."""
+
+    def hears(self, kind: type[Event]) -> bool:
+        """Tell whether a record of this kind goes anywhere."""
+        logger, level, _ = _KINDS[kind]
+        return logger.isEnabledFor(level)
 
     def notice(self, event: Event) -> None:
         """Log one event."""
-        if isinstance(event, Line):
-            write(_wire, logging.DEBUG, "#%d %s %s", event.connection, ">" if event.said else "<", event.text)
-        elif isinstance(event, Opened):
-            write(
-                _connection, logging.INFO, "#%d to %s opened in %.3f s", event.connection, event.server, event.seconds
-            )
-        elif isinstance(event, Closed):
-            write(
-                _connection,
-                logging.INFO,
-                "#%d to %s closed after %d messages: %s",
-                event.connection,
-                event.server,
-                event.messages,
-                event.reason,
-            )
-        elif isinstance(event, DialFailed):
-            write(_pool, logging.INFO, "No connection to %s: %s", event.server, event.error)
-        elif isinstance(event, Learnt):
-            write(_pool, logging.WARNING, "%s: %s: %s", event.server, event.what, event.why)
-        elif isinstance(event, RateStorageFailed):
-            consequence = "nothing is sent" if event.nothing_goes else "this process keeps the limit for itself alone"
-            text = "%s: rate limit: %s gave no answer, and until it does, %s: %s"
-            write(_pool, logging.WARNING, text, event.server, event.storage, consequence, event.error)
-        elif isinstance(event, RateStorageBack):
-            write(_pool, logging.WARNING, "%s: rate limit: %s answers again", event.server, event.storage)
-        elif isinstance(event, Attempted):
-            # A connection that died while it was idle is no news: the message takes another one at once.
-            level = logging.INFO if event.reused and not event.retry_after else logging.WARNING
-            at = f" at {event.stage.value}" if event.stage is not None else ""
-            text = "A message was not sent by %s%s, trying again in %.2f s: %s"
-            write(_sender, level, text, event.server, at, event.retry_after, event.error)
-        else:
-            self._finished(event)
+        logger, level, in_words = _KINDS[type(event)]
+        if logger.isEnabledFor(level):
+            text, *values = in_words(event)
+            write(logger, level, text, *values, extra=_extra(event))
 
-    def _finished(self, event: Finished) -> None:
-        if event.outcome is Outcome.UNKNOWN:
-            write(_sender, logging.WARNING, "Outcome unknown at %s: %s", event.server, event.delivery.error)
-        else:
-            write(_sender, logging.DEBUG, "%s by %s: %s", event.outcome.value, event.server, event.delivery.summary)
+
+def _extra(event: Event) -> dict[str, object]:
+    """Return what a record carries for those who do not read texts."""
+    extra: dict[str, object] = {"server": event.server}
+    if isinstance(event, Attempted):
+        extra |= {"outcome": Outcome.NOT_SENT.value, "attempts": event.attempts}
+    elif isinstance(event, Finished):
+        receipt = event.delivery.receipt
+        queue_id = queue_id_of(receipt.reply.text) if receipt is not None else None
+        extra |= {"outcome": event.outcome.value, "attempts": event.delivery.attempts, "queue_id": queue_id}
+    return extra

@@ -11,8 +11,11 @@ from __future__ import annotations
 import logging
 import sys
 import weakref
+from collections.abc import Mapping
 from contextvars import ContextVar
 from types import FrameType
+
+from ..interrupts import from_signal_handler
 
 PACKAGE = "django_smtp_pool"
 
@@ -33,8 +36,23 @@ def are_being_handled() -> bool:
     return handling is not None and handling() is not None
 
 
-def write(logger: logging.Logger, level: int, text: str, *args: object, exc_info: bool = False) -> None:
-    """Log a record; raises nothing, and does nothing where one of our records is being handled."""
+# What each record of ours carries as `extra`, so that a format may name it; None where it does not apply.
+FIELDS = {"server": None, "outcome": None, "attempts": None, "queue_id": None}
+
+
+def write(
+    logger: logging.Logger,
+    level: int,
+    text: str,
+    *args: object,
+    exc_info: bool = False,
+    extra: Mapping[str, object] | None = None,
+) -> None:
+    """Log a record; raises nothing but an interrupt, and does nothing where one of our records is being handled.
+
+    Arguments:
+        extra: what is known of `FIELDS`.
+    """
     if are_being_handled() or not logger.isEnabledFor(level):
         return
     if level >= logging.WARNING and _is_sent_by_a_handler():
@@ -42,11 +60,17 @@ def write(logger: logging.Logger, level: int, text: str, *args: object, exc_info
     handling = UnderWay()
     token = _handling.set(weakref.ref(handling))
     try:
-        logger.log(level, text, *args, exc_info=exc_info, stacklevel=2)
-    except Exception:  # noqa: BLE001, S110 - a handler that fails has nowhere left to say so
-        pass
+        logger.log(level, text, *args, exc_info=exc_info, stacklevel=2, extra={**FIELDS, **(extra or {})})
+    except Exception as error:  # a handler that fails has nowhere left to say so
+        if from_signal_handler(error):
+            raise
     finally:
         _handling.reset(token)
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, such as "1 recipient" or "2 recipients"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _is_sent_by_a_handler() -> bool:

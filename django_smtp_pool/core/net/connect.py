@@ -17,6 +17,7 @@ from .leg import Leg, marked
 from .proxy import HOPELESS, Tunnel
 from .resolve import Resolve, addresses_of, literal, resolve
 from .transport import Transport
+from .trouble import Trouble
 from .unix_socket import Knock
 
 Way = Generator[Leg[Any], Any, socket.socket]
@@ -49,14 +50,14 @@ class Dial:
     def advance(self, now: float) -> Transport | None:
         """Go on; return the transport once connected, None while there is more to wait for.
 
-        Raises OSError (of the type that tells most) where no way leads to the server.
+        Raises Trouble (with the OSError that tells most) where no way leads to the server.
         """
         while self._transport is None and self._leg is not None:
             try:
                 found = self._leg.advance(now)
-            except OSError as error:
+            except Trouble as trouble:
                 self._leg.close()
-                self._go_on(lambda error=error: self._way.throw(error))  # type: ignore[misc]
+                self._go_on(lambda trouble=trouble: self._way.throw(trouble))  # type: ignore[misc]
             else:
                 if found is None:
                     return None
@@ -95,24 +96,26 @@ def _through(proxy: ProxyURL, step: Connect, look_up: Resolve) -> Way:
     if not proxy.resolves:
         found = yield from addresses_of(step.host, step.port, look_up)
         targets = [literal(address) for address in found]
-    failure: OSError | None = None
+    failure: Trouble | None = None
     for target in targets:
         # A proxy that has said no to one address wants a new connection for the next.
         addresses = yield from addresses_of(proxy.host, proxy.port, look_up)
         sock: socket.socket = yield Race(f"the proxy {proxy.place}", addresses)
         try:
             sock = yield Tunnel(sock, proxy, target, step.port, name=step.host)
-        except OSError as error:
-            if error.errno in HOPELESS:
+        except Trouble as trouble:
+            if trouble.error.errno in HOPELESS:
                 raise
-            failure = error
+            failure = trouble
         else:
             return sock
-    raise failure or OSError(errno.EADDRNOTAVAIL, f"could not connect to {step.host}: the name has no address")
+    nowhere = OSError(errno.EADDRNOTAVAIL, f"could not connect to {step.host}: the name has no address")
+    raise failure or Trouble(nowhere)
 
 
 def _in_ascii(host: str) -> str:
     try:
         return host.encode("idna").decode()
     except UnicodeError as error:
-        raise marked(OSError(errno.EINVAL, f"{host!r} is no host name: {error}"), is_final=True) from error
+        clear = OSError(errno.EINVAL, f"{host!r} is not a host name: {error}")
+        raise Trouble(marked(clear, is_final=True)) from error

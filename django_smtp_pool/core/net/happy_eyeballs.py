@@ -15,6 +15,7 @@ from ..needs import Watched
 from .leg import Leg, explained, marked
 from .resolve import Address, interleaved, literal
 from .transport import track, untrack
+from .trouble import Trouble, attempt
 
 ATTEMPT_DELAY = 0.25  # seconds; RFC 8305 §5: "Connection Attempt Delay"
 
@@ -64,7 +65,7 @@ class Race(Leg[socket.socket]):
     def advance(self, now: float) -> socket.socket | None:
         """Go on; return the socket that connected first.
 
-        Raises OSError (of the type that tells most) where no address answers.
+        Raises Trouble (with the OSError that tells most) where no address answers.
         """
         while (winner := self._look()) is None:
             if self._waiting and (self._latest is None or now >= self._next_at):
@@ -72,14 +73,14 @@ class Race(Leg[socket.socket]):
             elif self._running:
                 return None
             else:
-                raise self._all_failed()
+                raise Trouble(self._all_failed())
         self._drop_all_but(winner)
         return winner
 
     def _look(self) -> socket.socket | None:
         """Return the first attempt that has succeeded; those that have failed are dropped."""
         for sock in _ended(self._running):
-            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            code = attempt(sock.getsockopt, socket.SOL_SOCKET, socket.SO_ERROR)
             if code == 0:
                 return sock
             self._fail(sock, code)
@@ -88,18 +89,18 @@ class Race(Leg[socket.socket]):
     def _start(self, now: float) -> None:
         """Start connecting to the next address."""
         family, address = self._waiting[0]
-        sock = self._latest = socket.socket(family, socket.SOCK_STREAM)
+        sock = self._latest = attempt(socket.socket, family, socket.SOCK_STREAM)
         self._running[sock] = self._waiting.popleft()
         track(sock)
         # Two attempts cannot have one local port: then one comes after the other.
         self._next_at = math.inf if self._source and self._source[1] else now + ATTEMPT_DELAY
+        sock.setblocking(False)
         try:
-            sock.setblocking(False)
             if self._source:
-                sock.bind(self._source)
-            code = sock.connect_ex(address)
-        except OSError as error:
-            code = error.errno or errno.EINVAL
+                attempt(sock.bind, self._source)
+            code = attempt(sock.connect_ex, address)
+        except Trouble as trouble:
+            code = trouble.error.errno or errno.EINVAL
         if code not in {0, errno.EINPROGRESS, errno.EWOULDBLOCK}:
             self._fail(sock, code)
 
@@ -163,8 +164,8 @@ def _ended(running: dict[socket.socket, Address]) -> list[socket.socket]:
     """Return the attempts that have come to an end, well or not, in the order in which they began."""
     if not running:
         return []
-    with selectors.DefaultSelector() as selector:
+    with attempt(selectors.DefaultSelector) as selector:
         for sock in running:
-            selector.register(sock, selectors.EVENT_WRITE)
+            attempt(selector.register, sock, selectors.EVENT_WRITE)
         ready = {key.fileobj for key, _ in selector.select(0)}
     return [sock for sock in running if sock in ready]

@@ -34,7 +34,7 @@ class Leg(ABC, Generic[T]):
     def advance(self, now: float) -> T | None:
         """Go on; return the result at the end of the leg, None while there is more to wait for.
 
-        Raises OSError where there is no way on.
+        Raises Trouble where there is no way on.
         """
 
     @abstractmethod

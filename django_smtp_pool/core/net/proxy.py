@@ -13,10 +13,12 @@ import socket
 from dataclasses import dataclass
 from typing import Any
 
+from ..interrupts import from_signal_handler
 from ..needs import Watched
 from ..options.proxy_url import ProxyURL
 from .leg import Leg, marked
 from .transport import track, untrack
+from .trouble import WOULD_BLOCK, PeerClosed, Trouble, attempt, is_networks
 
 MOST = 65536  # octets of an answer
 HTTP = b"HTTP/"
@@ -83,14 +85,14 @@ class Tunnel(Leg[socket.socket]):
     def advance(self, now: float) -> socket.socket | None:  # noqa: ARG002 - as every leg
         """Go on; return the socket, whose other end is the server now, None while the proxy is silent.
 
-        Raises OSError with what the proxy says, and what to do.
+        Raises Trouble with what the proxy says, and what to do.
         """
         if self._said == 0:
             self._rehearse(b"")
         while (arrived := self._peek()) is not None:
             script = self._rehearse(self._heard + arrived)
             # Only what the proxy said is taken: a server that speaks first may have begun in the same segment.
-            self._heard += self._sock.recv(script.taken - len(self._heard))
+            self._heard += attempt(self._sock.recv, script.taken - len(self._heard))
             if script.is_over:
                 return self._sock
         return None
@@ -109,6 +111,8 @@ class Tunnel(Leg[socket.socket]):
             if self._said < len(script.said):
                 self._said += self._sock.send(script.said[self._said :])
         except OSError as error:
+            if not is_networks(error):
+                raise
             raise self._lost(error) from error
         if self._said < len(script.said):
             raise self._error(errno.ENOBUFS, "it takes nothing any more")
@@ -116,13 +120,13 @@ class Tunnel(Leg[socket.socket]):
     def _peek(self) -> bytes | None:
         """Return what has arrived, None for nothing yet."""
         try:
-            arrived = self._sock.recv(MOST, socket.MSG_PEEK)
-        except (BlockingIOError, InterruptedError):
-            return None
-        except OSError as error:
-            raise self._lost(error) from error
+            arrived = attempt(self._sock.recv, MOST, socket.MSG_PEEK)
+        except Trouble as trouble:
+            if isinstance(trouble.error, WOULD_BLOCK):
+                return None
+            raise self._lost(trouble.error) from trouble.error
         if not arrived:
-            raise self._lost(ConnectionResetError(errno.ECONNRESET, ""))
+            raise self._lost(PeerClosed().error)
         if self._is_strange(self._heard + arrived):
             raise self._error(errno.EPROTO, self._strange)
         return arrived
@@ -131,20 +135,20 @@ class Tunnel(Leg[socket.socket]):
         """Tell what can be no answer. Of SOCKS that is seen octet by octet; a head of HTTP would be waited for."""
         return len(heard) > MOST or (self._proxy.is_http and not HTTP.startswith(heard[: len(HTTP)]))
 
-    def _lost(self, error: OSError) -> OSError:
+    def _lost(self, error: OSError) -> Trouble:
         if not isinstance(error, ConnectionError):
             return self._error(error.errno or errno.EIO, error.strerror or str(error))
         hint = "" if self._heard else ", without a word: check scheme and port of the URL"
         return self._error(errno.ECONNRESET, f"it closed the connection{hint}")
 
-    def _refused(self, failure: Failed, heard: bytes) -> OSError:
+    def _refused(self, failure: Failed, heard: bytes) -> Trouble:
         if failure.code is None:
             return self._not_understood(heard)
         known = _HTTP if self._proxy.is_http else _SOCKS
         number, what = known.get(failure.code, (_nearest(failure.code), "it did not connect"))
         return self._error(number, f"{what} ({failure.text})")
 
-    def _not_understood(self, heard: bytes) -> OSError:
+    def _not_understood(self, heard: bytes) -> Trouble:
         """Return the error for a login that failed, which has no code of its own; and for what is no such protocol."""
         if not self._proxy.is_http and heard[:1] == SOCKS5:
             if len(heard) == 2:  # the method that it wants is none of those that we have offered
@@ -158,9 +162,9 @@ class Tunnel(Leg[socket.socket]):
         kind = "HTTP" if self._proxy.is_http else "SOCKS5"
         return f"what listens there does not speak {kind}: check scheme and port of the URL"
 
-    def _error(self, number: int, text: str) -> OSError:
+    def _error(self, number: int, text: str) -> Trouble:
         what = f"could not connect to {self._place} through the proxy {self._proxy.place}: {text}"
-        return marked(OSError(number, what), is_final=number in _FINAL)
+        return Trouble(marked(OSError(number, what), is_final=number in _FINAL))
 
     def close(self) -> None:
         """Close the socket."""
@@ -212,6 +216,8 @@ class Script:
         except ProxyError as error:
             self.failure = Failed(text=str(error), code=error.error_code)
         except (ValueError, IndexError) as error:  # octets that it did not expect
+            if from_signal_handler(error):
+                raise
             self.failure = Failed(text=str(error))
 
     def connect(self, *_: Any, **__: Any) -> Script:

@@ -9,10 +9,12 @@ import threading
 from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
+from ..interrupts import from_signal_handler
 from ..needs import Watched
 from ..options.fields import is_ip_address
 from .leg import Leg, explained
 from .transport import track, untrack
+from .trouble import Trouble, attempt
 
 Address = tuple[socket.AddressFamily, tuple[Any, ...]]
 Resolve = Callable[[str, int], list[Address]]
@@ -29,27 +31,25 @@ class Resolving(Leg[list[Address]]):
 
     def __init__(self, host: str, port: int, look_up: Resolve) -> None:
         self._host, self._port, self._look_up = host, port, look_up
-        self._ours, self._threads = socket.socketpair()
+        self._ours, self._threads = attempt(socket.socketpair)
         for end in (self._ours, self._threads):
             track(end)
-        self._found: list[Address] | OSError | None = None
+        self._found: list[Address] | BaseException | None = None
         try:
             threading.Thread(target=self._run, name="django-smtp-pool-resolver", daemon=True).start()
         except RuntimeError as error:  # there may be no more threads: that is one dial's failure, and not a batch's
             untrack(self._threads)
             self._threads.close()
             self.close()
-            raise OSError(errno.ENOMEM, f"could not resolve {host}: {error}") from error
+            if from_signal_handler(error):
+                raise
+            raise Trouble(OSError(errno.ENOMEM, f"could not resolve {host}: {error}")) from error
 
     def _run(self) -> None:
         try:
             self._found = self._look_up(self._host, self._port)
-        except OSError as error:
+        except BaseException as error:  # noqa: BLE001 - raised to whoever waits for the answer
             self._found = error
-        except UnicodeError as error:
-            self._found = OSError(errno.EINVAL, f"{self._host!r} is no host name: {error}")
-        except Exception as error:  # noqa: BLE001 - of a resolver that somebody has put in the system's place
-            self._found = OSError(errno.EIO, f"the resolver failed: {type(error).__name__}: {error}")
         finally:
             # Closing our end is the signal; whoever waits sees the other end readable.
             untrack(self._threads)
@@ -70,13 +70,25 @@ class Resolving(Leg[list[Address]]):
         return f"resolving {self._host}"
 
     def advance(self, now: float) -> list[Address] | None:  # noqa: ARG002 - as every leg
-        """Return the addresses, None while there is no answer yet; raise OSError where the look-up failed."""
+        """Return the addresses, None while there is no answer yet; raise Trouble where the look-up failed."""
         found = self._found
         if found is not None:
             self.close()
-        if isinstance(found, OSError):
-            raise explained(found, f"could not resolve {self._host}") from found
+        if isinstance(found, BaseException):
+            raise self._judged(found)
         return found
+
+    def _judged(self, error: BaseException) -> BaseException:
+        """Return the trouble that a failed look-up is, or the interrupt that came in the resolver's greenlet."""
+        if not isinstance(error, Exception) or from_signal_handler(error):
+            return error
+        if isinstance(error, OSError):
+            clear = error
+        elif isinstance(error, UnicodeError):
+            clear = OSError(errno.EINVAL, f"{self._host!r} is not a host name: {error}")
+        else:  # of a resolver that somebody has put in the system's place
+            clear = OSError(errno.EIO, f"the resolver failed: {type(error).__name__}: {error}")
+        return Trouble(explained(clear, f"could not resolve {self._host}"))
 
     def close(self) -> None:
         """Stop waiting; the thread ends when the system's resolver does."""
@@ -87,7 +99,7 @@ class Resolving(Leg[list[Address]]):
 def addresses_of(host: str, port: int, look_up: Resolve) -> Generator[Leg[Any], Any, list[Address]]:
     """Find the addresses of a host; an IP address is its own, and takes no leg."""
     if is_ip_address(host):
-        return resolve(host, port)
+        return attempt(resolve, host, port)
     found: list[Address] = yield Resolving(host, port, look_up)
     return found
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pkgutil
 import ssl
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
+from ..interrupts import as_failure, foreign
 from ..options.options import ServerOptions, TLSOptions
 from ..smtp.fitting import IN_CLEAR
 from .certificate_files import named
@@ -54,19 +56,19 @@ def _stamp(path: str | None) -> Stamp | None:
 def _make(server: ServerOptions) -> ssl.SSLContext:
     wanted = server.tls_options
     with named(server):
-        context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=wanted.ca_file)
+        context = foreign(partial(ssl.create_default_context, cafile=wanted.ca_file), ssl.Purpose.SERVER_AUTH)
     context.minimum_version = {"TLSv1.2": ssl.TLSVersion.TLSv1_2, "TLSv1.3": ssl.TLSVersion.TLSv1_3}[
         wanted.minimum_version
     ]
     if wanted.ciphers:
-        context.set_ciphers(wanted.ciphers)
+        foreign(context.set_ciphers, wanted.ciphers)
     if not wanted.verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     if server.ssl_certfile:
         # Without a password to give, OpenSSL would ask the terminal for one, and wait.
         with named(server):
-            context.load_cert_chain(server.ssl_certfile, server.ssl_keyfile, password=_no_password)
+            foreign(context.load_cert_chain, server.ssl_certfile, server.ssl_keyfile, _no_password)
     return context
 
 
@@ -75,10 +77,10 @@ def _no_password() -> NoReturn:
 
 
 def _given(source: Any) -> ssl.SSLContext:
-    source = found(source)
-    context = source if isinstance(source, ssl.SSLContext) else source()
+    source = foreign(found, source)
+    context = source if isinstance(source, ssl.SSLContext) else foreign(source)
     if not isinstance(context, ssl.SSLContext):
-        raise TypeError(f"tls_options['context'] gave {type(context).__name__}, not an SSLContext")
+        raise as_failure(TypeError(f"tls_options['context'] gave {type(context).__name__}, not an SSLContext"))
     return context
 
 

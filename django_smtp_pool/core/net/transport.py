@@ -13,11 +13,19 @@ import ssl
 import weakref
 from collections import deque
 from collections.abc import Iterable
+from itertools import islice
+
+from .trouble import PeerClosed, Trouble, attempt, is_networks, would_block
+
+Piece = bytes | bytearray | memoryview
 
 _READ = 8192  # octets read at a time: replies of four octets each would make thousands of objects
 _READS = 8  # in a row, before somebody looks at the clock
 _SLICE = 131072  # octets encrypted, or handed to the kernel, at a time: a large message needs no second copy
+_RECORD = 16384  # octets in one record of TLS
+_PIECES = 1024  # that Linux takes in one call (IOV_MAX)
 _JOIN = 131072  # pieces below this travel in one write
+_HAS_SENDMSG = hasattr(socket.socket, "sendmsg")  # not on Windows
 _BURST = 4 * _SLICE  # octets handed over between two looks at what the peer has to say
 
 # Every socket of this process, so that a forked child can close its copies; the child may be forked at any moment
@@ -42,13 +50,14 @@ class Transport:
         sock.setblocking(False)
         if sock.family in {socket.AF_INET, socket.AF_INET6}:
             # Nagle's algorithm would cost a round trip for each group of commands.
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            attempt(sock.setsockopt, socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            attempt(sock.setsockopt, socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._sock = sock
         self._tls: ssl.SSLObject | None = None
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._unsent: deque[memoryview] = deque()
+        self._left = 0  # octets in `_unsent`
         self._ciphertext = memoryview(b"")
         self._farewell = False
         self._has_remainder = False
@@ -71,14 +80,15 @@ class Transport:
         """Whether there is something that the kernel has not taken yet."""
         return bool(self._unsent or self._ciphertext or self._outgoing.pending)
 
-    def put(self, pieces: Iterable[bytes]) -> int:
-        """Queue octets and return how many; `flush` hands them over."""
-        pieces = tuple(piece for piece in pieces if piece)
-        size = sum(map(len, pieces))
-        if size <= _JOIN and pieces:
-            pieces = (b"".join(pieces),)
-        self._unsent.extend(memoryview(piece) for piece in pieces)
-        self.all_left = not pieces
+    def put(self, pieces: Iterable[Piece]) -> int:
+        """Queue octets and return how many; `flush` hands them over. Large pieces are not copied."""
+        views = [memoryview(piece) for piece in pieces if piece]
+        size = sum(map(len, views))
+        if size <= _JOIN and len(views) > 1:
+            views = [memoryview(b"".join(views))]
+        self._unsent.extend(views)
+        self._left += size
+        self.all_left = not views
         return size
 
     def flush(self) -> int:
@@ -92,107 +102,141 @@ class Transport:
     def _flush_clear(self) -> int:
         taken = 0
         while self._unsent and taken < _BURST:
-            view = self._unsent[0]
-            count = self._hand_over(view[:_SLICE], last=len(self._unsent) == 1 and len(view) <= _SLICE)
+            views = self._next_views(_SLICE)
+            size = sum(map(len, views))
+            count = self._hand_over(views, size, last=size == self._left)
+            self._forget(count)
             taken += count
-            if count == len(view):
-                self._unsent.popleft()
-            else:
-                self._unsent[0] = view[count:]
-                if count < min(len(view), _SLICE):
-                    break
+            if count < size:
+                break
         return taken
 
     def _flush_tls(self) -> int:
         taken = 0
         while taken < _BURST and self._fill_ciphertext():
-            count = self._hand_over(self._ciphertext, last=not self._unsent)
+            size = len(self._ciphertext)
+            count = self._hand_over([self._ciphertext], size, last=not self._unsent)
             taken += count
             self._ciphertext = self._ciphertext[count:]
             if self._ciphertext:
                 break
         return taken
 
+    def _next_views(self, size: int) -> list[memoryview]:
+        """Return what goes out next, so many octets at most."""
+        views = []
+        for view in islice(self._unsent, _PIECES):
+            views.append(view[:size])
+            size -= len(views[-1])
+            if not size:
+                break
+        return views
+
+    def _forget(self, count: int) -> None:
+        """Take octets that are on their way off the queue."""
+        self._left -= count
+        while count:
+            view = self._unsent[0]
+            if count < len(view):
+                self._unsent[0] = view[count:]
+                return
+            count -= len(view)
+            self._unsent.popleft()
+
     def _fill_ciphertext(self) -> bool:
         if not self._ciphertext:
-            if self._unsent and not self._encrypt_slice():
-                return False
+            while self._unsent and self._outgoing.pending < _SLICE and self._encrypt_record():
+                pass
             if self._outgoing.pending:
                 self._ciphertext = memoryview(self._outgoing.read())
         return bool(self._ciphertext)
 
-    def _encrypt_slice(self) -> bool:
+    def _encrypt_record(self) -> bool:
+        """Encrypt some octets; return False where the peer renegotiates: what it waits for goes out first."""
         if self._tls is None:
             raise AssertionError("only called under TLS")
-        view = self._unsent[0]
+        views = self._next_views(_RECORD)
+        data = views[0] if len(views) == 1 else b"".join(views)
         try:
-            count = self._tls.write(view[:_SLICE])
-        except ssl.SSLWantReadError:
-            # The peer renegotiates: what it waits for goes out first.
-            return bool(self._outgoing.pending)
-        if count == len(view):
-            self._unsent.popleft()
-        else:
-            self._unsent[0] = view[count:]
+            count = self._tls.write(data)
+        except ssl.SSLError as error:
+            if not is_networks(error):
+                raise
+            if not isinstance(error, ssl.SSLWantReadError):
+                raise Trouble(error) from error
+            return False
+        self._forget(count)
         return True
 
-    def _hand_over(self, view: memoryview, *, last: bool) -> int:
+    def _hand_over(self, views: list[memoryview], size: int, *, last: bool) -> int:
         if not last:
             self.all_left = False
-            return self._send(view)
+            return self._send(views)
         already = self.all_left
         self.all_left = True
         try:
-            count = self._send(view)
-        except OSError:
+            count = self._send(views)
+        except Trouble:  # and nothing else: the kernel may have taken the octets before an interrupt came
             self.all_left = already
             raise
-        self.all_left = already or count == len(view)
+        self.all_left = already or count == size
         return count
 
-    def _send(self, view: memoryview) -> int:
+    def _send(self, views: list[memoryview]) -> int:
+        if len(views) == 1 or not _HAS_SENDMSG:
+            data = views[0] if len(views) == 1 else b"".join(views)
+            try:
+                return self._sock.send(data)
+            except OSError as error:
+                would_block(error)
+                return 0
         try:
-            return self._sock.send(view)
-        except (BlockingIOError, InterruptedError):
+            return self._sock.sendmsg(views)
+        except OSError as error:
+            would_block(error)
             return 0
 
     def receive(self) -> bytes:
-        """Return what has arrived, b"" for nothing yet; never blocks.
+        """Return what has arrived, b"" for nothing yet; never blocks. A burst of replies takes one call.
 
-        Raises EOFError where the peer has closed the connection, OSError where it was reset.
+        Raises PeerClosed where the peer has closed the connection, Trouble where it was reset.
         """
-        arrived = bytearray()
-        for _ in range(_READS):  # under TLS a peer could go on for ever with what is not content
-            if len(arrived) >= _READ:
-                break
-            try:
-                more = self._receive_once()
-            except (OSError, EOFError):
-                if arrived:  # what the peer said before it went counts; its going is seen next time
-                    break
-                raise
-            if more is None:
-                break
-            arrived += more
-            if self._tls is None and len(more) < _READ:  # nothing else has arrived: asking once more is a call saved
-                break
-        return bytes(arrived)
+        return (self._take() or b"") if self._tls is None else self._receive_tls()
 
-    def _receive_once(self) -> bytes | None:
-        if self._farewell:
-            raise EOFError
-        if self._has_remainder:
-            self._has_remainder = False
-            return self._decrypt(b"")
+    def _take(self) -> bytes | None:
+        """Return the next octets as they came, None for nothing yet."""
         try:
             raw = self._sock.recv(_READ)
-        except (BlockingIOError, InterruptedError):
+        except OSError as error:
+            would_block(error)
             return None
         if not raw:
-            raise EOFError
-        return raw if self._tls is None else self._decrypt(raw)
+            raise PeerClosed
+        return raw
+
+    def _receive_tls(self) -> bytes:
+        if self._farewell:
+            raise PeerClosed
+        has_remainder, self._has_remainder = self._has_remainder, False
+        clear = bytearray(self._decrypt(b"") if has_remainder else b"")
+        for _ in range(_READS):  # a peer could go on for ever with what is not content
+            if len(clear) >= _READ:
+                break
+            try:
+                raw = self._take()
+                if raw is None:
+                    break
+                clear += self._decrypt(raw)
+            except Trouble:
+                if clear:  # what the peer said before it went counts; its going is seen next time
+                    break
+                raise
+            if clear and len(raw) < _READ:  # nothing else has arrived: asking once more is a call saved
+                break
+        return bytes(clear)
 
     def _decrypt(self, raw: bytes) -> bytes:
+        """Return what can be read of the content now; raise PeerClosed where there is none and none follows."""
         if self._tls is None:
             raise AssertionError("only called under TLS")
         self._incoming.write(raw)
@@ -200,20 +244,19 @@ class Transport:
         while not self._farewell:
             try:
                 piece = self._tls.read(_READ)
-            except ssl.SSLWantReadError:
-                return bytes(clear)
-            except ssl.SSLZeroReturnError:
+            except ssl.SSLError as error:
+                if not is_networks(error):
+                    raise
+                if isinstance(error, ssl.SSLWantReadError):
+                    return bytes(clear)
+                if not clear and not isinstance(error, ssl.SSLZeroReturnError):
+                    raise Trouble(error) from error
                 piece = b""
-            except ssl.SSLError:
-                if clear:
-                    self._farewell = True
-                    break
-                raise
-            self._farewell = not piece  # close_notify: nothing follows, whether or not the socket closes
+            self._farewell = not piece  # close_notify, or an error: nothing follows, whether or not the socket closes
             clear += piece
         if clear:
             return bytes(clear)
-        raise EOFError
+        raise PeerClosed
 
     def begin_tls(self, context: ssl.SSLContext, server_hostname: str) -> None:
         """Start TLS; call `shake_hands` whenever the socket is ready, until it returns True."""
@@ -221,34 +264,37 @@ class Transport:
 
     def shake_hands(self) -> bool:
         """Go on with the handshake and return whether it is complete."""
-        if self._tls is None:
-            raise AssertionError("begin_tls comes first")
         while True:
-            try:
-                self._tls.do_handshake()
-            except ssl.SSLWantReadError:
-                self.flush()
-                try:
-                    raw = self._sock.recv(_READ)
-                except (BlockingIOError, InterruptedError):
-                    return False
-                if not raw:
-                    raise EOFError from None
-                self._incoming.write(raw)
-            except ssl.SSLError:
-                self._say_why()
-                raise
-            else:
+            is_done = self._handshake_step()
+            self.flush()
+            if is_done:
                 # The greeting may have come in one segment with the last octets of the handshake.
                 self._has_remainder = True
-                self.flush()
                 return True
+            raw = self._take()
+            if raw is None:
+                return False
+            self._incoming.write(raw)
+
+    def _handshake_step(self) -> bool:
+        if self._tls is None:
+            raise AssertionError("begin_tls comes first")
+        try:
+            self._tls.do_handshake()
+        except ssl.SSLError as error:
+            if not is_networks(error):
+                raise
+            if isinstance(error, ssl.SSLWantReadError):
+                return False
+            self._say_why()
+            raise Trouble(error) from error
+        return True
 
     def _say_why(self) -> None:
         """Let the alert that tells the peer what is wrong go out, if it can."""
         try:
             self.flush()
-        except OSError:
+        except Trouble:
             return
 
     @property
@@ -263,13 +309,14 @@ class Transport:
         """
         try:
             return not self.receive()
-        except (OSError, EOFError):
+        except Trouble:
             return False
 
     def close(self) -> None:
         """Close the socket at once: nothing more is written, no TLS farewell either."""
         untrack(self._sock)
         self._unsent.clear()
+        self._left = 0
         self._sock.close()
 
     def __del__(self) -> None:

@@ -10,6 +10,7 @@ import socket
 from ..needs import Watched
 from .leg import Leg, marked
 from .transport import track, untrack
+from .trouble import Trouble, attempt
 
 PAUSE = 0.05  # seconds until the next look at a queue that was full: the kernel tells nobody when there is room
 
@@ -49,21 +50,21 @@ class Knock(Leg[socket.socket]):
     def advance(self, now: float) -> socket.socket | None:
         """Connect; return the socket, None where the server's queue is full.
 
-        Raises OSError, final: what is wrong with a path does not pass by itself.
+        Raises Trouble, final: what is wrong with a path does not pass by itself.
         """
-        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._sock = attempt(socket.socket, socket.AF_UNIX, socket.SOCK_STREAM)
         track(self._sock)
         self._sock.setblocking(False)
         try:
-            code = self._sock.connect_ex(self._path)
-        except OSError as error:
-            code = error.errno or errno.EINVAL
+            code = attempt(self._sock.connect_ex, self._path)
+        except Trouble as trouble:
+            code = trouble.error.errno or errno.EINVAL
         if code == 0:
             return self._sock
         self.close()
         if code != errno.EAGAIN:
             text = f"could not connect to unix:{self._path}: {_WHY.get(code, os.strerror(code))}"
-            raise marked(OSError(code, text), is_final=code in _WHY)
+            raise Trouble(marked(OSError(code, text), is_final=code in _WHY))
         self._next_at = now + PAUSE
         return None
 

@@ -12,6 +12,8 @@ from typing import Any, Protocol
 
 from ..clock import Clock
 from ..drivers import side_by_side
+from ..errors import Failure
+from ..events.records import counted, write
 from ..needs import Life
 from .contracts import PooledConnection, Tidiable
 
@@ -91,13 +93,18 @@ class Housekeeper:
             return False
 
     def _say_farewells(self) -> None:
-        with self._lock:
-            leavers, self._leavers = self._leavers, []
+        leavers = self._take_leavers()
         try:
             see_off(leavers, self._clock)
-        except Exception:
+        except Exception:  # noqa: BLE001 - logged: this is a thread of its own
             # No descriptor left to wait with, say. They are closed all the same, and the next ones want seeing off.
-            logger.warning("%d connections were closed without QUIT", len(leavers), exc_info=True)
+            text, closed = "%s closed without QUIT", counted(len(leavers), "connection")
+            write(logger, logging.WARNING, text, closed, exc_info=True)
+
+    def _take_leavers(self) -> list[Leaver]:
+        with self._lock:
+            leavers, self._leavers = self._leavers, []
+        return leavers
 
     def _tidy_pools(self) -> None:
         now = self._clock.monotonic()
@@ -115,9 +122,9 @@ class Housekeeper:
     def _tidy(self, pool: Tidiable) -> float | None:
         try:
             return pool.tidy()
-        except Exception:
+        except Exception:  # noqa: BLE001 - logged: this is a thread of its own
             # Nobody else would hear of it, and the other pools want looking after.
-            logger.warning("Looking after %r failed", pool, exc_info=True)
+            write(logger, logging.WARNING, "Looking after %r failed", pool, exc_info=True)
             return None
 
     def _sleep(self) -> None:
@@ -152,7 +159,7 @@ class Housekeeper:
     def finish(self) -> None:
         """Say the farewells that are due, in the calling thread, all at once; for the end of the process."""
         self.pause()
-        self._say_farewells()
+        see_off(self._take_leavers(), self._clock)
 
 
 def see_off(leavers: list[Leaver], clock: Clock) -> None:
@@ -166,5 +173,5 @@ def see_off(leavers: list[Leaver], clock: Clock) -> None:
 
 
 def _leave(connection: Leaver, clock: Clock, deadline: float) -> Life[None]:
-    with contextlib.suppress(Exception):
+    with contextlib.suppress(Failure):
         yield from connection.leave(clock, deadline)

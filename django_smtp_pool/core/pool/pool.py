@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Generic
 
 from ..clock import Clock
-from ..errors import PoolFull, PoolTimeout, without_frames
+from ..errors import PoolFull, PoolTimeout, is_failure, without_frames
 from ..events.events import Closed, DialFailed, Learnt, Observer, Opened
 from ..options.options import PoolOptions
 from . import policy
@@ -115,12 +115,13 @@ class Pool(Generic[ConnectionT]):
             return timed_out(self.name, self._state, waited, self._last_failure)
 
     def dial(self, slot: Slot, deadline: float | None) -> None:
-        """Open a connection in a slot that was granted without one; blocks."""
+        """Open a connection in a slot that was granted without one; blocks. Whoever is interrupted drops the slot."""
         started_at = self._clock.monotonic()
         try:
             connection = self._connect(deadline)
         except BaseException as error:
-            self.failed_to_open(slot, error)
+            if is_failure(error):  # an interrupt tells nothing about the server
+                self.failed_to_open(slot, error)
             raise
         self.opened(slot, connection, self._clock.monotonic() - started_at)
 
@@ -136,7 +137,7 @@ class Pool(Generic[ConnectionT]):
             due = policy.next_look(self._state, now)
         self._carry_out()
         self._caretaker.watch(self, due)
-        self._observer.notice(DialFailed(server=self.name, error=error))
+        self._observer.tell(DialFailed, server=self.name, error=error)
 
     def opened(self, slot: Slot, connection: ConnectionT, took: float) -> None:
         """Put a connection that is ready into its slot; it stays with who dialled."""
@@ -144,7 +145,7 @@ class Pool(Generic[ConnectionT]):
             policy.connected(self._state, slot, connection, self._expiry())
             self._counters["connections_opened"] += 1
             self._last_failure = None
-        self._observer.notice(Opened(connection=connection.number, server=self.name, seconds=took))
+        self._observer.tell(Opened, connection=connection.number, server=self.name, seconds=took)
 
     def _expiry(self) -> float | None:
         lifetime = self.options.max_lifetime
@@ -244,7 +245,7 @@ class Pool(Generic[ConnectionT]):
     def _carry_out(self) -> None:
         while self._news:
             what, why = self._news.popleft()
-            self._observer.notice(Learnt(server=self.name, what=what, why=why))
+            self._observer.tell(Learnt, server=self.name, what=what, why=why)
         while self._todo:
             try:
                 action = self._todo.popleft()
@@ -273,21 +274,20 @@ class Pool(Generic[ConnectionT]):
                 policy.dial_failed(self._state, slot, self._clock.monotonic())
 
     def _see_off(self, slot: Slot, reason: str) -> None:
-        connection: PooledConnection = slot.connection
+        leaver: PooledConnection = slot.connection
         with self._lock:
             self._closed_for[reason] += 1
-        if connection.in_step and reason != "stale":
-            self._caretaker.see_off(connection)
+        if leaver.in_step and reason != "stale":
+            self._caretaker.see_off(leaver)
         else:
-            connection.close()
-        closed = Closed(connection=connection.number, server=self.name, reason=reason, messages=connection.messages)
-        self._observer.notice(closed)
+            leaver.close()
+        self._observer.tell(Closed, connection=leaver.number, server=self.name, reason=reason, messages=leaver.messages)
 
     def _dial_spare(self, slot: Slot) -> None:
         """Open a connection that nobody waits for, for `min_connections`."""
         try:
             self.dial(slot, None)
-        except Exception:  # noqa: BLE001 - reported as DialFailed; the next message will say it to somebody
+        except Exception:  # noqa: BLE001 - told as DialFailed; the next message will say it to somebody
             return
         self.take_back(slot)
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import quote
 
+from ..interrupts import from_signal_handler
 from ..options.options import ServerOptions
 from ..options.quotas import Quota
 from ..options.storage_uri import StorageURI
@@ -213,7 +214,10 @@ class RedisWindow:
             if self._script is None:
                 self._script = _registered(self._uri)
             return question(self._script)
-        except Exception as error:  # noqa: BLE001 - whatever the library raises, or the network
+        except Exception as error:
+            if from_signal_handler(error):
+                raise
+            # Whatever the library raises, or the network.
             problem = StorageFailed(self._uri.scrubbed(f"{type(error).__name__}: {error}"))
         raise problem  # and not the one that it came from: that one's frames hold the password
 
