@@ -76,7 +76,11 @@ class ServerOptions:
         tls_dict,
         "dictionary with `ca_file`, `verify`, `minimum_version`, `ciphers`, `server_hostname`, `context`",
     )
-    local_hostname: str | None = option(None, greeting_name, "name to send with EHLO")
+    local_hostname: str | None = option(
+        None,
+        greeting_name,
+        "name to greet the server with (EHLO); without it this machine's name, or its IP address if that has no dot",
+    )
     source_address: tuple[str, int] | None = option(
         None, source_address, "local IP address to connect from, or (IP address, port)"
     )
