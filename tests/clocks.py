@@ -52,7 +52,7 @@ class ManualClock:
 class LeapingClock(ManualClock):
     """A clock that leaps over every wait in which nothing happens within a moment: nobody advances it by hand."""
 
-    PATIENCE = 0.05  # real seconds in which something may still happen
+    PATIENCE = 0.3  # real seconds in which something may still happen, on a busy machine too
 
     def wait(self, block, timeout):
         """Give what is awaited a moment, then let the whole time-out pass at once."""

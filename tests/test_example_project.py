@@ -30,8 +30,12 @@ def fixture_var(tmp_path_factory):
 
 
 def environment(var):
-    """Return our environment, without what others may have set for the site, and with its directory."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("DJANGO_", "EXAMPLE_"))}
+    """Return our environment, without what others may have set for the site, and with its directory.
+
+    In Python's development mode asyncio would report on standard error what took it long on a busy machine.
+    """
+    foreign = ("DJANGO_", "EXAMPLE_", "PYTHONDEVMODE")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     path = os.pathsep.join(map(str, [ROOT, EXAMPLE]))
     return {**kept, "PYTHONPATH": path, "EXAMPLE_VAR_DIR": str(var)}
 

@@ -1,0 +1,137 @@
+"""What a message costs when there is more of everything: connections, pools, threads, waiters, messages in a list.
+
+Each point is measured in a process of its own: `python -m benchmarks.scaling KIND NUMBER PORT` prints it as JSON.
+"""
+
+import asyncio
+import json
+import subprocess
+import sys
+import threading
+import time
+
+import django
+
+from benchmarks import memory, project, servers
+
+# Numbers of each kind, of a quick run and of a full one.
+QUICK = {
+    "connections": (1, 16, 64),
+    "pools": (1, 16, 64),
+    "threads": (1, 10, 100),
+    "waiters": (1, 100, 1000),
+    "messages": (100, 3000),
+}
+FULL = {
+    "connections": (1, 4, 16, 64, 256),
+    "pools": (1, 4, 16, 64, 256),
+    "threads": (1, 10, 100, 1000),
+    "waiters": (1, 10, 100, 1000, 10_000, 100_000),
+    "messages": (100, 1000, 10_000, 100_000),
+}
+TITLES = {
+    "connections": "connections of one list, server of 20 ms",
+    "pools": "pools, used in turn",
+    "threads": "threads that share 5 connections",
+    "waiters": "tasks that wait for 5 connections",
+    "messages": "messages of one generator, 5 connections",
+}
+DELAYS = {"connections": 0.02}
+LEAST = 1000  # messages, so that the clock can tell
+
+
+def connections(number):
+    """Send a list over so many connections, all of them busy."""
+    count = max(LEAST // 4, 4 * number)
+    project.backend().send_messages(project.messages("text", number))
+    return count, lambda messages: project.backend().send_messages(messages)
+
+
+def pools(number):
+    """Send by each of so many pools in turn: servers hear another name from each."""
+    from django_smtp_pool.backend import PooledBackend
+
+    alias = {"alias": "default"} if django.VERSION >= (6, 1) else {}
+
+    def send(messages):
+        for index, message in enumerate(messages):
+            options = {"host": "127.0.0.1", "port": PORT, "local_hostname": f"client{index % number}.example", **alias}
+            PooledBackend(**options).send_messages([message])
+
+    send(project.messages("text", number))
+    return max(LEAST, 2 * number), send
+
+
+def threads(number):
+    """Send by so many threads, one by one each."""
+
+    def send(messages):
+        workers = [threading.Thread(target=share, args=(messages[index::number],)) for index in range(number)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+
+    def share(messages):
+        for message in messages:
+            message.send()
+
+    return max(LEAST, 2 * number), send
+
+
+def waiters(number):
+    """Send by so many tasks at once, which all want a connection; None where there is no asyncio driver."""
+    backend = project.backend()
+    if not hasattr(backend, "asend_messages"):
+        return None
+
+    async def everybody(messages):
+        for start in range(0, len(messages), number):
+            await asyncio.gather(*(backend.asend_messages([each]) for each in messages[start : start + number]))
+
+    return max(LEAST, number), lambda messages: asyncio.run(everybody(messages))
+
+
+def messages(number):
+    """Send the messages of a generator: memory is of interest."""
+
+    def generated():
+        for _ in range(number):
+            yield from project.messages("text", 1)
+
+    return number, lambda _: project.backend().send_messages(generated())
+
+
+KINDS = {each.__name__: each for each in (connections, pools, threads, waiters, messages)}
+
+
+def measure(kind, number):
+    """Return milliseconds of CPU per message, messages a second, and the peak of memory in MB; None: not possible."""
+    width = number if kind == "connections" else 5
+    project.configure(project.POOLED, PORT, max_connections=width, max_messages=0, acquire_timeout=600)
+    project.backend().send_messages(project.messages("text", 20))
+    prepared = KINDS[kind](number)
+    if prepared is None:
+        return None
+    count, send = prepared
+    prebuilt = [] if kind == "messages" else project.messages("text", count)
+    before = memory.forget()
+    cpu, since = time.process_time(), time.perf_counter()
+    send(prebuilt)
+    seconds, cpu = time.perf_counter() - since, time.process_time() - cpu
+    return {"cpu": cpu / count * 1000, "rate": count / seconds, "memory": (memory.peak() - before) / 1024}
+
+
+def run(numbers):
+    """Measure all points; yield (kind, number, what `measure` returned)."""
+    for kind, points in numbers.items():
+        with servers.sink(delay=DELAYS.get(kind, 0.0)) as port:
+            for number in points:
+                command = [sys.executable, "-m", "benchmarks.scaling", kind, str(number), str(port)]
+                done = subprocess.run(command, check=True, capture_output=True, text=True)
+                yield kind, number, json.loads(done.stdout)
+
+
+if __name__ == "__main__":
+    PORT = int(sys.argv[3])
+    print(json.dumps(measure(sys.argv[1], int(sys.argv[2]))))

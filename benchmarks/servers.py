@@ -1,0 +1,59 @@
+"""The sink and the distance to it, each in a process of its own, and what the sink counted."""
+
+import contextlib
+import smtplib
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+HERE = Path(__file__).resolve().parent
+
+
+@contextlib.contextmanager
+def _running(script, *arguments):
+    """Run one of the scripts beside this file, and yield the port that it says."""
+    command = [sys.executable, str(HERE / script), *map(str, arguments)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield int(process.stdout.readline())
+        finally:
+            process.kill()
+
+
+@contextlib.contextmanager
+def sink(*, delay=0.0, chunking=True, certificate=None):
+    """Run a sink, and yield its port."""
+    options = [*(["--chunking"] if chunking else []), *(["--certificate", certificate] if certificate else [])]
+    with _running("sink.py", "--delay", delay, *options) as port:
+        yield port
+
+
+@contextlib.contextmanager
+def distance(port, rtt):
+    """Put a round trip of so many seconds before a port, and yield the port to use; without one, the same port."""
+    if not rtt:
+        yield port
+        return
+    with _running("distance.py", "--rtt", rtt, "--port", port) as nearer:
+        yield nearer
+
+
+class Counted(NamedTuple):
+    """What a sink took so far; in seconds, how long messages waited for their replies, and its own work."""
+
+    messages: int
+    connections: int
+    waited: float
+    cpu: float
+
+
+def counted(port):
+    """Ask a sink what it took, this connection included."""
+    with smtplib.SMTP("127.0.0.1", port) as client:
+        messages, connections, waited, cpu = client.docmd("XCNT")[1].split()
+    return Counted(int(messages), int(connections), float(waited), float(cpu))
+
+
+if __name__ == "__main__":
+    print(counted(int(sys.argv[1])).cpu)
