@@ -1,6 +1,7 @@
 """Logins by SCRAM and by client certificate, as a mailer has them: by the pool, with faults in the middle."""
 
 import base64
+import contextlib
 import smtplib
 import traceback
 
@@ -9,6 +10,8 @@ from django.core.exceptions import ImproperlyConfigured
 
 from django_smtp_pool.core.errors import AuthRefused, NotOffered, ProtocolError
 from django_smtp_pool.core.options import extras
+from tests.borrowing import borrow
+from tests.clocks import LeapingClock, ServersClock
 from tests.mailing import backend_for, message
 from tests.servers import Fault, FaultServer, faults
 from tests.servers.certificates import certificates
@@ -229,3 +232,83 @@ def test_a_server_that_repeats_the_secret_tells_nobody(caplog, login):
         assert "hunter2" not in text
         assert said.rstrip("=") not in text
         assert "no such user" in text
+
+
+# How often a login is tried
+
+
+@pytest.mark.parametrize("way", ["one-by-one", "batch"])
+@pytest.mark.parametrize(
+    "auth", [["PLAIN"], ["CRAM-MD5"], ["CRAM-MD5", "PLAIN"], ["SCRAM-SHA-256", "PLAIN"]], ids="+".join
+)
+@pytest.mark.parametrize(
+    "sin",
+    [
+        *(faults.reply_and_close(f"{code} no") for code in (535, 501, 504)),
+        faults.reset, faults.fin, faults.notify, faults.garbage,
+    ],
+    ids=lambda sin: sin.name,
+)  # fmt: skip
+def test_a_server_that_hangs_up_costs_two_logins_at_most(mailer, way, auth, sin):
+    with FaultServer(auth=auth, users={"user": "secret"}, fault=Fault(at="auth", do=sin, times=None)) as server:
+        backend = mailer(server, clock=ServersClock(server), **WHO)
+        mails = [message(1)] if way == "one-by-one" else [message(1), message(2)]
+        with pytest.raises(smtplib.SMTPException) as caught:
+            backend.send_messages(mails)
+        told = [mail.smtp_pool_status.outcome for mail in mails if mail.smtp_pool_status is not None]
+        assert set(told) == {"not_sent"}
+        said = sin.name.removeprefix("reply ")[:3]
+        if said.isdigit():
+            assert isinstance(caught.value, AuthRefused)
+            assert caught.value.smtp_code == int(said)
+        assert 1 <= len(server.commands("AUTH")) <= 2 * len(mails)
+
+
+@pytest.mark.parametrize("ending", [faults.reset, faults.reply_and_close("535 5.7.8 no")], ids=lambda sin: sin.name)
+def test_a_refused_token_is_what_is_raised_where_its_successor_is_hung_up_on(mailer, ending):
+    tokens = iter(["first", "second", "third", "fourth"])
+    with FaultServer(auth=["XOAUTH2"], users={"user": "none"}) as server:
+        server.fault = Fault(at="auth", do=ending, times=None, skip=1)
+        backend = mailer(server, clock=ServersClock(server), username="user", oauth2_generator=lambda *_: next(tokens))
+        with pytest.raises(AuthRefused, match="535"):
+            backend.send_messages([message()])
+        assert len(server.commands("AUTH")) == 2
+
+
+def test_after_a_temporary_refusal_of_a_proof_the_password_is_tried(mailer):
+    with FaultServer(auth=["CRAM-MD5", "PLAIN"], users={"user": "secret"}) as server:
+        server.fault = Fault(at="auth", do=faults.reply("454 4.7.0 Temporary authentication failure"))
+        backend = mailer(server, clock=LeapingClock(), **WHO)
+        with contextlib.suppress(smtplib.SMTPException):  # the pool pauses
+            backend.send_messages([message(1)])
+        backend.pool._clock.advance(60)
+        assert backend.send_messages([message(2)]) == 1
+        assert mechanisms(server) == ["CRAM-MD5", "PLAIN"]
+
+
+def test_a_530_after_a_503_is_the_refusal_that_is_raised(mailer):
+    with FaultServer(auth=["PLAIN"], require_auth=True) as server:
+        server.fault = Fault(at="auth", do=faults.reply("503 5.5.1 already authenticated"), times=None)
+        with pytest.raises(smtplib.SMTPSenderRefused) as caught:
+            mailer(server, clock=ServersClock(server), **WHO).send_messages([message()])
+        assert caught.value.smtp_code == 530
+        assert (len(server.commands("AUTH")), server.connections) == (1, 1)
+
+
+def test_503_to_the_first_login_lets_the_mail_go(mailer):
+    with FaultServer(auth=["PLAIN"]) as server:
+        server.fault = Fault(at="auth", do=faults.reply("503 5.5.1 already authenticated"), times=None)
+        assert mailer(server, **WHO).send_messages([message()]) == 1
+
+
+@pytest.mark.parametrize(("reply", "ceiling"), [("432 4.7.12 transition", 10), ("432 4.3.2 too many", 1)])
+def test_432_is_about_concurrency_unless_a_password_is_wanted(mailer, reply, ceiling):
+    with FaultServer(auth=["CRAM-MD5"]) as server:
+        backend = mailer(server, clock=ServersClock(server), max_connections=10, max_requeues=0, **WHO)
+        assert backend.send_messages([message(1)]) == 1
+        server.fault = Fault(at="auth", do=faults.reply(reply), times=None)
+        held = borrow(backend._sender)
+        with pytest.raises(AuthRefused, match=reply[:3]):
+            borrow(backend._sender)
+        held.give_back()
+        assert backend.pool.stats().max_connections == ceiling

@@ -220,7 +220,9 @@ def test_on_a_reused_connection_under_tls(mailer, certificates, point, sin, fate
 
 
 def try_reused(mailer, server, point, sin, fate, **options):
-    """Let the fault hit a connection that has carried a message."""
+    """Let the fault hit a connection that has carried a message: a refused MAIL gets one try on a fresh one."""
+    if point == "mail" and fate == REFUSED:
+        fate = RETRIED
     backend = mailer(server, **options)
     assert send(backend, message(0)) is None
     assert server.wait_for(lambda: server.idle_now == 1)
@@ -326,12 +328,23 @@ def test_a_first_reply_that_speaks_of_the_idle_connection_moves_the_message(mail
         assert len(server.accepted) == 2
 
 
-def test_the_same_451_on_a_fresh_connection_is_about_the_message(mailer):
-    with FaultServer(fault=Fault(at="mail", do=faults.reply("451 4.4.2 Timeout waiting for data"))) as server:
+@pytest.mark.parametrize("at", ["mail", "rcpt", "data", "end"])
+def test_the_same_451_on_a_fresh_connection_is_about_the_session_too(mailer, at):
+    with FaultServer(fault=Fault(at=at, do=faults.reply("451 4.4.2 Timeout waiting for data"))) as server:
+        mail = message()
+        assert send(mailer(server), mail) is None
+        assert (mail.smtp_pool_status.attempts, len(server.accepted)) == (2, 1)
+
+
+@pytest.mark.parametrize("chunking", [False, True], ids=["DATA", "BDAT"])
+def test_451_4_4_2_to_the_end_of_data_gets_one_try_and_no_other(mailer, chunking):
+    sin = faults.reply("451 4.4.2 Timeout waiting for data")
+    with FaultServer(chunking=chunking, fault=Fault(at="end", do=sin, times=None)) as server:
         mail = message()
         error = send(mailer(server), mail)
-        assert isinstance(error, smtplib.SMTPSenderRefused)
-        assert mail.smtp_pool_status.outcome == "refused"
+        assert isinstance(error, smtplib.SMTPDataError)
+        assert (mail.smtp_pool_status.outcome, mail.smtp_pool_status.attempts) == ("not_sent", 2)
+        assert server.connections == 2
 
 
 def test_a_refused_connection_is_told_at_once(mailer):

@@ -60,6 +60,34 @@ class Failure(smtplib.SMTPException):
     refused: Mapping[str, Reply] = {}  # the recipients that the server refused by name, whatever became of others
     is_final: bool = False
     session_survives: bool = False
+    # What the rules of another try look at (delivery/retry.py). `try_fresh`: it may be the connection's fault, so one
+    # try on a fresh connection is worth while, whatever the outcome says; `is_last_resort`: and no other follows.
+    # `logins`: how many logins this try has cost, refused or without an answer.
+    try_fresh: bool = False
+    is_last_resort: bool = False
+    logins: int = 0
+
+    def __init__(
+        self,
+        *args: Any,
+        stage: Stage | None = None,
+        reply: Reply | None = None,
+        outcome: Outcome | None = None,
+        session_survives: bool = False,
+        is_final: bool = False,
+    ) -> None:
+        super().__init__(*args)
+        # What is not given is the class's own.
+        if stage is not None:
+            self.stage = stage
+        if reply is not None:
+            self.reply = reply
+        if outcome is not None:
+            self.outcome = outcome
+        if session_survives:
+            self.session_survives = True
+        if is_final:
+            self.is_final = True
 
 
 FailureT = TypeVar("FailureT", bound=Failure)
@@ -69,9 +97,7 @@ def refusal(
     kind: type[FailureT], reply: Reply, *extra: Any, stage: Stage, outcome: Outcome = Outcome.NOT_SENT
 ) -> FailureT:
     """Make an error out of a refusing reply, its arguments in smtplib's order."""
-    error = kind(reply.code, reply.message, *extra)
-    error.reply, error.stage, error.outcome = reply, stage, outcome
-    return error
+    return kind(reply.code, reply.message, *extra, stage=stage, reply=reply, outcome=outcome)
 
 
 class ConnectionLost(Failure, smtplib.SMTPServerDisconnected):

@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import cached_property
 
-MAX_LINE = 4096  # octets; RFC 5321 §4.5.3.1.5 says 512, real servers put URLs into their refusals
+MAX_LINE = 8192  # octets, as in smtplib; RFC 5321 §4.5.3.1.5 says 512, real servers put URLs into their refusals
 MAX_LINES = 128
 MAX_REPLY = 65536  # octets of one reply, all lines together
 
-_LINE = re.compile(rb"([2-5][0-9][0-9])(?:([ -])(.*))?", re.DOTALL)
+TIMED_OUT = (4, 4, 2)
+PASSWORD_WANTED = (4, 7, 12)
+STATE = frozenset({503, 530})  # the session is in another state than we think
+_ABOUT_SESSION = frozenset({421, 432, 451, *STATE})
+
+_LINE = re.compile(rb"([2-5][0-9][0-9])(?:([ \t-])(.*))?", re.DOTALL)  # a tab: there are servers that send it
 _ENHANCED = re.compile(rb"([245])\.([0-9]{1,3})\.([0-9]{1,3})(?=[ \t]|$)")
 
 
@@ -39,7 +45,7 @@ class Reply:
         decoded = b" ".join(self.lines).decode("utf-8", "backslashreplace")
         return "".join(char if char.isprintable() else repr(char)[1:-1] for char in decoded)[:500]
 
-    @property
+    @cached_property
     def enhanced(self) -> tuple[int, int, int] | None:
         """The enhanced status code of the first line (RFC 3463), such as (4, 4, 2), or None."""
         match = _ENHANCED.match(self.lines[0]) if self.lines else None
@@ -77,17 +83,24 @@ class Reply:
 
     @property
     def is_about_connection(self) -> bool:
-        """Whether the refusal speaks of the session and not of the message (421; 432, Exchange's limit)."""
-        return self.code in {421, 432}
+        """Whether the refusal speaks of connections, however new this one is (421; 432, Exchange's limit).
 
-    @property
-    def is_idle_notice(self) -> bool:
-        """Whether this may be what a server says to a connection it gave up while that was idle.
-
-        SES answers the first command after an idle time-out with `451 4.4.2 Timeout waiting for data from
-        client`. As the first reply on a reused connection it speaks of the connection, not of the message.
+        432 4.7.12 is another thing: the account must log in by its password once (RFC 4954 §6).
         """
-        return self.is_about_connection or (self.code == 451 and self.enhanced == (4, 4, 2))
+        return self.code == 421 or (self.code == 432 and self.enhanced != PASSWORD_WANTED)
+
+    def is_about_session(self, *, carried: bool) -> bool:
+        """Tell whether the refusal speaks of the session and not of the message.
+
+        SES answers with `451 4.4.2 Timeout waiting for data from client` where it has given the session up. A server
+        that has forgotten the login, or believes to be in another transaction (530, 503), is of no more use to this
+        message; but only on a connection that has carried another one, since else it would say the same again.
+        """
+        if self.code not in _ABOUT_SESSION:
+            return False
+        if self.code in STATE:
+            return carried
+        return self.enhanced == TIMED_OUT if self.code == 451 else self.is_about_connection
 
     def __str__(self) -> str:
         return f"{self.code} {self.text}".rstrip()
@@ -133,45 +146,35 @@ class ReplyParser:
         return replies
 
     def _cut(self, replies: list[Reply]) -> None:
-        start = 0
-        while (end := self._buffer.find(b"\n", start)) >= 0:
-            reply = self._take_line(bytes(self._buffer[start:end]))
+        buffer, start = self._buffer, 0
+        while (end := buffer.find(b"\n", start)) >= 0:
+            self._take_line(bytes(buffer[start:end]), replies)
             start = end + 1
-            if reply is not None:
-                replies.append(reply)
-        del self._buffer[:start]
-        self._check_line_length(len(self._buffer))
+        del buffer[:start]
+        if len(buffer) > MAX_LINE:
+            raise MalformedReply(f"a reply line of more than {MAX_LINE} octets")
 
-    def _take_line(self, raw: bytes) -> Reply | None:
-        self._check_line_length(len(raw))
+    def _take_line(self, raw: bytes, replies: list[Reply]) -> None:
+        if len(raw) > MAX_LINE:
+            raise MalformedReply(f"a reply line of more than {MAX_LINE} octets")
         line = raw[:-1] if raw.endswith(b"\r") else raw
         match = _LINE.fullmatch(line)
         if match is None:
             raise MalformedReply(f"this is no SMTP reply: {_excerpt(line)}")
-        code = int(match[1])
+        digits, separator, text = match.groups(b"")
+        code = int(digits)
         if self._lines and code != self._code:
             raise MalformedReply(f"one reply with two codes: {self._code} and {code}")
         self._code = code
-        self._lines.append((match[3] or b"").strip(b" \t"))
-        self._check_reply_size(len(raw) + 1)
-        return None if match[2] == b"-" else self._complete()
-
-    def _complete(self) -> Reply:
-        reply = Reply(code=self._code, lines=tuple(self._lines))
-        self._lines = []
-        self._size = 0
-        return reply
-
-    def _check_line_length(self, octets: int) -> None:
-        if octets > MAX_LINE:
-            raise MalformedReply(f"a reply line of more than {MAX_LINE} octets")
-
-    def _check_reply_size(self, octets: int) -> None:
-        self._size += octets
+        self._lines.append(text.strip(b" \t"))
+        self._size += len(raw) + 1
         if len(self._lines) > MAX_LINES:
             raise MalformedReply(f"a reply of more than {MAX_LINES} lines")
         if self._size > MAX_REPLY:
             raise MalformedReply(f"a reply of more than {MAX_REPLY} octets")
+        if separator != b"-":
+            replies.append(Reply(code=code, lines=tuple(self._lines)))
+            self._lines, self._size = [], 0
 
 
 def _excerpt(line: bytes) -> str:

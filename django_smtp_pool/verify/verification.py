@@ -10,7 +10,7 @@ from ..conf import Config
 from ..core.clock import Clock
 from ..core.delivery.connection import Connection, Connector
 from ..core.drivers import blocking
-from ..core.errors import PartiallyRefused, Stage, TokenUnavailable
+from ..core.errors import AuthRefused, PartiallyRefused, Stage, TokenUnavailable
 from ..core.events.events import Event, Line, Observer
 from ..core.interrupts import from_signal_handler
 from ..core.net.tls import TLSFacts, facts_of
@@ -150,9 +150,9 @@ class Verification:
         connector = replace(self._connector, make=self._make)
         return blocking.run(connector.open(self._clock, self._deadline), self._clock)
 
-    def _make(self, connector: Connector, credentials: Credentials | None) -> Connection:
+    def _make(self, connector: Connector, credentials: Credentials | None, refused: AuthRefused | None) -> Connection:
         """Make a connection and keep it: the report shows it, however far it came."""
-        self._connection = Connection(connector, credentials)
+        self._connection = Connection(connector, credentials, refused)
         return self._connection
 
     @property
@@ -167,7 +167,7 @@ class Verification:
             steps=self._steps(error),
             tls=tls,
             days_left=None if seconds is None else int(seconds // 86400),
-            extensions=self._connection.offer.keywords if self._connection is not None else (),
+            extensions=self._connection.extensions.keywords if self._connection is not None else (),
             mechanism=self._recorder.mechanism,
             limits=_limits(self._config.pool),
             error=None if error is None else str(error),

@@ -10,8 +10,9 @@ from django_smtp_pool.core.options import extras
 from django_smtp_pool.core.options.fields import Secret
 from django_smtp_pool.core.options.options import ServerOptions
 from django_smtp_pool.core.smtp import auth, scram
-from django_smtp_pool.core.smtp.extensions import Offer
-from django_smtp_pool.core.smtp.session import Experience, Greeter, log_in
+from django_smtp_pool.core.smtp.experience import Experience
+from django_smtp_pool.core.smtp.extensions import Extensions
+from django_smtp_pool.core.smtp.session import Greeter, log_in
 from django_smtp_pool.core.smtp.steps import Heard
 from tests.core.transcript import End, play, replies_of, resumed
 
@@ -44,7 +45,7 @@ def greeter(server, experience=None):
 
 def login(offered, transcript, *, encrypted=True, experience=None, **options):
     server = ServerOptions(**{"host": "mail.example", "username": "user", "password": "secret", **options})
-    dialogue = log_in(greeter(server, experience), Offer(auth=frozenset(offered.split())), encrypted=encrypted)
+    dialogue = log_in(greeter(server, experience), Extensions(auth=frozenset(offered.split())), encrypted=encrypted)
     return play(dialogue, transcript)
 
 
@@ -201,7 +202,7 @@ def test_a_challenge_that_is_none_cancels_the_exchange(challenge):
 def test_a_server_that_asks_for_ever_gets_no_answer_for_ever(mechanism):
     """Each answer would restart the deadline of a reply, and repeat the secret."""
     server = ServerOptions(username="user", password="secret")
-    dialogue = log_in(greeter(server), Offer(auth=frozenset({mechanism})), encrypted=True)
+    dialogue = log_in(greeter(server), Extensions(auth=frozenset({mechanism})), encrypted=True)
     step = resumed(lambda: next(dialogue))
     for _ in range(10):
         step = resumed(lambda: dialogue.send(Heard(replies=replies_of("334 AAAA"))))
@@ -209,6 +210,85 @@ def test_a_server_that_asks_for_ever_gets_no_answer_for_ever(mechanism):
             break
     with pytest.raises((AuthRefused, ConnectionLost)):
         step.result()
+
+
+# What the server says of a login, and what follows (RFC 4954 §6)
+
+
+@pytest.mark.parametrize("end", ["S: <gone>", "S: <gone early>"])
+@pytest.mark.parametrize("code", [535, 534, 550, 501, 504])
+def test_a_refusal_is_raised_although_the_server_hangs_up_behind_it(code, end):
+    with pytest.raises(AuthRefused) as caught:
+        login(
+            "CRAM-MD5 PLAIN",
+            f"C: AUTH CRAM-MD5\nS: 334 {CHALLENGE}\nC: {PROOF}\nS: {code} no\nC: AUTH PLAIN {PLAIN}\n{end}",
+        )
+    assert caught.value.smtp_code == code
+
+
+@pytest.mark.parametrize("refused", ["535 5.7.8 no", "504 5.5.4 no", "454 4.7.0 not now"])
+def test_where_nobody_could_try_the_password_the_next_login_begins_with_it(refused):
+    experience = Experience()
+    failed = f"C: AUTH CRAM-MD5\nS: 334 {CHALLENGE}\nC: {PROOF}\nS: {refused}"
+    gone = "" if refused.startswith("454") else f"\nC: AUTH PLAIN {PLAIN}\nS: <gone>"
+    with pytest.raises(AuthRefused):
+        login("CRAM-MD5 PLAIN", failed + gone, experience=experience)
+    login("CRAM-MD5 PLAIN", f"C: AUTH PLAIN {PLAIN}\nS: 235 ok", experience=experience)
+    assert experience.refuses_proofs
+
+
+def test_a_password_that_was_refused_is_not_the_next_to_be_tried():
+    experience = Experience(password_next=True)
+    with pytest.raises(AuthRefused):
+        login("CRAM-MD5 PLAIN", f"C: AUTH PLAIN {PLAIN}\nS: 535 no", experience=experience)
+    assert not experience.password_next
+
+
+def test_a_password_transition_goes_on_to_the_password_under_tls():
+    wanted = f"C: AUTH CRAM-MD5\nS: 334 {CHALLENGE}\nC: {PROOF}\nS: 432 4.7.12 A password transition is needed"
+    experience = Experience()
+    login("CRAM-MD5 PLAIN", f"{wanted}\nC: AUTH PLAIN {PLAIN}\nS: 235 ok", experience=experience)
+    assert not experience.refuses_proofs
+    for options in ({"encrypted": False, "host": "localhost"}, {"auth_method": "CRAM-MD5"}):
+        with pytest.raises(AuthRefused) as caught:
+            login("CRAM-MD5 PLAIN", wanted, **options)
+        assert caught.value.is_final
+
+
+def test_a_mechanism_that_is_too_weak_is_followed_by_the_next():
+    login(
+        "PLAIN LOGIN",
+        f"C: AUTH PLAIN {PLAIN}\nS: 534 5.7.9 too weak\nC: AUTH LOGIN\nS: 334\nC: {USER}\nS: 334\nC: {SECRET}\nS: 235",
+    )
+    with pytest.raises(AuthRefused):
+        login("PLAIN LOGIN", f"C: AUTH PLAIN {PLAIN}\nS: 534 5.7.14 Log in via your web browser")
+
+
+def test_two_logins_are_refused_at_most(fixed_nonce):
+    with pytest.raises(AuthRefused) as caught:
+        login(
+            "SCRAM-SHA-256 SCRAM-SHA-1 CRAM-MD5 PLAIN LOGIN",
+            f"C: AUTH SCRAM-SHA-256 {FIRST}\nS: 534 5.7.9 no\nC: AUTH SCRAM-SHA-1 {FIRST}\nS: 534 5.7.9 never",
+        )
+    assert (caught.value.smtp_error, caught.value.logins) == (b"5.7.9 never", 2)
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "CRAM-MD5"])
+def test_503_to_the_first_login_means_that_it_is_none(mechanism):
+    first = {"PLAIN": f"C: AUTH PLAIN {PLAIN}", "CRAM-MD5": "C: AUTH CRAM-MD5"}[mechanism]
+    login(mechanism, f"{first}\nS: 503 5.5.1 Error: already authenticated")
+
+
+def test_503_to_a_later_login_is_a_refusal():
+    with pytest.raises(AuthRefused):
+        login("CRAM-MD5 PLAIN", f"{REFUSED_PROOF}\nC: AUTH PLAIN {PLAIN}\nS: 503 5.5.1 no")
+
+
+@pytest.mark.parametrize("prompts", [("Username:", "Password:"), ("User Name", "Pass"), ("Enter name", "Enter: pass!")])
+def test_login_does_not_read_its_prompts(prompts):
+    name, word = prompts
+    login("LOGIN", f"C: AUTH LOGIN\nS: 334 {name}\nC: {USER}\nS: 334 {word}\nC: {SECRET}\nS: 235 ok")
+    login("PLAIN", f"C: AUTH PLAIN {PLAIN}\nS: 334 Go on\nC: {PLAIN}\nS: 235 welcome")
 
 
 # What is not offered, and what is not safe
@@ -318,7 +398,7 @@ def test_another_method_that_is_asked_for_is_not_replaced_by_the_certificate():
 )
 def test_every_secret_is_masked_for_the_log(mechanism, answers):
     server = ServerOptions(username="user", password="secret")
-    dialogue = log_in(greeter(server), Offer(auth=frozenset({mechanism})), encrypted=True)
+    dialogue = log_in(greeter(server), Extensions(auth=frozenset({mechanism})), encrypted=True)
     step = next(dialogue)
     for answer in answers:
         said = b"".join(step.pieces).decode().rstrip()

@@ -14,8 +14,7 @@ from django_smtp_pool.core.errors import (
 )
 from django_smtp_pool.core.smtp.delivery import deliver
 from django_smtp_pool.core.smtp.envelope import Envelope
-from django_smtp_pool.core.smtp.extensions import Offer
-from django_smtp_pool.core.smtp.fitting import fit
+from django_smtp_pool.core.smtp.extensions import Extensions, fit
 from django_smtp_pool.core.smtp.transaction import Session
 from tests.core.transcript import play
 
@@ -27,9 +26,9 @@ CHUNK = "C: BDAT 19 LAST\nC: Subject: x\nC:\nC: .hi\n"
 def sent(transcript, *, to=("b@x",), one_shot=True):
     """Play one delivery to a server that offers PIPELINING and CHUNKING."""
     envelope = Envelope(sender="a@x", recipients=to, content=b"Subject: x\r\n\r\n.hi\r\n", message_id="<1@x>")
-    offer = Offer(pipelining=True, chunking=True)
-    session = Session(offer=offer, chunking=True, one_shot=one_shot, reused=True)
-    return play(deliver(session, envelope, fit(offer, envelope)), transcript)
+    extensions = Extensions(pipelining=True, chunking=True)
+    session = Session(extensions=extensions, chunking=True, one_shot=one_shot, carried=True)
+    return play(deliver(session, envelope, fit(extensions, envelope)), transcript)
 
 
 def failure(kind, transcript, **how):

@@ -16,8 +16,7 @@ from django_smtp_pool.core.errors import (
 )
 from django_smtp_pool.core.smtp.delivery import Session, deliver
 from django_smtp_pool.core.smtp.envelope import Envelope
-from django_smtp_pool.core.smtp.extensions import Offer
-from django_smtp_pool.core.smtp.fitting import fit
+from django_smtp_pool.core.smtp.extensions import Extensions, fit
 from tests.core.transcript import play
 
 GROUP = "C: MAIL FROM:<a@x>\nC: RCPT TO:<b@x>\nC: DATA\n"
@@ -26,13 +25,13 @@ GO_ON = "S: 250 ok\nS: 250 ok\nS: 354 go\n"
 CONTENT = "C: Subject: x\nC:\nC: hi\nC: .\n"
 
 
-def sent(transcript, *, to=("b@x",), content=b"Subject: x\r\n\r\nhi\r\n", reused=False, needs_reset=False, **offered):
+def sent(transcript, *, to=("b@x",), content=b"Subject: x\r\n\r\nhi\r\n", carried=False, needs_reset=False, **offered):
     """Play one delivery; PIPELINING is offered unless said otherwise."""
     smtputf8 = offered.get("smtputf8", False)
     envelope = Envelope(sender="a@x", recipients=to, content=content, smtputf8=smtputf8, message_id="<1@x>")
-    offer = Offer(**{"pipelining": True, **offered})
-    session = Session(offer=offer, reused=reused, needs_reset=needs_reset)
-    return play(deliver(session, envelope, fit(offer, envelope)), transcript)
+    extensions = Extensions(**{"pipelining": True, **offered})
+    session = Session(extensions=extensions, carried=carried, needs_reset=needs_reset)
+    return play(deliver(session, envelope, fit(extensions, envelope)), transcript)
 
 
 def refused(kind, transcript, **how):
@@ -71,13 +70,13 @@ def test_a_round_trip_each_without():
 
 def test_pipelining_can_be_switched_off():
     envelope = Envelope(sender="a@x", recipients=("b@x",), content=b"hi\r\n")
-    session = Session(offer=Offer(pipelining=True), pipelining=False)
+    session = Session(extensions=Extensions(pipelining=True), pipelining=False)
     dialogue = deliver(session, envelope, b"hi\r\n")
     play(dialogue, "C: MAIL FROM:<a@x>\nS: 250\nC: RCPT TO:<b@x>\nS: 250\nC: DATA\nS: 354\nC: hi\nC: .\nS: 250")
 
 
 def test_there_is_no_rset_and_no_noop_on_a_reused_connection():
-    sent(GROUP + GO_ON + CONTENT + "S: 250 queued", reused=True)
+    sent(GROUP + GO_ON + CONTENT + "S: 250 queued", carried=True)
 
 
 def test_any_2xx_accepts():
@@ -90,7 +89,7 @@ def test_a_lone_dot_in_the_content_is_stuffed():
 
 def test_the_null_sender():
     envelope = Envelope(sender="", recipients=("b@x",), content=b"hi\r\n")
-    session = Session(offer=Offer(pipelining=True))
+    session = Session(extensions=Extensions(pipelining=True))
     play(
         deliver(session, envelope, b"hi\r\n"), f"C: MAIL FROM:<>\nC: RCPT TO:<b@x>\nC: DATA\n{GO_ON}C: hi\nC: .\nS: 250"
     )
@@ -112,12 +111,12 @@ def test_after_a_refusal_rset_comes_first_without_pipelining():
 
 
 def test_a_refused_rset_drops_the_connection_and_not_the_message():
-    error = refused(ProtocolError, "C: RSET\n" + GROUP + "S: 502 no\n" + GO_ON, needs_reset=True, reused=True)
+    error = refused(ProtocolError, "C: RSET\n" + GROUP + "S: 502 no\n" + GO_ON, needs_reset=True, carried=True)
     assert_not_sent(error, Stage.RSET)
 
 
 def test_a_421_to_rset_is_about_the_connection():
-    error = refused(SenderRefused, "C: RSET\n" + GROUP + "S: 421 4.4.2 timeout", needs_reset=True, reused=True)
+    error = refused(SenderRefused, "C: RSET\n" + GROUP + "S: 421 4.4.2 timeout", needs_reset=True, carried=True)
     assert_not_sent(error, Stage.RSET)
 
 
@@ -206,9 +205,12 @@ def test_the_end_of_data_refused(code):
     assert_refused(error, Stage.CONTENT, code)
 
 
-def test_451_4_4_2_to_the_end_of_data_is_about_the_message():
-    error = refused(DataRefused, GROUP + GO_ON + CONTENT + "S: 451 4.4.2 Timeout", reused=True)
-    assert_refused(error, Stage.CONTENT, 451)
+@pytest.mark.parametrize("carried", [True, False])
+def test_451_4_4_2_to_the_end_of_data_is_about_the_session_and_worth_one_try(carried):
+    error = refused(DataRefused, GROUP + GO_ON + CONTENT + "S: 451 4.4.2 Timeout", carried=carried)
+    assert_not_sent(error, Stage.CONTENT)
+    assert error.try_fresh
+    assert error.is_last_resort
 
 
 # Refusals that end the session after they were final
@@ -244,15 +246,15 @@ def test_an_end_behind_the_last_refused_recipient_takes_nothing_back():
 
 
 @pytest.mark.parametrize("reply", ["421 4.3.2 bye", "432 4.3.2 Concurrent connections limit exceeded"])
-@pytest.mark.parametrize("reused", [True, False])
-def test_421_and_432_are_about_the_connection_wherever_they_come(reply, reused):
+@pytest.mark.parametrize("carried", [True, False])
+def test_421_and_432_are_about_the_connection_wherever_they_come(reply, carried):
     stops = reply.startswith("421")
     rest = "" if stops else "\nS: 503 bad\nS: 503 bad"
-    assert_not_sent(refused(SenderRefused, GROUP + f"S: {reply}{rest}", reused=reused), Stage.MAIL)
+    assert_not_sent(refused(SenderRefused, GROUP + f"S: {reply}{rest}", carried=carried), Stage.MAIL)
     rest = "" if stops else "\nS: 503 bad"
-    assert_not_sent(refused(RecipientsRefused, GROUP + f"S: 250 ok\nS: {reply}{rest}", reused=reused), Stage.RCPT)
-    assert_not_sent(refused(DataRefused, GROUP + f"S: 250 ok\nS: 250 ok\nS: {reply}", reused=reused), Stage.DATA)
-    assert_not_sent(refused(DataRefused, GROUP + GO_ON + CONTENT + f"S: {reply}", reused=reused), Stage.CONTENT)
+    assert_not_sent(refused(RecipientsRefused, GROUP + f"S: 250 ok\nS: {reply}{rest}", carried=carried), Stage.RCPT)
+    assert_not_sent(refused(DataRefused, GROUP + f"S: 250 ok\nS: 250 ok\nS: {reply}", carried=carried), Stage.DATA)
+    assert_not_sent(refused(DataRefused, GROUP + GO_ON + CONTENT + f"S: {reply}", carried=carried), Stage.CONTENT)
 
 
 def test_421_ends_a_conversation_without_pipelining_at_once():
@@ -264,35 +266,54 @@ def test_421_ends_a_conversation_without_pipelining_at_once():
     assert_not_sent(error, Stage.RCPT)
 
 
-def test_a_stale_451_is_the_first_reply_on_a_reused_connection():
-    stale = "S: 451 4.4.2 Timeout waiting for data from client\nS: 503 bad\nS: 503 bad"
-    assert_not_sent(refused(SenderRefused, GROUP + stale, reused=True), Stage.MAIL)
+@pytest.mark.parametrize("carried", [True, False])
+def test_451_4_4_2_is_about_the_session_wherever_it_comes(carried):
+    gone = "S: 451 4.4.2 Timeout waiting for data from client\n"
+    assert_not_sent(refused(SenderRefused, GROUP + gone + "S: 503 bad\nS: 503 bad", carried=carried), Stage.MAIL)
+    rcpt = GROUP + "S: 250 ok\n" + gone + "S: 503 bad"
+    assert_not_sent(refused(RecipientsRefused, rcpt, carried=carried), Stage.RCPT)
+    data = GROUP + "S: 250 ok\nS: 250 ok\n" + gone
+    assert_not_sent(refused(DataRefused, data, carried=carried), Stage.DATA)
+    reset = "C: RSET\n" + GROUP + gone + "S: 503 bad\n" * 3
+    assert_not_sent(refused(SenderRefused, reset, needs_reset=True, carried=carried), Stage.RSET)
 
 
-def test_a_stale_451_on_a_fresh_connection_is_about_the_message():
-    error = refused(SenderRefused, GROUP + "S: 451 4.4.2 Timeout\nS: 503 bad\nS: 503 bad")
-    assert_refused(error, Stage.MAIL, 451)
+@pytest.mark.parametrize("code", [503, 530])
+def test_503_and_530_are_about_a_session_that_has_carried_a_message(code):
+    rest = f"S: {code} 5.5.1 what\n"
+    for transcript, kind, stage in [
+        (GROUP + rest * 3, SenderRefused, Stage.MAIL),
+        (GROUP + "S: 250 ok\n" + rest * 2, RecipientsRefused, Stage.RCPT),
+        (GROUP + "S: 250 ok\nS: 250 ok\n" + rest, DataRefused, Stage.DATA),
+        (GROUP + GO_ON + CONTENT + rest, DataRefused, Stage.CONTENT),
+    ]:
+        error = refused(kind, transcript, carried=True)
+        assert_not_sent(error, stage)
+        assert error.try_fresh
+        error = refused(kind, transcript)
+        assert_refused(error, stage, code)
+        assert not error.try_fresh
 
 
-def test_a_stale_451_is_only_the_first_reply():
-    error = refused(RecipientsRefused, GROUP + "S: 250 ok\nS: 451 4.4.2 Timeout\nS: 503 bad", reused=True)
-    assert_refused(error, Stage.RCPT, 451)
-
-
-def test_a_stale_451_may_answer_the_rset():
-    stale = "S: 451 4.4.2 Timeout\n" + "S: 503 bad\n" * 3
-    assert_not_sent(refused(SenderRefused, "C: RSET\n" + GROUP + stale, needs_reset=True, reused=True), Stage.RSET)
+@pytest.mark.parametrize("reply", ["451 4.4.2 timeout", "503 what", "530 what", "421 bye"])
+def test_what_follows_a_refusal_does_not_change_it(reply):
+    error = refused(
+        SenderRefused, GROUP + f"S: 550 no\nS: {reply}" + "\nS: 503 bad" * ("421" not in reply), carried=True
+    )
+    assert (error.outcome, error.stage, error.reply.code) == (Outcome.REFUSED, Stage.MAIL, 550)
+    error = refused(RecipientsRefused, GROUP + f"S: 250 ok\nS: 550 no\nS: {reply}", carried=True)
+    assert (error.outcome, error.stage, error.reply.code) == (Outcome.REFUSED, Stage.RCPT, 550)
 
 
 def test_a_451_with_another_status_is_about_the_message():
-    error = refused(SenderRefused, GROUP + "S: 451 4.3.0 later\nS: 503\nS: 503", reused=True)
+    error = refused(SenderRefused, GROUP + "S: 451 4.3.0 later\nS: 503\nS: 503", carried=True)
     assert_refused(error, Stage.MAIL, 451)
 
 
 @pytest.mark.parametrize("end", ["<gone>", "<gone early>"])
 @pytest.mark.parametrize("heard", ["", "S: 250 ok\n", "S: 250 ok\nS: 250 ok\n"])
 def test_a_connection_lost_before_the_content_leaves_nothing_in_doubt(end, heard):
-    error = refused(ConnectionLost, GROUP + heard + f"S: {end}", reused=True)
+    error = refused(ConnectionLost, GROUP + heard + f"S: {end}", carried=True)
     assert error.outcome is Outcome.NOT_SENT
 
 
@@ -350,8 +371,8 @@ def test_an_acceptance_in_the_middle_of_the_content_is_none(reply):
 def parameters(content=b"hi\r\n", *, to="b@x", **offered):
     smtputf8 = not to.isascii()
     envelope = Envelope(sender="a@x", recipients=(to,), content=content, smtputf8=smtputf8, seven_bit=lambda: b"7\r\n")
-    offer = Offer(pipelining=True, **offered)
-    step = next(deliver(Session(offer=offer), envelope, fit(offer, envelope)))
+    extensions = Extensions(pipelining=True, **offered)
+    step = next(deliver(Session(extensions=extensions), envelope, fit(extensions, envelope)))
     return b"".join(step.pieces).split(b"\r\n")[0].removeprefix(b"MAIL FROM:<a@x>").strip().decode()
 
 
@@ -383,14 +404,14 @@ def test_all_parameters_together():
 
 def test_a_server_without_8bitmime_gets_the_seven_bit_form():
     envelope = Envelope(sender="a@x", recipients=("b@x",), content="é".encode(), seven_bit=lambda: b"=C3=A9")
-    assert fit(Offer(), envelope) == b"=C3=A9\r\n"
-    assert fit(Offer(eight_bit_mime=True), envelope) == "é\r\n".encode()
+    assert fit(Extensions(), envelope) == b"=C3=A9\r\n"
+    assert fit(Extensions(eight_bit_mime=True), envelope) == "é\r\n".encode()
 
 
 def test_an_address_that_needs_smtputf8_is_not_sent_without():
     envelope = Envelope(sender="a@x", recipients=("é@x",), content=b"", smtputf8=True)
     with pytest.raises(NotOffered, match=r"SMTPUTF8") as caught:
-        fit(Offer(), envelope)
+        fit(Extensions(), envelope)
     assert caught.value.session_survives
     assert caught.value.is_final
 
@@ -398,7 +419,7 @@ def test_an_address_that_needs_smtputf8_is_not_sent_without():
 def test_a_message_larger_than_announced_is_not_offered():
     envelope = Envelope(sender="a@x", recipients=("b@x",), content=b"x" * 100)
     with pytest.raises(SenderRefused, match=r"102 octets, the server takes at most 101") as caught:
-        fit(Offer(size=101), envelope)
+        fit(Extensions(size=101), envelope)
     assert (caught.value.smtp_code, caught.value.session_survives, caught.value.is_final) == (552, True, True)
-    assert fit(Offer(size=102), envelope)
-    assert fit(Offer(size=0), envelope)
+    assert fit(Extensions(size=102), envelope)
+    assert fit(Extensions(size=0), envelope)

@@ -15,8 +15,8 @@ from django_smtp_pool.core.errors import (
     StartTLSRefused,
 )
 from django_smtp_pool.core.options.options import ServerOptions
-from django_smtp_pool.core.smtp.extensions import Offer
-from django_smtp_pool.core.smtp.session import Greeter, command, noop, open_session, quit_politely, reset, say_hello
+from django_smtp_pool.core.smtp.extensions import Extensions
+from django_smtp_pool.core.smtp.session import Greeter, command, noop, open_session, quit_politely, say_hello
 from tests.core.transcript import play, reply_of, resumed
 
 
@@ -26,7 +26,7 @@ def opened(transcript, **options):
 
 
 def test_a_plain_session():
-    offer = opened("""
+    extensions = opened("""
         * connect mail.example:25
         S: 220 mail.example ESMTP
         C: EHLO client.example
@@ -34,12 +34,12 @@ def test_a_plain_session():
         S: 250-PIPELINING
         S: 250 SIZE 1000
         """)
-    assert (offer.pipelining, offer.size, offer.starttls) == (True, 1000, False)
+    assert (extensions.pipelining, extensions.size, extensions.starttls) == (True, 1000, False)
 
 
 def test_starttls_forgets_what_was_said_in_clear():
     """RFC 3207 §4.2."""
-    offer = opened(
+    extensions = opened(
         """
         * connect mail.example:25
         S: 220 mail.example
@@ -57,8 +57,8 @@ def test_starttls_forgets_what_was_said_in_clear():
         """,
         use_tls=True,
     )
-    assert offer.auth == {"PLAIN"}
-    assert not offer.chunking
+    assert extensions.auth == {"PLAIN"}
+    assert not extensions.chunking
 
 
 def test_implicit_tls_comes_before_the_greeting():
@@ -142,7 +142,7 @@ def test_a_greeting_by_another_protocol_hints_at_tls():
 def test_a_server_without_ehlo_is_greeted_with_helo(line):
     assert (
         play(say_hello("client.example"), f"C: EHLO client.example\nS: {line}\nC: HELO client.example\nS: 250 hi")
-        == Offer()
+        == Extensions()
     )
 
 
@@ -222,11 +222,6 @@ def test_a_refused_login_ends_it():
 # Small talk
 
 
-def test_rset_tells_whether_it_helped():
-    assert play(reset(), "C: RSET\nS: 250 ok") is True
-    assert play(reset(), "C: RSET\nS: 502 no") is False
-
-
 def test_noop_returns_the_reply():
     assert play(noop(), "C: NOOP\nS: 250 ok").code == 250
 
@@ -246,12 +241,19 @@ def test_a_command_is_one_line(evil):
 
 
 def test_an_offer_is_read_in_any_case():
-    offer = Offer.from_reply(reply_of("250-hi SIZE", "250-size 5", "250-8bitmime", "250-Auth plain", "250 chunking"))
-    assert (offer.size, offer.eight_bit_mime, offer.auth, offer.chunking) == (5, True, {"PLAIN"}, True)
+    extensions = Extensions.from_reply(
+        reply_of("250-hi SIZE", "250-size 5", "250-8bitmime", "250-Auth plain", "250 chunking")
+    )
+    assert (extensions.size, extensions.eight_bit_mime, extensions.auth, extensions.chunking) == (
+        5,
+        True,
+        {"PLAIN"},
+        True,
+    )
 
 
 def test_the_first_line_offers_nothing():
-    assert Offer.from_reply(reply_of("250-PIPELINING", "250 hi")) == Offer(keywords=("HI",))
+    assert Extensions.from_reply(reply_of("250-PIPELINING", "250 hi")) == Extensions(keywords=("HI",))
 
 
 @pytest.mark.parametrize(
@@ -259,11 +261,11 @@ def test_the_first_line_offers_nothing():
     [("SIZE", 0), ("SIZE 0", 0), ("SIZE 10", 10), ("SIZE x", 0), ("SIZE -1", 0), ("SIZE 9 9", 9), ("X", None)],
 )
 def test_the_size_is_read_with_care(line, size):
-    assert Offer.from_reply(reply_of("250-hi", f"250 {line}")).size == size
+    assert Extensions.from_reply(reply_of("250-hi", f"250 {line}")).size == size
 
 
 def test_a_size_without_end_is_no_error():
-    assert Offer.from_reply(reply_of("250-hi", f"250 SIZE {'9' * 4000}")).size is not None
+    assert Extensions.from_reply(reply_of("250-hi", f"250 SIZE {'9' * 4000}")).size is not None
 
 
 @pytest.mark.parametrize(
@@ -271,13 +273,13 @@ def test_a_size_without_end_is_no_error():
 )
 def test_old_exchange_writes_auth_with_an_equals_sign(lines):
     reply = reply_of("250-hi", *(f"250-{line}" for line in lines), "250 X")
-    assert Offer.from_reply(reply).auth == {"LOGIN", "PLAIN"}
+    assert Extensions.from_reply(reply).auth == {"LOGIN", "PLAIN"}
 
 
 @pytest.mark.parametrize("line", ["", " ", "\t", "é", "\x00"])
 def test_lines_that_say_nothing_offer_nothing(line):
-    offer = Offer.from_reply(reply_of("250-hi", f"250-{line}", "250 SIZE 5"))
-    assert offer.size == 5
+    extensions = Extensions.from_reply(reply_of("250-hi", f"250-{line}", "250 SIZE 5"))
+    assert extensions.size == 5
 
 
 def test_a_failure_is_an_smtp_exception():

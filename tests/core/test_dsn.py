@@ -8,8 +8,7 @@ from django_smtp_pool.core.errors import NotOffered, Outcome, Stage
 from django_smtp_pool.core.smtp.delivery import deliver
 from django_smtp_pool.core.smtp.dsn import DSN, Original, events, from_xtext, xtext
 from django_smtp_pool.core.smtp.envelope import Envelope
-from django_smtp_pool.core.smtp.extensions import Offer
-from django_smtp_pool.core.smtp.fitting import fit
+from django_smtp_pool.core.smtp.extensions import Extensions, fit
 from django_smtp_pool.core.smtp.transaction import Session
 from tests.core.transcript import play, reply_of
 
@@ -22,9 +21,9 @@ def said(dsn=None, *, to=TWO, smtputf8=False, require_tls=False, one_shot=False,
         sender="a@x", recipients=to, content=b"hi\r\n", dsn=dsn, smtputf8=smtputf8, require_tls=require_tls
     )
     usual = {"pipelining": True, "chunking": one_shot, "dsn": True, "require_tls": require_tls, "smtputf8": smtputf8}
-    offer = Offer(**{**usual, **offered})
-    content = fit(offer, envelope, tls_flaw=None)
-    step = next(deliver(Session(offer=offer, chunking=one_shot, one_shot=one_shot), envelope, content))
+    extensions = Extensions(**{**usual, **offered})
+    content = fit(extensions, envelope, tls_flaw=None)
+    step = next(deliver(Session(extensions=extensions, chunking=one_shot, one_shot=one_shot), envelope, content))
     return b"".join(step.pieces).decode().split("\r\n")[: 1 + len(to)]
 
 
@@ -57,7 +56,7 @@ def test_it_goes_in_one_shot_too():
 def test_the_chunk_in_one_shot_is_counted_without_the_parameters():
     dsn = DSN(ret="full", envid="x" * 90, notify={"b@x": "delay"})
     envelope = Envelope(sender="a@x", recipients=("b@x",), content=b"hi\r\n", dsn=dsn)
-    session = Session(offer=Offer(pipelining=True, chunking=True, dsn=True), chunking=True, one_shot=True)
+    session = Session(extensions=Extensions(pipelining=True, chunking=True, dsn=True), chunking=True, one_shot=True)
     receipt = play(
         deliver(session, envelope, b"hi\r\n"),
         f"C: MAIL FROM:<a@x> RET=FULL ENVID={'x' * 90}\nC: RCPT TO:<b@x> NOTIFY=DELAY\nC: BDAT 4 LAST\nC: hi\n"
@@ -70,7 +69,7 @@ def test_it_is_left_out_where_it_is_not_offered():
     dsn = DSN(ret="full", envid="x", notify={"b@x": "delay"}, orcpt={"b@x": "d@x"})
     envelope = Envelope(sender="a@x", recipients=("b@x",), content=b"hi\r\n", dsn=dsn)
     receipt = play(
-        deliver(Session(offer=Offer(pipelining=True)), envelope, fit(Offer(pipelining=True), envelope)),
+        deliver(Session(extensions=Extensions(pipelining=True)), envelope, fit(Extensions(pipelining=True), envelope)),
         "C: MAIL FROM:<a@x>\nC: RCPT TO:<b@x>\nC: DATA\nS: 250\nS: 250\nS: 354\nC: hi\nC: .\nS: 250 queued",
     )
     assert receipt.dsn is False
@@ -79,11 +78,11 @@ def test_it_is_left_out_where_it_is_not_offered():
 def test_strictly_it_is_refused_where_it_is_not_offered():
     envelope = Envelope(sender="a@x", recipients=("b@x",), content=b"", dsn=DSN(ret="full", strict=True))
     with pytest.raises(NotOffered, match=r"strict.*does not offer DSN") as caught:
-        fit(Offer(), envelope)
+        fit(Extensions(), envelope)
     assert (caught.value.outcome, caught.value.stage) == (Outcome.NOT_SENT, Stage.MAIL)
     assert caught.value.is_final
     assert caught.value.session_survives
-    assert fit(Offer(dsn=True), envelope) == b""
+    assert fit(Extensions(dsn=True), envelope) == b""
 
 
 # The original recipient
@@ -212,17 +211,17 @@ def test_requiretls_is_said_where_all_is_well():
 def test_requiretls_is_refused_where_anything_is_missing(offered, flaw, text):
     envelope = Envelope(sender="a@x", recipients=TWO, content=b"", require_tls=True)
     with pytest.raises(NotOffered, match=f"require_tls.*, and {text}") as caught:
-        fit(Offer(require_tls=offered), envelope, tls_flaw=flaw)
+        fit(Extensions(require_tls=offered), envelope, tls_flaw=flaw)
     assert (caught.value.is_final, caught.value.session_survives) == (True, True)
 
 
 def test_who_says_nothing_of_tls_has_none():
     envelope = Envelope(sender="a@x", recipients=TWO, content=b"", require_tls=True)
     with pytest.raises(NotOffered, match="not encrypted"):
-        fit(Offer(require_tls=True), envelope)
+        fit(Extensions(require_tls=True), envelope)
 
 
 def test_the_offer_is_read():
-    offer = Offer.from_reply(reply_of("250-x", "250-dsn", "250 RequireTLS"))
-    assert (offer.dsn, offer.require_tls) == (True, True)
-    assert (Offer().dsn, Offer().require_tls) == (False, False)
+    extensions = Extensions.from_reply(reply_of("250-x", "250-dsn", "250 RequireTLS"))
+    assert (extensions.dsn, extensions.require_tls) == (True, True)
+    assert (Extensions().dsn, Extensions().require_tls) == (False, False)

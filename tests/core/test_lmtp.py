@@ -16,8 +16,7 @@ from django_smtp_pool.core.errors import (
 from django_smtp_pool.core.options.options import ServerOptions
 from django_smtp_pool.core.smtp.delivery import deliver
 from django_smtp_pool.core.smtp.envelope import Envelope
-from django_smtp_pool.core.smtp.extensions import Offer
-from django_smtp_pool.core.smtp.fitting import fit
+from django_smtp_pool.core.smtp.extensions import Extensions, fit
 from django_smtp_pool.core.smtp.session import Greeter, open_session
 from django_smtp_pool.core.smtp.steps import Patience
 from django_smtp_pool.core.smtp.transaction import Session
@@ -33,9 +32,9 @@ NEXT = "C: <listens>\n"
 def sent(transcript, *, to=THREE, pipelining=True, chunking=False):
     """Play one delivery by LMTP."""
     envelope = Envelope(sender="a@x", recipients=to, content=b"hi\r\n", message_id="<1@x>")
-    offer = Offer(pipelining=pipelining, chunking=chunking)
-    session = Session(offer=offer, pipelining=pipelining, lmtp=True)
-    return play(deliver(session, envelope, fit(offer, envelope)), transcript)
+    extensions = Extensions(pipelining=pipelining, chunking=chunking)
+    session = Session(extensions=extensions, pipelining=pipelining, lmtp=True)
+    return play(deliver(session, envelope, fit(extensions, envelope)), transcript)
 
 
 def failure(kind, transcript, **how):
@@ -64,7 +63,7 @@ def opened(transcript, **options):
 
 
 def test_lhlo_takes_the_place_of_ehlo():
-    offer = opened("""
+    extensions = opened("""
         * connect mail.example:24
         S: 220 mail.example LMTP
         C: LHLO client.example
@@ -72,7 +71,7 @@ def test_lhlo_takes_the_place_of_ehlo():
         S: 250-PIPELINING
         S: 250 8BITMIME
         """)
-    assert (offer.pipelining, offer.eight_bit_mime) == (True, True)
+    assert (extensions.pipelining, extensions.eight_bit_mime) == (True, True)
 
 
 def test_lhlo_is_said_again_under_tls():
@@ -270,7 +269,7 @@ def test_354_though_nobody_is_left_drops_the_connection():
 
 def test_each_verdict_has_the_whole_of_the_patience():
     envelope = Envelope(sender="a@x", recipients=("b@x", "c@x"), content=b"hi\r\n")
-    dialogue = deliver(Session(offer=Offer(pipelining=True), lmtp=True), envelope, b"hi\r\n")
+    dialogue = deliver(Session(extensions=Extensions(pipelining=True), lmtp=True), envelope, b"hi\r\n")
     step = resumed(lambda: next(dialogue))
     step = answered(dialogue, step, ["S: 250", "S: 250", "S: 250", "S: 354"])
     patience = [step.patience]

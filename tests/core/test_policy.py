@@ -16,6 +16,7 @@ class Waiter:
     """Somebody in line."""
 
     blocks = holder = None
+    fresh = False
 
     def __init__(self, number):
         self.number = number

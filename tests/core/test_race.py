@@ -16,6 +16,7 @@ from django_smtp_pool.core.net import transport
 from django_smtp_pool.core.net.connect import Dial
 from django_smtp_pool.core.net.happy_eyeballs import ATTEMPT_DELAY, Race
 from django_smtp_pool.core.net.resolve import interleaved
+from django_smtp_pool.core.options.host import Target
 from django_smtp_pool.core.smtp.steps import Connect, Patience
 from tests.clocks import ManualClock
 from tests.core.troubles import trouble
@@ -289,7 +290,7 @@ def resolving(monkeypatch):
 
 def connecting(clock, channel, **options):
     def dialogue():
-        yield Connect(host="mail.example", port=25, **options)
+        yield Connect(target=Target(host="mail.example", port=25, **options))
 
     return Run(dialogue(), channel, clock=clock, patience=PATIENCE)
 

@@ -62,7 +62,7 @@ def test_almost_replies_raise_nothing_but_malformed_reply(parts):
 @pytest.mark.parametrize(
     "line",
     [
-        b" 25", b"+25", b"-25", b"2_5", b"25", b"2500 ok", b"250ok", b"250_ok", b"250\tok", b"150 hm", b"650 hm",
+        b" 25", b"+25", b"-25", b"2_5", b"25", b"2500 ok", b"250ok", b"250_ok", b"150 hm", b"650 hm",
         b"099 hm", b"", b"ok", b"\xb250 ok", b"2\x0050 ok", "\uff12\uff15\uff10 ok".encode(),
         b" 250 ok", b"HTTP/1.1 400 Bad",
     ],
@@ -176,23 +176,24 @@ def test_the_basic_code_decides_and_not_the_enhanced_one():
 
 
 @pytest.mark.parametrize(
-    ("line", "closes", "about_connection", "idle_notice"),
+    ("line", "closes", "about_connection", "about_session", "about_used_session"),
     [
-        ("421 4.3.0 bye", True, True, True),
-        ("432 4.3.2 Concurrent connections limit exceeded", False, True, True),
-        ("451 4.4.2 Timeout waiting for data from client", False, False, True),
-        ("451 Timeout waiting for data from client", False, False, False),
-        ("450 4.4.2 x", False, False, False),
-        ("550 4.4.2 x", False, False, False),
+        ("421 4.3.0 bye", True, True, True, True),
+        ("432 4.3.2 Concurrent connections limit exceeded", False, True, True, True),
+        ("432 4.7.12 A password transition is needed", False, False, False, False),
+        ("451 4.4.2 Timeout waiting for data from client", False, False, True, True),
+        ("451 Timeout waiting for data from client", False, False, False, False),
+        ("450 4.4.2 x", False, False, False, False),
+        ("503 5.5.1 sender already specified", False, False, False, True),
+        ("530 5.7.0 authentication required", False, False, False, True),
+        ("550 4.4.2 x", False, False, False, False),
     ],
 )
-def test_what_a_reply_speaks_of(line, closes, about_connection, idle_notice):
+def test_what_a_reply_speaks_of(line, closes, about_connection, about_session, about_used_session):
     reply = reply_of(line)
-    assert (reply.closes_connection, reply.is_about_connection, reply.is_idle_notice) == (
-        closes,
-        about_connection,
-        idle_notice,
-    )
+    assert (reply.closes_connection, reply.is_about_connection) == (closes, about_connection)
+    assert reply.is_about_session(carried=False) is about_session
+    assert reply.is_about_session(carried=True) is about_used_session
 
 
 @given(st.lists(st.binary(max_size=60), min_size=1, max_size=5))

@@ -19,8 +19,7 @@ from django_smtp_pool.core.errors import (
 from django_smtp_pool.core.net.transport import Transport
 from django_smtp_pool.core.smtp.delivery import Session, deliver
 from django_smtp_pool.core.smtp.envelope import Envelope
-from django_smtp_pool.core.smtp.extensions import Offer
-from django_smtp_pool.core.smtp.fitting import fit
+from django_smtp_pool.core.smtp.extensions import Extensions, fit
 from django_smtp_pool.core.smtp.session import noop, quit_politely, say_hello
 from django_smtp_pool.core.smtp.steps import Patience, Say, SecureChannel
 from tests.clocks import LeapingClock, ManualClock
@@ -53,8 +52,10 @@ def run_of(dialogue, channel, clock, **how):
 
 def delivery(channel, clock, *, content=b"hi\r\n", to=("b@x",), deadline=None):
     envelope = Envelope(sender="a@x", recipients=to, content=content)
-    offer = Offer(pipelining=True)
-    return run_of(deliver(Session(offer=offer), envelope, fit(offer, envelope)), channel, clock, deadline=deadline)
+    extensions = Extensions(pipelining=True)
+    return run_of(
+        deliver(Session(extensions=extensions), envelope, fit(extensions, envelope)), channel, clock, deadline=deadline
+    )
 
 
 def told_to_go_on(run, server):

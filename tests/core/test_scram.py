@@ -12,7 +12,7 @@ from django_smtp_pool.core.options import extras
 from django_smtp_pool.core.options.fields import Secret
 from django_smtp_pool.core.options.options import ServerOptions
 from django_smtp_pool.core.smtp import scram
-from django_smtp_pool.core.smtp.extensions import Offer
+from django_smtp_pool.core.smtp.extensions import Extensions
 from django_smtp_pool.core.smtp.scram import ScramSHA1, ScramSHA256
 from django_smtp_pool.core.smtp.session import Greeter, log_in
 from tests.core.test_auth import assert_hides
@@ -61,7 +61,7 @@ def nonce(monkeypatch):
 def login(transcript, offered="SCRAM-SHA-256", **options):
     server = ServerOptions(**{"host": "mail.example", "username": "user", "password": "pencil", **options})
     greeter = Greeter(server=server, local_hostname=lambda: "client.example")
-    return play(log_in(greeter, Offer(auth=frozenset(offered.split())), encrypted=True), transcript)
+    return play(log_in(greeter, Extensions(auth=frozenset(offered.split())), encrypted=True), transcript)
 
 
 def refused(transcript, text, **options):

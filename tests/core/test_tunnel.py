@@ -8,17 +8,19 @@ import socket
 import traceback
 
 import pytest
+from django.core.exceptions import ImproperlyConfigured
 
 from django_smtp_pool.core.net.connect import Dial
 from django_smtp_pool.core.net.proxy import Tunnel
 from django_smtp_pool.core.net.transport import Transport
+from django_smtp_pool.core.options.host import Target
 from django_smtp_pool.core.options.proxy_url import proxy_url
 from django_smtp_pool.core.replies import ReplyParser
 from django_smtp_pool.core.smtp.steps import Connect, Patience
 from tests.clocks import ManualClock
 from tests.core.fakes import until
 from tests.core.troubles import trouble
-from tests.mailing import backend_for, message
+from tests.mailing import backend_for
 from tests.running import Channel, Run
 
 NOW = 1000.0
@@ -260,7 +262,7 @@ class ScriptedProxy:
 def dial_through(proxy, scheme, host="mail.example"):
     url = proxy_url(f"{scheme}://proxy.example:{proxy.port}")
     names = looking_up(proxy=[("127.0.0.1", proxy.port)], mail=[("192.0.2.1", None), ("192.0.2.2", None)])
-    return Dial(Connect(host=host, port=25, proxy=url), names)
+    return Dial(Target(host=host, port=25, proxy=url), names)
 
 
 def until_ready(dial, sock):
@@ -333,13 +335,10 @@ def test_a_name_that_is_none():
         assert caught.value.is_final
 
 
-def test_a_name_that_is_none_is_not_tried_twice():
-    with ScriptedProxy() as proxy:
+def test_a_name_that_is_none_is_refused_before_anything_is_dialled():
+    with ScriptedProxy() as proxy, pytest.raises(ImproperlyConfigured, match="host must be a host name"):
         proxy.host = f"{'x' * 64}.example"
-        mail = message()
-        with pytest.raises(OSError, match=r"is not a host name"):
-            backend_for(proxy, proxy=f"socks5h://127.0.0.1:{proxy.port}").send_messages([mail])
-        assert mail.smtp_pool_status.attempts == 1
+        backend_for(proxy, proxy=f"socks5h://127.0.0.1:{proxy.port}")
 
 
 def test_a_name_that_nobody_knows():
@@ -360,9 +359,10 @@ def test_no_proxy_there():
 def test_a_proxy_that_is_silent_is_named_when_the_time_is_up():
     clock = ManualClock()
     with ScriptedProxy() as proxy:
+        url = proxy_url(f"socks5://ann:hidden@127.0.0.1:{proxy.port}")
 
         def dialogue():
-            yield Connect(host="127.0.0.2", port=25, proxy=proxy_url(f"socks5://ann:hidden@127.0.0.1:{proxy.port}"))
+            yield Connect(target=Target(host="127.0.0.2", port=25, proxy=url))
 
         it = Run(dialogue(), Channel(), clock=clock, patience=dict.fromkeys(Patience, 30.0))
         it.start()

@@ -12,7 +12,7 @@ import pytest
 
 from django_smtp_pool.core.net.connect import Dial
 from django_smtp_pool.core.net.unix_socket import PAUSE, Knock
-from django_smtp_pool.core.smtp.steps import Connect
+from django_smtp_pool.core.options.host import Target
 from tests.core.troubles import trouble
 from tests.mailing import backend_for, message
 from tests.servers import FaultServer
@@ -37,7 +37,7 @@ def listening(path, backlog=5):
 
 
 def failed(path):
-    dial = Dial(Connect(host=f"unix:{path}", port=25))
+    dial = Dial(Target(host=f"unix:{path}", port=25))
     with trouble(OSError) as caught:
         dial.advance(NOW)
     dial.close()

@@ -70,7 +70,7 @@ def exchanges(transcript):
 def shown(step):
     """Return a step as the lines of a transcript."""
     if isinstance(step, Connect):
-        return [f"* connect {step.host}:{step.port}"]
+        return [f"* connect {step.target.host}:{step.target.port}"]
     if isinstance(step, SecureChannel):
         return [f"* TLS {step.server_hostname}"]
     if isinstance(step, End):

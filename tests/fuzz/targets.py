@@ -6,7 +6,7 @@ from django_smtp_pool.core.errors import ConnectionLost, DeliveryUnknown, Failur
 from django_smtp_pool.core.replies import MAX_LINE, MAX_REPLY, MalformedReply, Reply, ReplyParser
 from django_smtp_pool.core.smtp.delivery import Receipt, deliver
 from django_smtp_pool.core.smtp.envelope import Envelope, check_address
-from django_smtp_pool.core.smtp.extensions import Offer
+from django_smtp_pool.core.smtp.extensions import Extensions
 from django_smtp_pool.core.smtp.transaction import Session
 from django_smtp_pool.message.render import envelope_of
 from tests.mailing import message
@@ -29,8 +29,8 @@ def replies(data):
         assert 200 <= reply.code < 600
         assert all(char.isprintable() for char in str(reply))
         assert sum(map(len, reply.lines)) <= MAX_REPLY
-        offer = Offer.from_reply(reply)
-        assert all(char.isprintable() for keyword in offer.keywords for char in keyword)
+        extensions = Extensions.from_reply(reply)
+        assert all(char.isprintable() for keyword in extensions.keywords for char in keyword)
         assert (reply.enhanced is None) or reply.enhanced[0] in (2, 4, 5)
 
 
@@ -91,11 +91,11 @@ def conversation(data):
     flags, octets = (data[0], data[1:]) if data else (0, b"")
     pipelining, chunking = bool(flags & 1), bool(flags & 2)
     session = Session(
-        offer=Offer(pipelining=pipelining, chunking=chunking),
+        extensions=Extensions(pipelining=pipelining, chunking=chunking),
         pipelining=pipelining,
         chunking=chunking,
         one_shot=bool(flags & 4) and pipelining and chunking,
-        reused=bool(flags & 8),
+        carried=bool(flags & 8),
         needs_reset=bool(flags & 16) and not flags & 4,
     )
     envelope = Envelope(sender="a@example.com", recipients=("b@example.com", "c@example.com"), content=b"x\r\n")

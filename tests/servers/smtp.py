@@ -62,7 +62,7 @@ class Conversation:
     def _out_of_turn(self, verb):
         # What is unread was sent without waiting for the reply to `verb`; BDAT's octets are its own affair.
         ahead = verb in LAST_OF_A_GROUP or (not self.server.pipelining and verb != "BDAT")
-        return ahead and bool(self.session.buffer)
+        return ahead and bool(self.session.buffer) and not self.server.patient
 
     def _forget(self):
         self.sender = None
@@ -205,6 +205,10 @@ class Conversation:
         size, _, last = argument.upper().partition(" ")
         if not self.server.chunking or not size.isdigit() or last not in ("", "LAST"):
             self.session.answer("unknown", proper="502 5.5.1 Error: command not implemented")
+            return
+        if self.server.refuse_bdat is not None:
+            self.session.say(self.server.refuse_bdat)
+            content.exactly(self.session, min(self.server.swallows, int(size)))
             return
         chunk = content.exactly(self.session, int(size))
         if chunk is None or not self._take(chunk, last=bool(last)):

@@ -216,7 +216,7 @@ class Channel:
     def _connect(self, step: Connect, clock: Clock, deadline: float | None) -> Life[Heard]:
         began = clock.monotonic()
         try:
-            dial = Dial(step)
+            dial = Dial(step.target)
         except Trouble as trouble:
             raise _failed_to_connect(trouble) from None
         until = began + self._patience[Patience.CONNECT]

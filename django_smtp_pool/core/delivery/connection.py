@@ -9,7 +9,17 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from ..clock import Clock
-from ..errors import AuthRefused, DataRefused, Failure, Stage, is_failure
+from ..errors import (
+    AuthRefused,
+    ConnectionLost,
+    DataRefused,
+    Failure,
+    Outcome,
+    RecipientsRefused,
+    SenderRefused,
+    Stage,
+    is_failure,
+)
 from ..events.events import Line, Observer
 from ..interrupts import foreign
 from ..needs import Call, Life, T
@@ -18,10 +28,10 @@ from ..options.options import ServerOptions
 from ..replies import Reply
 from ..smtp.credentials import Credentials, TokenSource
 from ..smtp.delivery import UNKNOWN_COMMAND, Receipt, deliver
-from ..smtp.envelope import Envelope
-from ..smtp.extensions import Offer
-from ..smtp.fitting import fit
-from ..smtp.session import Experience, Greeter, noop, open_session, quit_politely
+from ..smtp.envelope import Envelope, may_be_chunk, names_recipients
+from ..smtp.experience import Experience, Suspicion, may_be_limit
+from ..smtp.extensions import Extensions, fit
+from ..smtp.session import Greeter, noop, open_session, quit_politely
 from ..smtp.steps import Dialogue, Patience
 from ..smtp.transaction import Session
 from .channel import Channel
@@ -49,7 +59,7 @@ class Connector:
     local_hostname: Callable[[str | None], str]
     experience: Experience = field(default_factory=Experience)
     tokens: TokenSource | None = None
-    make: Callable[[Connector, Credentials | None], Connection] = lambda *given: Connection(*given)
+    make: Callable[[Connector, Credentials | None, AuthRefused | None], Connection] = lambda *given: Connection(*given)
 
     def open(self, clock: Clock, deadline: float | None = None) -> Life[Connection]:
         """Open a connection: token, TCP, greeting, TLS, login; return it when it is ready for messages.
@@ -69,10 +79,17 @@ class Connector:
             better = yield Call(lambda: tokens.renewed(credentials, deadline))
             if better is None:
                 raise
-        return (yield from self._open_as(better, clock, deadline))
+            refused = error
+        return (yield from self._open_as(better, clock, deadline, refused))
 
-    def _open_as(self, credentials: Credentials | None, clock: Clock, deadline: float | None) -> Life[Connection]:
-        connection = self.make(self, credentials)
+    def _open_as(
+        self,
+        credentials: Credentials | None,
+        clock: Clock,
+        deadline: float | None,
+        refused: AuthRefused | None = None,
+    ) -> Life[Connection]:
+        connection = self.make(self, credentials, refused)
         try:
             yield from connection.open(clock, deadline)
         except BaseException:
@@ -89,11 +106,14 @@ class Connector:
 class Connection:
     """A session, its age and its use. Only its lease-holder touches it."""
 
-    def __init__(self, connector: Connector, credentials: Credentials | None = None) -> None:
+    def __init__(
+        self, connector: Connector, credentials: Credentials | None = None, refused: AuthRefused | None = None
+    ) -> None:
         self.number = next(_numbers)
         self.credentials = credentials
+        self._refused = refused  # how the server refused the token before this one
         self.server = connector.server
-        self.offer = Offer()
+        self.extensions = Extensions()
         self.messages = 0
         self.has_idled = False  # the server may have given the connection up meanwhile
         self._clock = connector.clock
@@ -104,6 +124,8 @@ class Connection:
         self.channel = Channel(_patience(connector.server), self._trace if connector.server.debug else None)
         self._needs_reset = False
         self._is_broken = False
+        self._is_worn_out = False  # the server takes no message on it any more
+        self.found_limit: tuple[int, Reply] | None = None  # that another connection ran into, for the pool to learn
 
     @property
     def is_usable(self) -> bool:
@@ -120,8 +142,12 @@ class Connection:
 
     @property
     def message_limit(self) -> int | None:
-        """How many messages the server has said it takes on one connection (RFC 9422)."""
-        return self.offer.mail_max
+        """How many messages the server takes on this connection, as it has said (RFC 9422) or shown."""
+        return self.messages if self._is_worn_out else self.extensions.mail_max
+
+    def wear_out(self) -> None:
+        """Let no other message go this way."""
+        self._is_worn_out = True
 
     @property
     def in_step(self) -> bool:
@@ -136,9 +162,10 @@ class Connection:
             server=self.server,
             local_hostname=self._name,
             credentials=self.credentials,
+            refused=self._refused,
             experience=self._experience,
         )
-        self.offer = yield from self.channel.hold(open_session(greeter), clock, deadline=deadline, tls=tls)
+        self.extensions = yield from self.channel.hold(open_session(greeter), clock, deadline=deadline, tls=tls)
         self._answered_at = self._clock.monotonic()
 
     def _prepare(self) -> ssl.SSLContext | None:
@@ -162,46 +189,86 @@ class Connection:
         Raises what `fit` raises before anything is said, and what `smtp.delivery.deliver` raises.
         """
         self.channel.begin_message()
-        content = foreign(partial(fit, self.offer, envelope, tls_flaw=flaw_of(self.tls)), kinds=ValueError)
-        session = self._session(len(content))
-        self.messages += 1
-        receipt = yield from self._keep_step(deliver(session, envelope, content), clock, deadline, session)
+        content = foreign(partial(fit, self.extensions, envelope, tls_flaw=flaw_of(self.tls)), kinds=ValueError)
+        session = self._session(envelope.sender, content)
+        carried, self.messages = self.messages, self.messages + 1
+        try:
+            receipt = yield from self._keep_step(deliver(session, envelope, content), clock, deadline)
+        except Failure as error:
+            self._learn_from(error, session, envelope.sender, carried)
+            raise
+        self._sender_accepted(envelope.sender, carried)
         self._answered_at = self._clock.monotonic()
         self._is_broken = self._is_broken or not receipt.session_survives
         if session.chunking:
             self._experience.takes_chunks = True
         return receipt
 
-    def _session(self, size: int) -> Session:
-        pipelining = self.server.pipelining and self.offer.pipelining
-        chunking = self._may_chunk and self.offer.chunking and self._experience.takes_chunks is not False
+    def _learn_from(self, error: Failure, session: Session, sender: str, carried: int) -> None:
+        """Let the next deliveries know what a failed one showed."""
+        now, reply = self._clock.monotonic(), error.reply
+        if session.one_shot and (isinstance(error, ConnectionLost) or isinstance(error.__cause__, ConnectionLost)):
+            self._experience.lost_under_one_shot(now)
+        if reply is None:
+            return
+        if isinstance(error, SenderRefused) and error.stage is Stage.MAIL and error.outcome is Outcome.REFUSED:
+            error.try_fresh = self._may_be_the_connection(reply, sender, carried, now)
+        elif isinstance(error, (RecipientsRefused, DataRefused)):
+            self._sender_accepted(sender, carried)
+            if session.chunking and error.stage is Stage.CONTENT and reply.code in UNKNOWN_COMMAND:
+                self._experience.takes_chunks = False
+
+    def _may_be_the_connection(self, reply: Reply, sender: str, carried: int, now: float) -> bool:
+        """Tell whether a refusal of MAIL deserves a try on a fresh connection, which knows whose fault it was."""
+        if not carried:
+            self._experience.refused(sender, now)
+        if not carried or self._experience.refusal_stands(sender, now) or not may_be_limit(reply):
+            return False
+        self._experience.suspect(sender, Suspicion(carried=carried, reply=reply, wear_out=self.wear_out))
+        return True
+
+    def _sender_accepted(self, sender: str, carried: int) -> None:
+        found = self._experience.accepted(sender, is_fresh=not carried)
+        if found is not None:
+            found.wear_out()
+            self.found_limit = (found.carried, found.reply)
+
+    def _session(self, sender: str, content: bytes) -> Session:
+        pipelining = self.server.pipelining and self.extensions.pipelining
+        chunking = self._may_chunk and may_be_chunk(content)
         return Session(
-            offer=self.offer,
-            reused=self.messages > 0 or self.has_idled,
+            extensions=self.extensions,
+            carried=self.messages > 0,
             needs_reset=self._needs_reset,
             pipelining=pipelining,
             chunking=chunking,
-            one_shot=chunking and pipelining and self._may_go_in_one_shot(size),
+            one_shot=chunking and pipelining and self._may_go_in_one_shot(sender, content),
             lmtp=self.server.lmtp,
         )
 
     @property
     def _may_chunk(self) -> bool:
         # No RFC says how many replies follow a chunk in LMTP that is refused; and its servers are not far away.
-        return self.server.chunking and not self.server.lmtp
+        wanted = self.server.chunking and not self.server.lmtp
+        return wanted and self.extensions.chunking and self._experience.takes_chunks is not False
 
-    def _may_go_in_one_shot(self, size: int) -> bool:
+    def _may_go_in_one_shot(self, sender: str, content: bytes) -> bool:
         """Tell whether content may go with its commands: only where next to nothing can come in between.
 
         The window of doubt opens with the last octet of the group, so a connection that died unnoticed would cost
-        certainty: it has just been looked at, and has answered a moment ago.
+        certainty: it has just been looked at, and has answered a moment ago. A refusal costs the connection, so
+        senders that are refused again and again are asked first.
         """
+        now, experience = self._clock.monotonic(), self._experience
         return (
-            size <= ONE_SHOT_SIZE
-            and self._experience.takes_chunks is True
+            len(content) <= ONE_SHOT_SIZE
+            and experience.takes_chunks is True
+            and now >= experience.one_shot_from
             and not self._needs_reset
-            and self._clock.monotonic() - self._answered_at < ONE_SHOT_AGE
-            and not self.offer.is_last_message(self.messages + 1)
+            and now - self._answered_at < ONE_SHOT_AGE
+            and not self.extensions.is_last_message(self.messages + 1)
+            and not experience.refusal_stands(sender, now)
+            and not names_recipients(content)
         )
 
     def noop(self, clock: Clock) -> Life[Reply]:
@@ -212,17 +279,13 @@ class Connection:
         """Say QUIT and wait for the farewell, until an instant at most."""
         return self.channel.hold(quit_politely(), clock, deadline=deadline)
 
-    def _keep_step(
-        self, dialogue: Dialogue[T], clock: Clock, deadline: float | None, session: Session | None = None
-    ) -> Life[T]:
+    def _keep_step(self, dialogue: Dialogue[T], clock: Clock, deadline: float | None) -> Life[T]:
         """Hold a dialogue, and know after it whether both sides are still in step."""
         try:
             result = yield from self.channel.hold(dialogue, clock, deadline=deadline)
         except Failure as error:
             self._needs_reset = True
             self._is_broken = not error.session_survives
-            if session is not None and session.chunking and _is_unknown_command(error):
-                self._experience.takes_chunks = False
             raise
         except BaseException:
             self._is_broken = True
@@ -237,10 +300,6 @@ class Connection:
 
     def _trace(self, said: bool, text: str) -> None:  # noqa: FBT001 - a Trace
         self._observer.tell(Line, connection=self.number, server=self.server.place, said=said, text=text)
-
-
-def _is_unknown_command(error: Failure) -> bool:
-    return isinstance(error, DataRefused) and error.reply is not None and error.reply.code in UNKNOWN_COMMAND
 
 
 def _patience(server: ServerOptions) -> dict[Patience, float]:

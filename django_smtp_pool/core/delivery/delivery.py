@@ -26,6 +26,7 @@ class Delivery:
         reused: whether the last of them had carried messages before.
         waited, connected, sent: seconds spent waiting for a connection, opening one, and delivering.
         fate: the outcome at the moment of an interrupt.
+        suspect: a refusal that may be about the connection, until a fresh one has confirmed it.
         channel: the connection that the message is on, or was on last.
     """
 
@@ -36,6 +37,10 @@ class Delivery:
     attempts: int = 0
     requeues: int = 0
     free_retry_spent: bool = False
+    fresh_try_spent: bool = False
+    wants_fresh: bool = False
+    suspect: BaseException | None = None
+    logins: int = 0
     reused: bool = False
     is_counted: bool = False
     waited: float = 0.0

@@ -83,7 +83,7 @@ def live(service: Service, delivery: Delivery, clock: Clock, loan: Loan | None =
                 return
             if pause:
                 yield from nap(service, clock, pause)
-            loan = loan.another()
+            loan = loan.another(fresh=delivery.wants_fresh)
     except BaseException:
         loan.abandon()
         raise
@@ -92,7 +92,11 @@ def live(service: Service, delivery: Delivery, clock: Clock, loan: Loan | None =
 def judged(service: Service, delivery: Delivery, error: BaseException, now: float) -> float | None:
     """Decide what follows a failed attempt: another one after so many seconds, or None for no other."""
     verdict = _judge(service, delivery, error, now)
-    return verdict.after if isinstance(verdict, Retry) else None
+    if isinstance(verdict, Retry):
+        return verdict.after
+    if delivery.suspect is not None and delivery.outcome is Outcome.NOT_SENT:
+        delivery.error = delivery.suspect  # a refusal, and nobody has contradicted it
+    return None
 
 
 def _judge(service: Service, delivery: Delivery, error: BaseException, now: float) -> object:
@@ -100,6 +104,8 @@ def _judge(service: Service, delivery: Delivery, error: BaseException, now: floa
     attempt = Attempt(
         reused=delivery.reused,
         free_retry_spent=delivery.free_retry_spent,
+        fresh_try_spent=delivery.fresh_try_spent,
+        logins=delivery.logins,
         requeues=delivery.requeues,
         max_requeues=service.pool.options.max_requeues,
         time_left=delivery.deadline - now,
@@ -107,7 +113,12 @@ def _judge(service: Service, delivery: Delivery, error: BaseException, now: floa
     )
     verdict = judge(error, attempt)
     if isinstance(verdict, Retry):
-        if verdict.is_free:
+        delivery.logins += getattr(error, "logins", 0)
+        delivery.wants_fresh = verdict.fresh
+        if verdict.fresh:
+            delivery.fresh_try_spent = True
+            delivery.suspect = error if delivery.outcome is Outcome.REFUSED else None
+        elif verdict.is_free:
             delivery.free_retry_spent = True
         else:
             delivery.requeues += 1
@@ -154,10 +165,12 @@ class Loan:
 
     Arguments:
         holder: the thread whose batch it is for.
+        fresh: only a connection that has carried no message will do.
     """
 
-    def __init__(self, service: Service, clock: Clock, holder: int | None = None) -> None:
+    def __init__(self, service: Service, clock: Clock, holder: int | None = None, *, fresh: bool = False) -> None:
         self._service = service
+        self._fresh = fresh
         self._clock = clock
         self._holder = holder
         self._waiter: Waiter | None = None
@@ -199,7 +212,7 @@ class Loan:
 
     def _stand_in_line(self, asked_at: float, limit: float, *, first: bool) -> Life[Slot]:
         pool, clock = self._service.pool, self._clock
-        waiter = self._waiter = Waiter(holder=self._holder)
+        waiter = self._waiter = Waiter(holder=self._holder, fresh=self._fresh)
         came_at = clock.monotonic()
         pool.request(waiter, first=first)
         while not waiter.served and (now := clock.monotonic()) < limit:
@@ -229,9 +242,9 @@ class Loan:
             raise
         return connection
 
-    def another(self) -> Loan:
+    def another(self, *, fresh: bool = False) -> Loan:
         """Return a loan for the next attempt."""
-        return Loan(self._service, self._clock, self._holder)
+        return Loan(self._service, self._clock, self._holder, fresh=fresh)
 
     @property
     def is_waiting(self) -> bool:

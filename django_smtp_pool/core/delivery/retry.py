@@ -21,6 +21,7 @@ from ..errors import (
 
 FIRST_PAUSE = 0.05  # seconds before the second try on a fresh connection; doubles
 LONGEST_PAUSE = 2.0
+MOST_LOGINS = 2  # of one message that are refused, or end without an answer: each may count towards a lock
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,14 +31,18 @@ class Attempt:
     Arguments:
         reused: whether the failed try went over a reused connection.
         free_retry_spent: whether a reused connection has failed before.
+        fresh_try_spent: whether one was asked for that may have been the connection's fault.
         requeues: tries on fresh connections that have failed before this one.
+        logins: how many the tries before this one have cost, refused or without an answer.
         time_left: seconds until `delivery_timeout`.
         jitter: factor for the back-off, from 0.5 to 1.
     """
 
     reused: bool = False
     free_retry_spent: bool = False
+    fresh_try_spent: bool = False
     requeues: int = 0
+    logins: int = 0
     max_requeues: int
     time_left: float
     jitter: float = 1.0
@@ -50,10 +55,17 @@ class Done:
 
 @dataclass(frozen=True)
 class Retry:
-    """The message was certainly not sent, and another try may help."""
+    """The message was certainly not sent, and another try may help.
+
+    Arguments:
+        after: seconds to wait before it.
+        is_free: whether it costs none of `max_requeues`.
+        fresh: whether it must go over a connection that has carried no message.
+    """
 
     after: float
     is_free: bool
+    fresh: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,10 +77,16 @@ def judge(error: BaseException | None, attempt: Attempt) -> Done | Retry | Raise
     """Decide what follows a try. Pure.
 
     Only what was certainly not sent is tried again. A failure on a reused connection costs nothing, once: the
-    server may have closed it while it was idle. One on a fresh connection costs one of `max_requeues`.
+    server may have closed it while it was idle. One on a fresh connection costs one of `max_requeues`. What may be the
+    connection's fault, a refusal too, gets one try on a fresh one.
     """
     if error is None:
         return Done()
+    if isinstance(error, Failure) and attempt.time_left > 0:
+        if error.try_fresh and not attempt.fresh_try_spent:
+            return Retry(0.0, is_free=True, fresh=True)
+        if error.is_last_resort or attempt.logins + error.logins >= MOST_LOGINS:
+            return Raise()
     if outcome_of(error) is not Outcome.NOT_SENT or not may_pass(error) or attempt.time_left <= 0:
         return Raise()
     if attempt.reused and not attempt.free_retry_spent:

@@ -9,9 +9,8 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 from ..needs import Watched
-from ..options.host import socket_path
+from ..options.host import Target, socket_path
 from ..options.proxy_url import ProxyURL
-from ..smtp.steps import Connect
 from .happy_eyeballs import Race
 from .leg import Leg, marked
 from .proxy import HOPELESS, Tunnel
@@ -26,8 +25,8 @@ Way = Generator[Leg[Any], Any, socket.socket]
 class Dial:
     """One connection in the making, advanced whenever something that it watches is ready, or its time has come."""
 
-    def __init__(self, step: Connect, look_up: Resolve = resolve) -> None:
-        self._way = _way(step, look_up)
+    def __init__(self, target: Target, look_up: Resolve = resolve) -> None:
+        self._way = _way(target, look_up)
         self._leg: Leg[Any] | None = None
         self._transport: Transport | None = None
         self._go_on(lambda: next(self._way))
@@ -77,39 +76,39 @@ class Dial:
             self._leg.close()
 
 
-def _way(step: Connect, look_up: Resolve) -> Way:
-    path = socket_path(step.host)
+def _way(target: Target, look_up: Resolve) -> Way:
+    path = socket_path(target.host)
     sock: socket.socket
     if path is not None:
         sock = yield Knock(path)
-    elif step.proxy is not None:
-        sock = yield from _through(step.proxy, step, look_up)
+    elif target.proxy is not None:
+        sock = yield from _through(target.proxy, target, look_up)
     else:
-        addresses = yield from addresses_of(step.host, step.port, look_up)
-        sock = yield Race(f"{step.host} port {step.port}", addresses, step.source_address)
+        addresses = yield from addresses_of(target.host, target.port, look_up)
+        sock = yield Race(f"{target.host} port {target.port}", addresses, target.source_address)
     return sock
 
 
-def _through(proxy: ProxyURL, step: Connect, look_up: Resolve) -> Way:
+def _through(proxy: ProxyURL, target: Target, look_up: Resolve) -> Way:
     """Go by a proxy: to the name, or to one address after the other where names are looked up here."""
-    targets = [_in_ascii(step.host)]
+    names = [_in_ascii(target.host)]
     if not proxy.resolves:
-        found = yield from addresses_of(step.host, step.port, look_up)
-        targets = [literal(address) for address in found]
+        found = yield from addresses_of(target.host, target.port, look_up)
+        names = [literal(address) for address in found]
     failure: Trouble | None = None
-    for target in targets:
+    for name in names:
         # A proxy that has said no to one address wants a new connection for the next.
         addresses = yield from addresses_of(proxy.host, proxy.port, look_up)
         sock: socket.socket = yield Race(f"the proxy {proxy.place}", addresses)
         try:
-            sock = yield Tunnel(sock, proxy, target, step.port, name=step.host)
+            sock = yield Tunnel(sock, proxy, name, target.port, name=target.host)
         except Trouble as trouble:
             if trouble.error.errno in HOPELESS:
                 raise
             failure = trouble
         else:
             return sock
-    nowhere = OSError(errno.EADDRNOTAVAIL, f"could not connect to {step.host}: the name has no address")
+    nowhere = OSError(errno.EADDRNOTAVAIL, f"could not connect to {target.host}: the name has no address")
     raise failure or Trouble(nowhere)
 
 

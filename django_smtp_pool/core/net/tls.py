@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ..interrupts import as_failure, foreign
-from ..options.options import ServerOptions, TLSOptions
-from ..smtp.fitting import IN_CLEAR
+from ..options.options import IN_CLEAR, ServerOptions, TLSOptions
 from .certificate_files import named
 
 MOST = 32  # contexts kept; each holds about a megabyte

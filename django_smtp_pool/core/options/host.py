@@ -5,9 +5,11 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+from dataclasses import dataclass
 from typing import Any
 
 from .fields import host_name, nonempty_text, shown
+from .proxy_url import ProxyURL
 
 UNIX = "unix:"  # before the path of a socket, as a host
 LONGEST_PATH = 103  # octets: what every system takes
@@ -15,6 +17,22 @@ LONGEST_NAME = 253  # octets (RFC 1035 section 2.3.4)
 
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """Where to connect to, and how.
+
+    Arguments:
+        host: a name, an IP address, or `unix:/path`.
+        source_address: local (IP address, port) to connect from.
+        proxy: asked for the connection, where there is one.
+    """
+
+    host: str
+    port: int
+    source_address: tuple[str, int] | None = None
+    proxy: ProxyURL | None = None
 
 
 def socket_path(host: str) -> str | None:

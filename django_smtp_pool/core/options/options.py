@@ -13,10 +13,11 @@ from .server import (
     TOKEN_MECHANISMS,
     ServerOptions,
 )
-from .tls import TLSOptions
+from .tls import IN_CLEAR, TLSOptions
 
 __all__ = [
     "EXTERNAL",
+    "IN_CLEAR",
     "MECHANISMS",
     "PROOF_MECHANISMS",
     "SCRAM_MECHANISMS",

@@ -22,7 +22,7 @@ from .fields import (
     text,
     whole,
 )
-from .host import greeting_name, is_loopback, place_of, server_host, socket_path
+from .host import Target, greeting_name, is_loopback, place_of, server_host, socket_path
 from .oauth2 import OAuth2Options, Same
 from .oauth2 import generator as token_generator
 from .oauth2 import oauth2 as oauth2_options
@@ -226,6 +226,11 @@ class ServerOptions:
     def may_encrypt(self) -> bool:
         """Whether a session may come to use TLS."""
         return self.use_tls or self.use_ssl or self.opportunistic_tls
+
+    @property
+    def target(self) -> Target:
+        """Where to connect to, and how."""
+        return Target(host=self.host, port=self.port, source_address=self.source_address, proxy=self.proxy)
 
     @property
     def place(self) -> str:

@@ -23,6 +23,9 @@ TLS_VERSIONS = ("TLSv1.2", "TLSv1.3")
 _MADE_OF = ("ca_file", "verify", "minimum_version", "ciphers")  # what a context is made of where none is given
 
 
+IN_CLEAR = "the connection is not encrypted"
+
+
 @dataclass(frozen=True, kw_only=True)
 class TLSOptions:
     """How the server's certificate is checked, beyond what Django's settings say."""

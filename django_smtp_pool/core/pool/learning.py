@@ -63,7 +63,7 @@ class Lessons:
     news: list[tuple[str, str]] = field(default_factory=list)
     why: dict[str, str] = field(default_factory=dict)
     _next_pause: float = FIRST_PAUSE
-    _ends: Counter[int] = field(default_factory=Counter)  # 421 after so many messages: how often
+    _ends: Counter[int] = field(default_factory=Counter)  # sent away after so many messages: how often
     _deaths: list[float] = field(default_factory=list)
 
     def learn(self, incident: Incident, now: float) -> None:
@@ -91,6 +91,10 @@ class Lessons:
             self.ceiling = alive
             self._note("max_connections", f"{alive} at once for a while: {reply}")
         self.raise_at = now + RAISE_AFTER
+
+    def limit_found(self, carried: int, reply: Reply, now: float) -> None:
+        """Take note that a connection was refused MAIL after so many messages, and a fresh one was not."""
+        self._session_ended(carried, reply, now)
 
     def _session_ended(self, carried: int, reply: Reply, now: float) -> None:
         self._ends[carried] += 1

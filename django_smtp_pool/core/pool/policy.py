@@ -111,6 +111,11 @@ def dial_failed(state: State, slot: Slot, now: float) -> None:
 
 def learn(state: State, slot: Slot, error: BaseException | None, now: float) -> None:
     """Something has failed on a connection, or on the way to one; or it has gone well."""
+    found = getattr(slot.connection, "found_limit", None)
+    if found is not None:
+        slot.connection.found_limit = None
+        carried, reply = found
+        state.lessons.limit_found(carried, reply, now)
     if error is None:
         state.lessons.sent(now)
         return
@@ -194,17 +199,23 @@ def _take_back_abandoned(state: State) -> None:
 
 def _serve_first(state: State, now: float) -> Grant | Refuse | None:
     """Serve the first in line; None where he has to wait."""
-    if state.idle:
+    waiter = state.waiting[0]
+    if state.idle and not waiter.fresh:
         slot = state.idle[-1]
         slot.place, slot.busy_since = Place.BUSY, now
         grant = _grant(state, slot)
         state.idle.pop()
         return grant
-    if not state.alive and (error := state.lessons.refusal(now)) is not None:
-        return Refuse(state.waiting.popleft(), error)
-    if state.occupied < state.ceiling_in_force:
-        return _grant(state, Slot())
-    return None
+    is_full = state.occupied >= state.ceiling_in_force
+    makes_room = is_full and waiter.fresh and bool(state.idle)
+    if is_full and state.alive and not makes_room:
+        return None
+    if (error := state.lessons.refusal(now)) is not None:
+        # No login for a while: whoever can use a connection that works waits for it.
+        return None if state.alive and not waiter.fresh else Refuse(state.waiting.popleft(), error)
+    if makes_room:
+        _retire(state, state.idle[0], "replaced")
+    return _grant(state, Slot()) if state.occupied < state.ceiling_in_force else None
 
 
 def _grant(state: State, slot: Slot) -> Grant:
@@ -279,7 +290,7 @@ def _idle_timeout(state: State) -> float:
 def next_look(state: State, now: float) -> float | None:
     """Return the instant at which there is something to decide although nothing happens, None for never."""
     lessons = state.lessons
-    instants = [lessons.paused_until, lessons.raise_at] if state.waiting else []
+    instants = [lessons.paused_until, lessons.raise_at, lessons.probe_at] if state.waiting else []
     instants = [instant for instant in instants if now < instant < float("inf")]
     idle_timeout = _idle_timeout(state)
     for slot in state.idle:

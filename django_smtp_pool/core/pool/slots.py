@@ -50,11 +50,13 @@ class Waiter(Protocol):
     """Somebody who wants a connection. Both methods may be called from any thread.
 
     `blocks` is the thread that stands still until the answer comes, `holder` the one whose batch the slot is for.
+    `fresh`: only a connection that has carried no message will do.
     Whoever uses the slot keeps the waiter: when the waiter is no more, the slot is free again.
     """
 
     blocks: int | None
     holder: int | None
+    fresh: bool
 
     def grant(self, slot: Slot) -> bool:
         """Take the slot; False from one who is gone, so that the next is asked and no connection is lost."""

@@ -18,9 +18,11 @@ class Waiter:
 
     Arguments:
         holder: the thread whose batch the slot is for; it must not wait for itself. None for a single message.
+        fresh: only a connection that has carried no message will do.
     """
 
-    def __init__(self, *, holder: int | None = None) -> None:
+    def __init__(self, *, holder: int | None = None, fresh: bool = False) -> None:
+        self.fresh = fresh
         self.blocks = threading.get_ident() if holder is None else None
         self.holder = holder
         self.served = False

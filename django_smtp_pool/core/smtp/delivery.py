@@ -22,9 +22,12 @@ from ..errors import (
 from ..replies import Reply
 from .envelope import Envelope, dot_stuffed
 from .steps import Dialogue, Heard, Patience, Say
-from .transaction import Fates, Session, Transaction, in_doubt
+from .transaction import Fates, Meaning, Session, Transaction, in_doubt, meaning_of
 
 UNKNOWN_COMMAND = frozenset({500, 502})
+DOT = b".\r\n"
+LONE_DOT = Say(pieces=(DOT,), stage=Stage.CONTENT)
+NEXT_VERDICT = Say(pieces=(), stage=Stage.CONTENT, patience=Patience.VERDICT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,14 +52,13 @@ class Receipt:
 
 
 def deliver(session: Session, envelope: Envelope, content: bytes) -> Dialogue[Receipt]:
-    """Deliver one message, its content as `fitting.fit` returned it.
+    """Deliver one message, its content as `extensions.fit` returned it.
 
     Returns the receipt, or raises what tells the message's outcome.
     """
     transaction = Transaction(session, envelope, content)
     yield from transaction.exchange()
-    transaction.judge_sender()
-    fates = transaction.judge_recipients()
+    fates = transaction.judge()
     if not fates.accepted:
         survives = yield from _abandon(transaction, lmtp=session.lmtp)
         raise _all_refused(fates.refused, stage=Stage.RCPT, session_survives=survives)
@@ -66,7 +68,7 @@ def deliver(session: Session, envelope: Envelope, content: bytes) -> Dialogue[Re
         # These have their answer, whatever becomes of the others.
         error.refused = {**fates.refused, **error.refused}
         raise
-    return receipt if envelope.dsn is None else replace(receipt, dsn=session.offer.dsn)
+    return receipt if envelope.dsn is None else replace(receipt, dsn=session.extensions.dsn)
 
 
 def _conclude(
@@ -74,15 +76,19 @@ def _conclude(
 ) -> Dialogue[Receipt]:
     """Send the content, if it has not gone with the commands, and hear the verdict."""
     if session.one_shot:
-        heard = transaction.chunk_heard
+        heard = transaction.answer(Stage.CONTENT)
         _check_subject(envelope, fates, heard.replies[0])
-        return _verdict_on_chunk(envelope, fates, heard)
-    if session.chunking:
-        return (yield from _send_chunk(envelope, content, fates))
-    transaction.judge_data()
+        return _verdict(session, envelope, fates, heard)
+    if session.chunking:  # one chunk (RFC 3030): no go-ahead to wait for, no dots to stuff
+        pieces: tuple[bytes, ...] = (b"BDAT %d LAST\r\n" % len(content), content)
+    else:
+        transaction.answer(Stage.DATA)
+        # The dot is a piece of its own: while it has not left, the server cannot have accepted anything.
+        pieces = (dot_stuffed(content), DOT)
+    heard = yield from _say_content(envelope, pieces, fates)
     if session.lmtp:
-        return (yield from _send_to_each(envelope, content, fates))
-    return (yield from _send_data(envelope, content, fates))
+        return (yield from _hear_each(session, envelope, fates, heard))
+    return _verdict(session, envelope, fates, heard)
 
 
 def _abandon(transaction: Transaction, *, lmtp: bool) -> Dialogue[bool]:
@@ -95,31 +101,22 @@ def _abandon(transaction: Transaction, *, lmtp: bool) -> Dialogue[bool]:
     if lmtp:  # one reply for each recipient: there is none (RFC 2033 §4.2), and nothing to tell when it has had enough
         return False
     try:
-        heard = yield Say(pieces=(b".\r\n",), stage=Stage.CONTENT)
+        heard = yield LONE_DOT
     except ConnectionLost:
         return False
     return not heard.replies[0].closes_connection
 
 
 def _all_refused(refused: Mapping[str, Reply], *, stage: Stage, session_survives: bool) -> RecipientsRefused:
-    error = RecipientsRefused({address: (reply.code, reply.message) for address, reply in refused.items()})
+    error = RecipientsRefused(
+        {address: (reply.code, reply.message) for address, reply in refused.items()},
+        stage=stage,
+        reply=next(iter(refused.values())),
+        outcome=Outcome.REFUSED,
+        session_survives=session_survives,
+    )
     error.refused = refused
-    error.stage, error.outcome = stage, Outcome.REFUSED
-    error.reply = next(iter(refused.values()))
-    error.session_survives = session_survives
     return error
-
-
-def _send_data(envelope: Envelope, content: bytes, fates: Fates) -> Dialogue[Receipt]:
-    # The dot is a piece of its own: while it has not left, the server cannot have accepted anything.
-    heard = yield from _say_content(envelope, (dot_stuffed(content), b".\r\n"), fates)
-    return _verdict(envelope, fates, heard)
-
-
-def _send_chunk(envelope: Envelope, content: bytes, fates: Fates) -> Dialogue[Receipt]:
-    """Send the content as one chunk (RFC 3030): no go-ahead to wait for, no dots to stuff."""
-    heard = yield from _say_content(envelope, (b"BDAT %d LAST\r\n" % len(content), content), fates)
-    return _verdict_on_chunk(envelope, fates, heard)
 
 
 def _say_content(envelope: Envelope, pieces: tuple[bytes, ...], fates: Fates) -> Dialogue[Heard]:
@@ -141,33 +138,44 @@ def _check_subject(envelope: Envelope, fates: Fates, reply: Reply) -> None:
         raise in_doubt(envelope, fates.accepted, f"the replies are out of step, the last one is {reply}")
 
 
-def _verdict_on_chunk(envelope: Envelope, fates: Fates, heard: Heard) -> Receipt:
-    """Judge the reply to BDAT; where it refuses, the connection is of no more use.
+def _verdict(session: Session, envelope: Envelope, fates: Fates, heard: Heard) -> Receipt:
+    """Judge the reply to the end of the data."""
+    reply = heard.replies[0]
+    meaning = meaning_of(Stage.CONTENT, reply, carried=session.carried)
+    if meaning is Meaning.SESSION:
+        raise _not_taken(reply)
+    _check_all_said(heard)
+    if meaning is Meaning.GOES_ON:
+        return Receipt(accepted=fates.accepted, refused=fates.refused, reply=reply)
+    if meaning is Meaning.UNKNOWN:
+        raise in_doubt(envelope, fates.accepted, f"the server answered the end of the data with {reply}")
+    raise _refused_chunk(reply) if session.chunking else _refused(reply)
+
+
+def _not_taken(reply: Reply) -> DataRefused:
+    """Return the error of a message that the session's end has kept from being taken."""
+    error = refusal(DataRefused, reply, stage=Stage.CONTENT)
+    # 451 4.4.2 at this point may be the server's way of refusing this very message: it gets one try more, not several.
+    error.try_fresh = error.is_last_resort = not (reply.closes_connection or reply.code == 432)
+    return error
+
+
+def _refused(reply: Reply) -> DataRefused:
+    error = refusal(DataRefused, reply, stage=Stage.CONTENT, outcome=Outcome.REFUSED)
+    error.session_survives = True
+    return error
+
+
+def _refused_chunk(reply: Reply) -> DataRefused:
+    """Return the error of a refused BDAT; the connection is of no more use.
 
     A server that did not swallow the chunk reads the user's text as commands. One that does not know BDAT has not
     taken the message: it goes by DATA next time.
     """
-    try:
-        return _verdict(envelope, fates, heard)
-    except DataRefused as error:
-        error.session_survives = False
-        if error.reply is not None and error.reply.code in UNKNOWN_COMMAND:
-            error.outcome = Outcome.NOT_SENT
-        raise
-
-
-def _verdict(envelope: Envelope, fates: Fates, heard: Heard) -> Receipt:
-    reply = heard.replies[0]
-    if reply.is_about_connection:
-        raise refusal(DataRefused, reply, stage=Stage.CONTENT)
-    _check_all_said(heard)
-    if reply.is_refusal:
-        error = refusal(DataRefused, reply, stage=Stage.CONTENT, outcome=Outcome.REFUSED)
-        error.session_survives = True
-        raise error
-    if not reply.is_positive:
-        raise in_doubt(envelope, fates.accepted, f"the server answered the end of the data with {reply}")
-    return Receipt(accepted=fates.accepted, refused=fates.refused, reply=reply)
+    unknown = reply.code in UNKNOWN_COMMAND
+    error = refusal(DataRefused, reply, stage=Stage.CONTENT, outcome=Outcome.NOT_SENT if unknown else Outcome.REFUSED)
+    error.try_fresh = unknown
+    return error
 
 
 def _check_all_said(heard: Heard) -> None:
@@ -177,38 +185,35 @@ def _check_all_said(heard: Heard) -> None:
     reply = heard.replies[0]
     if reply.is_refusal:
         raise refusal(DataRefused, reply, stage=Stage.CONTENT)
-    error = ProtocolError(f"the server answered in the middle of the content: {reply}")
-    error.reply, error.stage = reply, Stage.CONTENT
-    raise error
+    raise ProtocolError(f"the server answered in the middle of the content: {reply}", stage=Stage.CONTENT, reply=reply)
 
 
 # -- LMTP: a verdict for each recipient (RFC 2033 §4.2) ------------------------------------------------------------
 
 
-def _send_to_each(envelope: Envelope, content: bytes, fates: Fates) -> Dialogue[Receipt]:
-    """Send the content, and hear a reply for each recipient that RCPT accepted, in their order."""
-    heard = yield from _say_content(envelope, (dot_stuffed(content), b".\r\n"), fates)
+def _hear_each(session: Session, envelope: Envelope, fates: Fates, heard: Heard) -> Dialogue[Receipt]:
+    """Hear a reply for each recipient that RCPT accepted, in their order."""
     _check_all_said(heard)
     replies, why = [heard.replies[0]], ""
     try:
         while len(replies) < len(fates.accepted) and not _ends_the_verdicts(replies[-1]):
             # One at a time: each has the whole of `data_timeout`, since the server may deliver in between.
-            heard = yield Say(pieces=(), stage=Stage.CONTENT, patience=Patience.VERDICT)
+            heard = yield NEXT_VERDICT
             replies.append(heard.replies[0])
     except ConnectionLost as lost:
         why = str(lost)
-    return _judge_each(envelope, fates, replies, why or f"the server said {replies[-1]}")
+    return _judge_each(session, envelope, fates, replies, why or f"the server said {replies[-1]}")
 
 
 def _ends_the_verdicts(reply: Reply) -> bool:
     return reply.closes_connection or reply.is_intermediate
 
 
-def _judge_each(envelope: Envelope, fates: Fates, replies: Sequence[Reply], why: str) -> Receipt:
+def _judge_each(session: Session, envelope: Envelope, fates: Fates, replies: Sequence[Reply], why: str) -> Receipt:
     """Decide the message's outcome by what each recipient was told.
 
-    Doubt about one is doubt about the message: it is never sent again by us. A 421 or 432 is an answer too, of one who
-    does not have it: where nobody has, the message was not sent.
+    Doubt about one is doubt about the message: it is never sent again by us. A reply about the session is an answer
+    too: this recipient does not have it. Where nobody has, the message was not sent.
     """
     pairs = list(zip(fates.accepted, replies, strict=False))
     accepted = {address: reply for address, reply in pairs if reply.is_positive}
@@ -219,7 +224,7 @@ def _judge_each(envelope: Envelope, fates: Fates, replies: Sequence[Reply], why:
     if unknown:
         raise _partly_in_doubt(in_doubt(envelope, unknown, why), accepted, refused)
     if not accepted:
-        raise _nobody_has_it({**fates.refused, **refused}, replies)
+        raise _nobody_has_it(session, {**fates.refused, **refused}, replies)
     return Receipt(
         accepted=tuple(accepted),
         refused={**fates.refused, **refused},
@@ -236,8 +241,8 @@ def _partly_in_doubt(
     return error
 
 
-def _nobody_has_it(refused: Mapping[str, Reply], replies: Sequence[Reply]) -> Failure:
-    about_connection = [reply for reply in replies if reply.is_about_connection]
-    if about_connection:
-        return refusal(DataRefused, about_connection[0], stage=Stage.CONTENT)
+def _nobody_has_it(session: Session, refused: Mapping[str, Reply], replies: Sequence[Reply]) -> Failure:
+    for reply in replies:
+        if reply.is_about_session(carried=session.carried):
+            return _not_taken(reply)
     return _all_refused(refused, stage=Stage.CONTENT, session_survives=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from .dsn import DSN
 
@@ -12,6 +13,11 @@ LONGEST_ADDRESS = 320  # octets: 64 for the local part, 255 for the domain (RFC 
 
 _BREAKS_OUT = re.compile(r"[<>\x00-\x20\x7f]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+# What a server must find to take a message out of content that it reads as commands.
+_BEGINS_CONTENT = (b"data", b"bdat", b"burl")
+_BEGINS_RECIPIENT = b"rcpt"
+_WINDOW = 65536  # octets looked at in one go: a large message is not copied whole
+
 _BARE_LINE_END = re.compile(rb"\r(?!\n)|(?<!\r)\n")
 
 
@@ -22,7 +28,7 @@ class Envelope:
     Arguments:
         sender: address for MAIL, "" for the null reverse-path.
         recipients: addresses for RCPT, at least one.
-        content: header and body with CRLF line ends; `Envelope.of` makes any line ends so.
+        content: header and body, with any line ends: `fit` makes them CRLF.
         smtputf8: whether an address needs SMTPUTF8 (RFC 6531).
         seven_bit: gives the content again without octets above 127, for a server without 8BITMIME (RFC 6152);
             may raise ValueError where that cannot be done.
@@ -49,7 +55,7 @@ class Envelope:
         if strangers:
             raise ValueError(f"dsn names {strangers[0]!r}, who is no recipient of the message")
 
-    @property
+    @cached_property
     def is_eight_bit(self) -> bool:
         """Whether the content has octets above 127."""
         return not self.content.isascii()
@@ -73,9 +79,32 @@ def _outside_quotes(address: str) -> str:
 
 def with_crlf(content: bytes) -> bytes:
     """Return the content with every line end a CRLF, the last line too; bare CR and bare LF are line ends."""
-    if content.count(b"\r\n") != content.count(b"\n") or content.count(b"\r\n") != content.count(b"\r"):
+    if not content.count(b"\r\n") == content.count(b"\n") == content.count(b"\r"):
         content = _BARE_LINE_END.sub(b"\r\n", content)
     return content if content.endswith(b"\r\n") or not content else content + b"\r\n"
+
+
+def may_be_chunk(content: bytes) -> bool:
+    """Tell whether content may go by BDAT.
+
+    A server that refuses BDAT and does not swallow the chunk reads it as commands, from whatever octet on: if there is
+    a DATA, BDAT or BURL, it takes what follows for a message, which somebody may have written for that purpose. What
+    stands before the word does not matter then. By DATA, nothing leaves before the server waits for content.
+    """
+    for start in range(0, len(content), _WINDOW):
+        window = content[start : start + _WINDOW + 5].lower()  # a word at the end, and what follows it
+        for word in _BEGINS_CONTENT:
+            at = window.find(word, 0, _WINDOW + 4)
+            while at >= 0:
+                if not window[at + 4 : at + 5].isalnum():
+                    return False
+                at = window.find(word, at + 4, _WINDOW + 4)
+    return True
+
+
+def names_recipients(content: bytes) -> bool:
+    """Tell whether content that is read as commands could name a recipient: then it must not go in one shot."""
+    return _BEGINS_RECIPIENT in content.lower()
 
 
 def dot_stuffed(content: bytes) -> bytes:

@@ -1,21 +1,24 @@
-"""What a server offers: the extensions of its reply to EHLO (RFC 5321 §4.1.1.1) or LHLO."""
+"""What a server offers in its reply to EHLO (RFC 5321 §4.1.1.1) or LHLO, and what a message needs of it. Pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..errors import NotOffered, SenderRefused, Stage, refusal
+from ..options.options import IN_CLEAR
 from ..replies import Reply
+from .envelope import Envelope, with_crlf
 
 
 @dataclass(frozen=True, kw_only=True)
-class Offer:
+class Extensions:
     """The extensions of one session; all absent after HELO.
 
     Arguments:
         size: largest message in octets (RFC 1870); 0 = SIZE offered without a limit, None = not offered.
         auth: SASL mechanisms, upper case.
         mail_max: messages in one session (RFC 9422), None = not said.
-        others: every keyword with its parameters, upper case, for display.
+        keywords: every keyword with its parameters, upper case, for display.
     """
 
     starttls: bool = False
@@ -31,7 +34,7 @@ class Offer:
     keywords: tuple[str, ...] = ()
 
     @classmethod
-    def from_reply(cls, reply: Reply) -> Offer:
+    def from_reply(cls, reply: Reply) -> Extensions:
         """Read the lines of a reply to EHLO; the first is the server's name, lines that say nothing are ignored."""
         words = [_words(line) for line in reply.lines[1:]]
         offered = {word[0]: word[1:] for word in words if word}
@@ -82,3 +85,48 @@ def _mechanisms(words: list[list[str]]) -> frozenset[str]:
         elif word and word[0].startswith("AUTH="):
             mechanisms.update([word[0][5:], *word[1:]])
     return frozenset(mechanisms)
+
+
+def fit(extensions: Extensions, envelope: Envelope, *, tls_flaw: str | None = IN_CLEAR) -> bytes:
+    """Return the content in the form this server takes, or raise before anything is said.
+
+    Arguments:
+        tls_flaw: what keeps the session from being encrypted to a server that has shown who it is; None for nothing.
+
+    Raises NotOffered where the message asks for what the server does not offer: SMTPUTF8 by an address, REQUIRETLS,
+    DSN strictly; SenderRefused (552) where it is larger than the server said it takes, ValueError where it cannot be
+    made 7-bit.
+    """
+    if (missing := _missing(extensions, envelope, tls_flaw)) is not None:
+        raise NotOffered(f"{missing}: it was not sent", stage=Stage.MAIL, session_survives=True)
+    content = envelope.content
+    if envelope.seven_bit is not None and not extensions.eight_bit_mime and envelope.is_eight_bit:
+        content = envelope.seven_bit()
+    content = with_crlf(content)
+    _check_size(extensions, envelope, len(content))
+    return content
+
+
+def _missing(extensions: Extensions, envelope: Envelope, tls_flaw: str | None) -> str | None:
+    """Return what the message asks for and the server does not offer, in words; None for nothing."""
+    if envelope.smtputf8 and not extensions.smtputf8:
+        return "an address has non-ASCII characters, and the server does not offer SMTPUTF8"
+    if envelope.require_tls:
+        # What must stay encrypted all the way is not sent where it would not even begin so (RFC 8689 §4.2.1).
+        flaws = [tls_flaw] if tls_flaw else []
+        if not extensions.require_tls:
+            flaws.append("the server does not offer REQUIRETLS")
+        if flaws:
+            return f"the message requires TLS all the way (require_tls), and {' and '.join(flaws)}"
+    if envelope.dsn is not None and envelope.dsn.strict and not extensions.dsn:
+        return "the message asks for notifications (dsn, strict), and the server does not offer DSN"
+    return None
+
+
+def _check_size(extensions: Extensions, envelope: Envelope, size: int) -> None:
+    """Refuse what the server has said it will refuse, before MAIL (RFC 1870 §6.1)."""
+    if extensions.size and size > extensions.size:
+        text = f"5.3.4 the message has {size} octets, the server takes at most {extensions.size}".encode()
+        error = refusal(SenderRefused, Reply(code=552, lines=(text,)), envelope.sender, stage=Stage.MAIL)
+        error.is_final = error.session_survives = True
+        raise error

@@ -19,6 +19,7 @@ class Mechanism(ABC):
 
     name: ClassVar[str]
     reveals_secret: ClassVar[bool]
+    reads_challenge: ClassVar[bool] = True  # what it answers depends on what the server asks
 
     username: str
     secret: Secret = field(repr=False)
@@ -41,6 +42,7 @@ class Plain(Mechanism):
 
     name = "PLAIN"
     reveals_secret = True
+    reads_challenge = False
 
     def initial(self) -> bytes:
         """Return NUL name NUL password."""
@@ -57,6 +59,7 @@ class Login(Mechanism):
 
     name = "LOGIN"
     reveals_secret = True
+    reads_challenge = False
 
     _asked: int = 0
 
@@ -120,6 +123,7 @@ class External(Mechanism):
 
     name = "EXTERNAL"
     reveals_secret = False
+    reads_challenge = False
 
     def initial(self) -> bytes:
         """Return the name, empty where the certificate says it all."""

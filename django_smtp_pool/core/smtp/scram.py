@@ -47,9 +47,8 @@ class Scram(Mechanism):
     def __post_init__(self) -> None:
         made, problem = _tried(self._make)
         if made is None:
-            error = NotOffered(f"{self.name} cannot be used with this username and password (SASLprep): {problem}")
-            error.stage = Stage.AUTH
-            raise error
+            text = f"{self.name} cannot be used with this username and password (SASLprep): {problem}"
+            raise NotOffered(text, stage=Stage.AUTH)
         self._client, self._first = made
 
     def _make(self) -> tuple[Any, str]:
@@ -126,9 +125,7 @@ class Scram(Mechanism):
 
     @staticmethod
     def _broken(text: str) -> ProtocolError:
-        error = ProtocolError(text)
-        error.stage, error.is_final = Stage.AUTH, True
-        return error
+        return ProtocolError(text, stage=Stage.AUTH, is_final=True)
 
 
 class ScramSHA256(Scram):

@@ -26,12 +26,13 @@ from ..errors import (
 )
 from ..options.fields import Secret
 from ..options.options import ServerOptions
-from ..replies import Reply
+from ..replies import PASSWORD_WANTED, Reply
 from . import auth
 from .credentials import Credentials
-from .extensions import Offer
+from .experience import Experience
+from .extensions import Extensions
 from .sasl import Mechanism
-from .steps import Connect, Dialogue, Patience, Say, SecureChannel
+from .steps import Connect, Dialogue, Patience, Say, SecureChannel, line_of
 
 MAX_CHALLENGES = 4  # of one login; every answer has a deadline of its own, so their number needs a bound
 
@@ -42,32 +43,15 @@ def command(
     stage: Stage,
     patience: Patience = Patience.COMMAND,
     masked: str | None = None,
-    hear: int = 1,
 ) -> Say:
-    """Return the step that says one command: the one place where text becomes a line on the wire."""
-    if any(char in line for char in "\r\n\0"):
-        raise ValueError(f"a command of {stage.value} must be one line")
-    return Say(pieces=(line.encode() + b"\r\n",), stage=stage, hear=hear, patience=patience, masked=masked)
+    """Return the step that says one command."""
+    return Say(pieces=(line_of(line),), stage=stage, patience=patience, masked=masked)
 
 
 def ask(step: Say) -> Dialogue[Reply]:
     """Say one thing and return the one reply to it."""
     heard = yield step
     return heard.replies[0]
-
-
-@dataclass(kw_only=True)
-class Experience:
-    """What the connections of one pool have found out about their server, for each other.
-
-    Arguments:
-        takes_chunks: whether it has accepted a message by BDAT; None while nobody has tried, False for one that
-            offers CHUNKING and does not know BDAT.
-        refuses_proofs: whether it has refused a proof of the password, and taken the password itself right after that.
-    """
-
-    takes_chunks: bool | None = None
-    refuses_proofs: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,26 +61,27 @@ class Greeter:
     server: ServerOptions
     local_hostname: Callable[[], str]
     credentials: Credentials | None = None  # of the moment, in place of those in the options
+    refused: AuthRefused | None = None  # how the server refused the token before this one, a moment ago
     experience: Experience = field(default_factory=Experience)
 
 
-def open_session(greeter: Greeter) -> Dialogue[Offer]:
+def open_session(greeter: Greeter) -> Dialogue[Extensions]:
     """Connect, greet, secure and log in; return what the server offers to the finished session."""
     server = greeter.server
-    yield Connect(host=server.host, port=server.port, source_address=server.source_address, proxy=server.proxy)
+    yield Connect(target=server.target)
     if server.use_ssl:
         yield _secure(server)
     yield from _hear_greeting(server)
     name = greeter.local_hostname()
-    offer = yield from say_hello(name, lmtp=server.lmtp)
+    extensions = yield from say_hello(name, lmtp=server.lmtp)
     encrypted = server.use_ssl
-    if not encrypted and (server.use_tls or (server.opportunistic_tls and offer.starttls)):
-        encrypted = yield from _start_tls(server, offer)
+    if not encrypted and (server.use_tls or (server.opportunistic_tls and extensions.starttls)):
+        encrypted = yield from _start_tls(server, extensions)
     if encrypted and not server.use_ssl:
         # RFC 3207 §4.2: what was said before TLS is forgotten.
-        offer = yield from say_hello(name, lmtp=server.lmtp)
-    yield from log_in(greeter, offer, encrypted=encrypted)
-    return offer
+        extensions = yield from say_hello(name, lmtp=server.lmtp)
+    yield from log_in(greeter, extensions, encrypted=encrypted)
+    return extensions
 
 
 def _secure(server: ServerOptions) -> SecureChannel:
@@ -117,23 +102,23 @@ def _hear_greeting(server: ServerOptions) -> Dialogue[None]:
         raise refusal(GreetingRefused, greeting, stage=Stage.GREETING)
 
 
-def say_hello(name: str, *, lmtp: bool = False) -> Dialogue[Offer]:
+def say_hello(name: str, *, lmtp: bool = False) -> Dialogue[Extensions]:
     """Say EHLO, and HELO to a server that does not know EHLO (RFC 5321 §3.2); in LMTP, LHLO and nothing else."""
     verb = "LHLO" if lmtp else "EHLO"
     reply = yield from ask(command(f"{verb} {name}", stage=Stage.EHLO, patience=Patience.GREETING))
     if reply.is_positive:
-        return Offer.from_reply(reply)
+        return Extensions.from_reply(reply)
     if reply.is_permanent and not lmtp:
         reply = yield from ask(command(f"HELO {name}", stage=Stage.EHLO, patience=Patience.GREETING))
         if reply.is_positive:
-            return Offer()
+            return Extensions()
     raise refusal(EhloRefused, reply, stage=Stage.EHLO)
 
 
-def _start_tls(server: ServerOptions, offer: Offer) -> Dialogue[bool]:
+def _start_tls(server: ServerOptions, extensions: Extensions) -> Dialogue[bool]:
     """Secure the session; return False where that was optional, and refused."""
-    if not offer.starttls:
-        raise _not_offered(
+    if not extensions.starttls:
+        raise NotOffered(
             "STARTTLS extension not supported by server. "  # smtplib's words
             f"{server.host} does not offer STARTTLS, and use_tls requires it: nothing was sent in clear. "
             "If the port expects TLS from the first octet, set use_ssl instead",
@@ -148,54 +133,94 @@ def _start_tls(server: ServerOptions, offer: Offer) -> Dialogue[bool]:
     return True
 
 
-def _not_offered(message: str, *, stage: Stage) -> NotOffered:
-    error = NotOffered(message)
-    error.stage = stage
-    return error
-
-
-def log_in(greeter: Greeter, offer: Offer, *, encrypted: bool) -> Dialogue[None]:
+def log_in(greeter: Greeter, extensions: Extensions, *, encrypted: bool) -> Dialogue[None]:
     """Log in by the best mechanism, if there is anybody to log in as; go on to the next where one cannot be used.
 
-    Servers that keep only hashes may offer CRAM-MD5 or SCRAM and refuse every answer, as smtplib's users know; so
-    a refused proof is followed by the password itself where the connection is safe, and by no other proof; if that is
-    right, the next connections of the pool begin with it. Refused logins count towards a lock: there are two at most,
-    and a password that was refused is not sent again.
+    Refused logins count towards a lock, so there are two at most for one message: a refused proof is followed by the
+    password itself where the connection is safe, and that by nothing. If the password is right, the next connections of
+    the pool begin with it. Where the server hangs up after a refusal, the refusal is what is raised.
     """
-    failure: Failure | None = None
-    proof_refused = False
     who = greeter.credentials or _fixed(greeter.server)
-    for kind in _worth_trying(greeter, auth.choose(greeter.server, offer.auth, encrypted=encrypted)):
-        if proof_refused and not kind.reveals_secret:
+    logins = _Logins(greeter.refused)
+    for kind in auth.plan(greeter.server, extensions.auth, encrypted=encrypted, experience=greeter.experience):
+        if not logins.may_try(kind):
             continue
         try:
             mechanism = kind(username=who.username, secret=who.secret)
         except NotOffered as error:
-            failure = failure or error
+            logins.failure = logins.failure or error
             continue
-        reply = yield from _authenticate(mechanism)
-        if reply.is_positive:
+        try:
+            reply = yield from _authenticate(mechanism)
+        except ConnectionLost as lost:
+            logins.ended(greeter.experience)
+            raise logins.lost(lost) from None
+        # 503: this session is logged in already, by its certificate or address, say; smtplib takes it so too.
+        if reply.is_positive or (reply.code == 503 and not logins.answered):
             mechanism.conclude(reply.message)
-            greeter.experience.refuses_proofs = greeter.experience.refuses_proofs or proof_refused
+            logins.succeeded(kind, greeter.experience)
             return
-        failure = _login_refused(reply, mechanism.explanation)
-        if reply.code == 504:  # the server does not know it after all; nobody was refused
-            continue
-        if kind.reveals_secret or not reply.is_permanent:
-            break
-        proof_refused = True
-    if failure is not None:
-        raise failure
+        logins.refuse(kind, reply, mechanism.explanation, encrypted=encrypted)
+    logins.ended(greeter.experience)
+    if logins.failure is not None:
+        raise logins.failure
 
 
-def _worth_trying(greeter: Greeter, kinds: list[type[Mechanism]]) -> list[type[Mechanism]]:
-    reveal = [kind for kind in kinds if kind.reveals_secret]
-    return reveal if reveal and greeter.experience.refuses_proofs else kinds
+class _Logins:
+    """What the logins of one session have come to."""
+
+    def __init__(self, before: AuthRefused | None) -> None:
+        self.failure: Failure | None = before
+        self.answered = 0
+        self._refused = 0 if before is None else 1
+        self._may_follow = auth.Next.ANY
+        self._proof_failed = self._password_refused = False
+
+    def may_try(self, kind: type[Mechanism]) -> bool:
+        """Tell whether a mechanism may follow what has been tried."""
+        if self._may_follow is auth.Next.NOTHING or self._refused >= auth.MOST_REFUSED:
+            return False
+        return self._may_follow is auth.Next.ANY or kind.reveals_secret
+
+    def refuse(self, kind: type[Mechanism], reply: Reply, explanation: str, *, encrypted: bool) -> None:
+        """Take note of a login that was not accepted."""
+        self.answered += 1
+        self._may_follow = auth.what_follows(kind, reply, encrypted=encrypted)
+        if reply.is_permanent and reply.code != 504:  # 504: nobody was refused, the server does not know the mechanism
+            self._refused += 1
+            self._password_refused = self._password_refused or kind.reveals_secret
+        if not kind.reveals_secret:
+            self._proof_failed = self._proof_failed or reply.code == 454 or reply.is_permanent
+        self.failure = _login_refused(reply, explanation)
+        self.failure.logins = self._refused
+
+    def lost(self, lost: ConnectionLost) -> Failure:
+        """Return what is to be raised where the connection ended without an answer."""
+        lost.logins = self._refused + 1
+        if not isinstance(self.failure, AuthRefused) or lost.is_final:
+            return lost
+        self.failure.logins = lost.logins
+        return self.failure
+
+    def succeeded(self, kind: type[Mechanism], experience: Experience) -> None:
+        """Remember that the password did what a proof could not."""
+        if kind.reveals_secret and (experience.password_next or self._proof_failed):
+            experience.refuses_proofs = True
+        experience.password_next = False
+
+    def ended(self, experience: Experience) -> None:
+        """Let the next login begin with the password, where a proof has failed and nobody has refused the password."""
+        if self._password_refused:
+            experience.password_next = False
+        elif self._proof_failed:
+            experience.password_next = True
 
 
 def _login_refused(reply: Reply, explanation: str) -> AuthRefused:
     """Return the error, with what the server said to a token in its text: which scope it wants, say."""
     error = refusal(AuthRefused, reply, stage=Stage.AUTH)
+    # The account must log in by its password once, and that is not possible here: it will not be later either.
+    error.is_final = reply.code == 432 and reply.enhanced == PASSWORD_WANTED
     if explanation:
         shown = Reply(code=reply.code, lines=(explanation.encode(),)).text
         error.smtp_error = reply.message + f" (the server's explanation: {shown})".encode()
@@ -223,20 +248,15 @@ def _authenticate(mechanism: Mechanism) -> Dialogue[Reply]:
     while reply.code == 334:
         challenges += 1
         if challenges > MAX_CHALLENGES:
-            raise _endless(mechanism)
-        challenge = _challenge(reply)
+            text = f"the server asked more than {MAX_CHALLENGES} times for an answer of {mechanism.name}"
+            raise ProtocolError(text, stage=Stage.AUTH)
+        challenge = _challenge(reply) if mechanism.reads_challenge else b""
         reply = yield from ask(
             command(base64.b64encode(mechanism.respond(challenge)).decode(), stage=Stage.AUTH, masked="***")
             if challenge is not None
             else command("*", stage=Stage.AUTH)
         )
     return reply
-
-
-def _endless(mechanism: Mechanism) -> ProtocolError:
-    error = ProtocolError(f"the server asked more than {MAX_CHALLENGES} times for an answer of {mechanism.name}")
-    error.stage = Stage.AUTH
-    return error
 
 
 def _base64(octets: bytes) -> str:
@@ -250,12 +270,6 @@ def _challenge(reply: Reply) -> bytes | None:
         return base64.b64decode(reply.message, validate=True)
     except binascii.Error:
         return None
-
-
-def reset() -> Dialogue[bool]:
-    """Say RSET; return whether the session is clean now."""
-    reply = yield from ask(command("RSET", stage=Stage.RSET))
-    return reply.is_positive
 
 
 def noop() -> Dialogue[Reply]:

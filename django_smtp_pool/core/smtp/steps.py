@@ -8,7 +8,7 @@ from enum import Enum
 from typing import TypeVar
 
 from ..errors import Stage
-from ..options.proxy_url import ProxyURL
+from ..options.host import Target
 from ..replies import Reply
 
 T = TypeVar("T")
@@ -25,17 +25,9 @@ class Patience(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Connect:
-    """Connect to the server, by TCP or by a unix socket.
+    """Connect to the server, by TCP or by a unix socket."""
 
-    Arguments:
-        source_address: local (IP address, port) to connect from.
-        proxy: asked for the connection, where there is one.
-    """
-
-    host: str
-    port: int
-    source_address: tuple[str, int] | None = None
-    proxy: ProxyURL | None = None
+    target: Target
 
     stage = Stage.CONNECT
     patience = Patience.CONNECT
@@ -76,3 +68,11 @@ class Heard:
 
 Step = Connect | SecureChannel | Say
 Dialogue = Generator[Step, Heard, T]
+
+
+def line_of(*commands: str) -> bytes:
+    """Return commands as lines: the one place where text becomes a line on the wire."""
+    text = "\r\n".join(commands) + "\r\n"
+    if not text.count("\r") == text.count("\n") == len(commands) or "\0" in text:
+        raise ValueError("a command must be one line, without NUL")
+    return text.encode()

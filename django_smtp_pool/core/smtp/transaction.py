@@ -1,9 +1,15 @@
-"""A transaction up to its content: MAIL, RCPT and DATA or BDAT, and what their replies mean for the message."""
+"""A transaction up to its content: MAIL, RCPT and DATA or BDAT, and what their replies mean for the message.
+
+`MEANING` is the whole theory: what each kind of reply means at each stage. The first reply that refuses the message
+decides. What follows does not change it: Postfix under stress hangs up behind a single error, and another try would
+only be refused again.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 
 from ..errors import (
     ConnectionLost,
@@ -17,19 +23,65 @@ from ..errors import (
     Stage,
     refusal,
 )
-from ..replies import Reply
+from ..replies import STATE, Reply
 from .envelope import Envelope
-from .extensions import Offer
-from .session import command
-from .steps import Dialogue, Heard, Patience, Say
+from .extensions import Extensions
+from .steps import Dialogue, Heard, Patience, Say, line_of
+
+
+class Meaning(Enum):
+    """What a reply means for the message."""
+
+    GOES_ON = auto()  # in the end: accepted
+    REFUSED = auto()  # it is about this message
+    SESSION = auto()  # it is about the session: the message was not sent, and may go elsewhere
+    OUT_OF_STEP = auto()  # it makes no sense here: not sent, and the connection is of no more use
+    UNKNOWN = auto()  # it makes no sense, and the message may have been taken
+
+
+class Kind(Enum):
+    """The kinds of replies that mean different things."""
+
+    POSITIVE = 0  # 2xx
+    GO_AHEAD = 1  # 354
+    OTHER = 2  # another 3xx
+    SESSION = 3  # see `Reply.is_about_session`
+    REFUSAL = 4  # 4xx, 5xx
+
+
+_ON, _NO, _SESSION, _ODD, _DOUBT = Meaning  # in their order above, so that the table fits
+
+MEANING: dict[Stage, tuple[Meaning, ...]] = {
+    # ...........  2xx    354     3xx     session   4xx, 5xx
+    Stage.RSET: (_ON, _ODD, _ODD, _SESSION, _ODD),
+    Stage.MAIL: (_ON, _ODD, _ODD, _SESSION, _NO),
+    Stage.RCPT: (_ON, _ODD, _ODD, _SESSION, _NO),
+    Stage.DATA: (_ODD, _ON, _ODD, _SESSION, _NO),
+    Stage.CONTENT: (_ON, _DOUBT, _DOUBT, _SESSION, _NO),
+}
+
+
+def kind_of(reply: Reply, *, carried: bool) -> Kind:
+    """Return the kind of a reply, on a connection that has carried a message or none."""
+    code = reply.code
+    if code < 300:
+        return Kind.POSITIVE
+    if code < 400:
+        return Kind.GO_AHEAD if code == 354 else Kind.OTHER
+    return Kind.SESSION if reply.is_about_session(carried=carried) else Kind.REFUSAL
+
+
+def meaning_of(stage: Stage, reply: Reply, *, carried: bool) -> Meaning:
+    """Return what a reply means at a stage, on a connection that has carried a message or none."""
+    return MEANING[stage][kind_of(reply, carried=carried).value]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Session:
     """What a delivery must know of the session it takes place in."""
 
-    offer: Offer
-    reused: bool = False  # it has been idle: its first reply may speak of that
+    extensions: Extensions
+    carried: bool = False  # a message before this one
     needs_reset: bool = False  # the message before was refused half-way
     pipelining: bool = True
     chunking: bool = False  # the content goes by BDAT
@@ -45,6 +97,11 @@ class Fates:
     refused: dict[str, Reply]
 
 
+Command = tuple[Stage, str]
+RSET: Command = (Stage.RSET, "RSET")
+DATA: Command = (Stage.DATA, "DATA")
+
+
 class Transaction:
     """The commands before the content, as one write where the server offers PIPELINING.
 
@@ -55,42 +112,45 @@ class Transaction:
     def __init__(self, session: Session, envelope: Envelope, content: bytes) -> None:
         self._session = session
         self._envelope = envelope
-        self._lost: ConnectionLost | None = None
-        self._commands: list[tuple[Stage, str]] = []
-        if session.needs_reset:
-            self._commands.append((Stage.RSET, "RSET"))
-        self._commands.append((Stage.MAIL, _mail(session.offer, envelope, len(content))))
-        self._commands += [(Stage.RCPT, _rcpt(session.offer, envelope, address)) for address in envelope.recipients]
         self._content = content if session.one_shot else None
-        if session.one_shot:
-            self._commands.append((Stage.CONTENT, f"BDAT {len(content)} LAST"))
-        elif not session.chunking:
-            self._commands.append((Stage.DATA, "DATA"))
+        self._size = len(content)
+        self._lost: ConnectionLost | None = None
         self._replies: list[tuple[Stage, Reply]] = []
         self._all_said = True
 
     def exchange(self) -> Dialogue[None]:
         """Say the commands and collect the replies, as many as there come."""
-        if self._session.pipelining and self._session.offer.pipelining:
-            yield from self._say(self._commands)
-        else:
-            for one in self._commands:
-                if not self._is_pointless(one[0]):
-                    yield from self._say([one])
-        self._check_session()
+        commands = self._commands()
+        if self._session.pipelining and self._session.extensions.pipelining:
+            yield from self._say(commands)
+            return
+        for each in commands:
+            if not self._is_pointless(each[0]):
+                yield from self._say([each])
 
-    def _say(self, commands: Sequence[tuple[Stage, str]]) -> Dialogue[None]:
+    def _commands(self) -> list[Command]:
+        session, envelope = self._session, self._envelope
+        commands = [RSET] if session.needs_reset else []
+        commands.append((Stage.MAIL, _mail(session.extensions, envelope, self._size)))
+        commands += [(Stage.RCPT, _rcpt(session.extensions, envelope, address)) for address in envelope.recipients]
+        if session.one_shot:
+            commands.append((Stage.CONTENT, f"BDAT {self._size} LAST"))
+        elif not session.chunking:
+            commands.append(DATA)
+        return commands
+
+    def _say(self, commands: Sequence[Command]) -> Dialogue[None]:
         try:
             heard: Heard = yield self._step(commands)
             replies, self._all_said = heard.replies, heard.all_said
         except ConnectionLost as lost:
-            self._lost, replies = lost, lost.heard
+            self._lost, replies, self._all_said = lost, lost.heard, lost.all_said
         stages = (stage for stage, _ in commands)
         self._replies += zip(stages, replies, strict=False)  # fewer replies where it ended early
 
-    def _step(self, commands: Sequence[tuple[Stage, str]]) -> Say:
-        lines = b"".join(command(line, stage=stage).pieces[0] for stage, line in commands)
+    def _step(self, commands: Sequence[Command]) -> Say:
         stage, hear = commands[0][0], len(commands)
+        lines = line_of(*(line for _, line in commands))
         if self._content is None:
             return Say(pieces=(lines,), stage=stage, hear=hear)
         return Say(
@@ -98,103 +158,118 @@ class Transaction:
             stage=stage,
             hear=hear,
             patience=Patience.VERDICT,
-            masked=" | ".join([*(line for _, line in commands), f"<{len(self._content)} octets>"]),
+            masked=" | ".join([*(line for _, line in commands), f"<{self._size} octets>"]),
         )
 
     def _is_pointless(self, stage: Stage) -> bool:
         """Tell whether nothing more is to be said of this message, one command at a time."""
-        if self._lost or any(reply.closes_connection for _, reply in self._replies):
+        if self._lost or self._was_closed:
             return True
         if stage is Stage.RCPT:
-            return self._refusal(Stage.MAIL) is not None
-        return stage is Stage.DATA and not any(
-            reply.is_positive for answered, reply in self._replies if answered is Stage.RCPT
-        )
+            return any(at is Stage.MAIL and not reply.is_positive for at, reply in self._replies)
+        return stage is Stage.DATA and not self._is_anybody_accepted
 
-    def _refusal(self, stage: Stage) -> Reply | None:
-        return next((reply for at, reply in self._replies if at is stage and not reply.is_positive), None)
+    # -- what the replies mean -------------------------------------------------------------------------
 
-    def _check_session(self) -> None:
-        """Raise where a reply ended the session before the message was refused: then it was not sent.
-
-        A refusal stands whatever comes after it: Postfix under stress hangs up (421) behind a single error, and
-        trying again elsewhere would only be refused again.
-        """
+    def judge(self) -> Fates:
+        """Return who was accepted, nobody perhaps; raise where the message does not go on to its content."""
         if self._is_in_doubt:
-            raise in_doubt(self._envelope, self._envelope.recipients, str(self._lost or self._replies[-1][1]))
-        for position, (stage, reply) in enumerate(self._replies):
-            if stage is Stage.CONTENT:
-                return
-            if self._is_refused_by(self._replies[:position]):
-                return
-            stale = position == 0 and self._session.reused and reply.is_idle_notice
-            if reply.is_about_connection or stale:
-                raise self._error(stage, reply, Outcome.NOT_SENT)
-            if stage is Stage.RSET and not reply.is_positive:
-                raise self._out_of_step(stage, reply)
-        if self._lost and not self._replies:
-            raise self._lost
+            why = str(self._lost or self._replies[-1][1])
+            raise in_doubt(self._envelope, self._envelope.recipients, why) from self._lost
+        rcpts: list[Reply] = []
+        for stage, reply in self._replies:
+            meaning = self._meaning(stage, reply)
+            if stage is Stage.RCPT:
+                rcpts.append(reply)
+            if stage is Stage.CONTENT or meaning is Meaning.GOES_ON:
+                continue
+            if meaning is Meaning.OUT_OF_STEP:
+                raise ProtocolError(f"the server answered {stage.value} with {reply}", stage=stage, reply=reply)
+            if meaning is Meaning.SESSION and not (stage is Stage.RCPT and self._is_taken):
+                raise self._refused(stage, reply, Outcome.NOT_SENT)
+            if stage is not Stage.RCPT:
+                raise self._refused(stage, reply, Outcome.REFUSED)
+            if self._is_for_nobody(rcpts):
+                break
+        return self._fates(rcpts)
+
+    def _fates(self, rcpts: Sequence[Reply]) -> Fates:
+        if len(rcpts) < len(self._envelope.recipients):
+            raise self._lost or ProtocolError("the server did not answer every RCPT", stage=Stage.RCPT)
+        pairs = list(zip(self._envelope.recipients, rcpts, strict=True))
+        accepted = tuple(address for address, reply in pairs if reply.is_positive)
+        # The same address may be there twice; what was accepted once is not refused.
+        refused = {address: reply for address, reply in pairs if reply.is_refusal and address not in accepted}
+        return Fates(accepted=accepted, refused=refused)
+
+    def _meaning(self, stage: Stage, reply: Reply) -> Meaning:
+        return meaning_of(stage, reply, carried=self._session.carried)
 
     @property
     def _is_in_doubt(self) -> bool:
-        """Whether the content has left with the commands, and neither its own reply nor a refusal of all was read."""
-        if self._content is None or (self._lost is not None and not self._lost.all_said):
+        """Whether the content has left with the commands, and what was heard does not say what became of it."""
+        if self._content is None or not self._all_said:
             return False
-        if self._is_refused_by(self._replies):
+        verdict = self._reply_to(Stage.CONTENT)
+        if verdict is not None and verdict.is_refusal:
             return False
-        verdict = next((reply for stage, reply in self._replies if stage is Stage.CONTENT), None)
-        makes_sense = all(not reply.is_intermediate for _, reply in self._replies)
-        return verdict is None or not (makes_sense or verdict.is_refusal)
+        mail, rcpts = self._reply_to(Stage.MAIL), self._replies_to_rcpt
+        is_accepted = self._is_anybody_accepted
+        if self._was_closed and not is_accepted:
+            return False
+        if verdict is None or not verdict.is_positive:
+            is_refused = (mail is not None and mail.is_refusal) or self._is_for_nobody(rcpts)
+            return is_accepted or not is_refused
+        # It was taken: for whom is clear only where the replies before make sense.
+        sender = Meaning.GOES_ON if mail is None else self._meaning(Stage.MAIL, mail)
+        meanings = {self._meaning(Stage.RCPT, reply) for reply in rcpts}
+        if is_accepted:
+            return sender is not Meaning.GOES_ON or Meaning.OUT_OF_STEP in meanings
+        return sender is not Meaning.REFUSED and not (sender is Meaning.GOES_ON and meanings == {Meaning.REFUSED})
 
-    def _is_refused_by(self, replies: Sequence[tuple[Stage, Reply]]) -> bool:
-        if any(stage is Stage.MAIL and reply.is_refusal for stage, reply in replies):
-            return True
-        refusals = sum(stage is Stage.RCPT and reply.is_refusal for stage, reply in replies)
-        return refusals == len(self._envelope.recipients)
+    def _is_for_nobody(self, rcpts: Sequence[Reply]) -> bool:
+        """Tell whether every recipient is refused."""
+        return len(rcpts) == len(self._envelope.recipients) and all(reply.is_refusal for reply in rcpts)
 
-    def _error(self, stage: Stage, reply: Reply, outcome: Outcome) -> Failure:
+    @property
+    def _is_taken(self) -> bool:
+        """Whether the content went with the commands, and the server has it for somebody."""
+        verdict = self._reply_to(Stage.CONTENT)
+        return verdict is not None and verdict.is_positive and self._is_anybody_accepted
+
+    @property
+    def _replies_to_rcpt(self) -> list[Reply]:
+        return [reply for stage, reply in self._replies if stage is Stage.RCPT]
+
+    @property
+    def _is_anybody_accepted(self) -> bool:
+        return any(reply.is_positive for reply in self._replies_to_rcpt)
+
+    @property
+    def _was_closed(self) -> bool:
+        return any(reply.closes_connection for _, reply in self._replies)
+
+    def _reply_to(self, stage: Stage) -> Reply | None:
+        return next((reply for at, reply in self._replies if at is stage), None)
+
+    def _refused(self, stage: Stage, reply: Reply, outcome: Outcome) -> Failure:
         if stage is Stage.RCPT:
-            error: Failure = RecipientsRefused(dict.fromkeys(self._envelope.recipients, (reply.code, reply.message)))
-            error.reply, error.stage, error.outcome = reply, stage, outcome
+            each = dict.fromkeys(self._envelope.recipients, (reply.code, reply.message))
+            error: Failure = RecipientsRefused(each, stage=stage, reply=reply, outcome=outcome)
         elif stage is Stage.DATA:
             error = refusal(DataRefused, reply, stage=stage, outcome=outcome)
         else:
             error = refusal(SenderRefused, reply, self._envelope.sender, stage=stage, outcome=outcome)
         error.session_survives = outcome is Outcome.REFUSED and self.is_in_step
+        error.try_fresh = outcome is Outcome.NOT_SENT and reply.code in STATE
         return error
 
-    def _out_of_step(self, stage: Stage, reply: Reply) -> Failure:
-        error = ProtocolError(f"the server answered {stage.value} with {reply}")
-        error.reply, error.stage = reply, stage
-        return error
-
-    def judge_sender(self) -> None:
-        """Raise where the server refused MAIL."""
-        reply = self._only(Stage.MAIL)
-        if reply.is_refusal:
-            raise self._error(Stage.MAIL, reply, Outcome.REFUSED)
-        if not reply.is_positive:
-            raise self._out_of_step(Stage.MAIL, reply)
-
-    def judge_recipients(self) -> Fates:
-        """Tell who was accepted; raise where not every recipient has an answer."""
-        replies = [reply for stage, reply in self._replies if stage is Stage.RCPT]
-        for reply in replies:
-            if reply.is_intermediate:
-                raise self._out_of_step(Stage.RCPT, reply)
-        if len(replies) < len(self._envelope.recipients):
-            raise self._lost or ProtocolError("the server did not answer every RCPT")
-        pairs = list(zip(self._envelope.recipients, replies, strict=True))
-        accepted = tuple(address for address, reply in pairs if reply.is_positive)
-        # The same address may be there twice; who was accepted once is not refused.
-        refused = {address: reply for address, reply in pairs if reply.is_refusal and address not in accepted}
-        return Fates(accepted=accepted, refused=refused)
-
-    def _only(self, stage: Stage) -> Reply:
-        replies = [reply for at, reply in self._replies if at is stage]
-        if not replies:
-            raise self._lost or ProtocolError(f"the server did not answer {stage.value}")
-        return replies[0]
+    def answer(self, stage: Stage) -> Heard:
+        """Return the reply to what stands last, and whether all had been said by then; raise where none was read."""
+        reply = self._reply_to(stage)
+        if reply is None:
+            raise self._lost or ProtocolError(f"the server did not answer {stage.value}", stage=stage)
+        return Heard(replies=(reply,), all_said=self._all_said)
 
     @property
     def was_told_to_go_ahead(self) -> bool:
@@ -206,41 +281,27 @@ class Transaction:
         """Whether every command has its answer and the server waits for the next one."""
         if self._content is not None:  # it may not have swallowed the chunk that it refused
             return False
-        hung_up = self._lost is not None or any(reply.closes_connection for _, reply in self._replies)
-        return not hung_up and not self.was_told_to_go_ahead
-
-    @property
-    def chunk_heard(self) -> Heard:
-        """The reply to the content that went with the commands, and whether all of it had left by then."""
-        return Heard(replies=(self._only(Stage.CONTENT),), all_said=self._all_said)
-
-    def judge_data(self) -> None:
-        """Raise where the server does not wait for the content."""
-        reply = self._only(Stage.DATA)
-        if reply.is_refusal:
-            raise self._error(Stage.DATA, reply, Outcome.REFUSED)
-        if reply.code != 354:
-            raise self._out_of_step(Stage.DATA, reply)
+        return self._lost is None and not self._was_closed and not self.was_told_to_go_ahead
 
 
-def _mail(offer: Offer, envelope: Envelope, size: int) -> str:
+def _mail(extensions: Extensions, envelope: Envelope, size: int) -> str:
     line = f"MAIL FROM:<{envelope.sender}>"
-    if offer.size is not None:
+    if extensions.size is not None:
         line += f" SIZE={size}"
-    if envelope.is_eight_bit and offer.eight_bit_mime:
+    if extensions.eight_bit_mime and envelope.is_eight_bit:
         line += " BODY=8BITMIME"
     if envelope.smtputf8:
         line += " SMTPUTF8"
     if envelope.require_tls:  # `fit` has seen that it is offered
         line += " REQUIRETLS"
-    if envelope.dsn is not None and offer.dsn:
+    if envelope.dsn is not None and extensions.dsn:
         line += envelope.dsn.of_mail()
     return line
 
 
-def _rcpt(offer: Offer, envelope: Envelope, address: str) -> str:
+def _rcpt(extensions: Extensions, envelope: Envelope, address: str) -> str:
     line = f"RCPT TO:<{address}>"
-    if envelope.dsn is not None and offer.dsn:
+    if envelope.dsn is not None and extensions.dsn:
         line += envelope.dsn.of_rcpt(address, smtputf8=envelope.smtputf8)
     return line
 
@@ -249,7 +310,8 @@ def in_doubt(envelope: Envelope, recipients: tuple[str, ...], why: str) -> Deliv
     """Return the error of a message that may have left whole, and whose verdict was not read."""
     error = DeliveryUnknown(
         f"the whole message {envelope.message_id or ''} may have left, and the server's answer was not read: {why}. "
-        "It may have been delivered: look at the server's log before you send it again"
+        "It may have been delivered: look at the server's log before you send it again",
+        stage=Stage.CONTENT,
     )
-    error.stage, error.recipients, error.message_id = Stage.CONTENT, recipients, envelope.message_id
+    error.recipients, error.message_id = recipients, envelope.message_id
     return error
