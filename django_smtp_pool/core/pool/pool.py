@@ -215,10 +215,10 @@ class Pool(Generic[ConnectionT]):
         return due
 
     def close(self, timeout: float = 10.0) -> None:
-        """Close the pool: refuse those who wait, let deliveries under way finish, say QUIT.
+        """Close the pool: refuse waiting messages, let deliveries under way finish, send QUIT.
 
         Arguments:
-            timeout: seconds to wait for deliveries under way; they finish afterwards all the same.
+            timeout: seconds to wait for deliveries under way; they may also finish afterwards.
         """
         with self._lock:
             self._state.closed = True
