@@ -15,7 +15,7 @@ from .services import find
 
 @dataclass(frozen=True, kw_only=True)
 class MailerOptions:
-    """How a mailer uses its pool and tells of what happened; no part of the pool's identity."""
+    """How a mailer uses its pool and reports what happened; not part of the pool's identity."""
 
     service: str | None = option(
         None,

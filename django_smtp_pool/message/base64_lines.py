@@ -21,6 +21,11 @@ class Base64Lines:
     def __init__(self, content: bytes) -> None:
         self._content = content
 
+    def __len__(self) -> int:
+        """Return the number of octets that all lines have."""
+        size = memoryview(self._content).nbytes
+        return (size + 2) // 3 * 4 + -(-size // _LINE) * 2
+
     def __iter__(self) -> Iterator[bytes]:
         view = memoryview(self._content)
         for at in range(0, len(view), _BLOCK):

@@ -19,7 +19,7 @@ from django.utils.encoding import punycode
 
 from .domains import ascii_domain
 from .headers import SMTP
-from .mailboxes import PLAIN_ADDRESS, folded_mailboxes, mailboxes, with_ascii_domains
+from .mailboxes import PLAIN_ADDRESS, Mailbox, folded_mailboxes, mailboxes, with_ascii_domains
 from .safety import LONGEST_LINE, check_field, has_long_line
 from .words import FULL_LINE, decoded, folded, has_long_word, unfolded
 
@@ -135,13 +135,17 @@ def _means(name: str, written: str, value: str) -> bool:
         return False
     if name.lower() in ADDRESSES:
         entries = mailboxes(value)
-        return entries is None or mailboxes(text) == entries
+        return entries is None or _are_the_same(mailboxes(text) or [], entries)
     if value.isascii() and "=?" not in value and name.lower() not in _PROSE:
         return text == value
     if decoded(text).strip() == decoded(value).strip():
         return True
     # Python takes what a caller has encoded without blanks around it for encoded too.
     return "=?" in value and decoded(text, strictly=False).strip() == decoded(value, strictly=False).strip()
+
+
+def _are_the_same(found: list[Mailbox], entries: list[Mailbox]) -> bool:
+    return len(found) == len(entries) and all(map(Mailbox.says, found, entries))
 
 
 def _has_surrogate(value: str) -> bool:

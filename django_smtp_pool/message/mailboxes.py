@@ -33,11 +33,21 @@ _PLAIN = re.compile(r"[ -~]*")
 
 @dataclass(frozen=True, kw_only=True)
 class Mailbox:
-    """One entry of a list: a name, an address, or both, and what ends it: a comma, or what a group consists of."""
+    """One entry of a list: a name, an address, or both, and what ends it: a comma, or what a group consists of.
+
+    Arguments:
+        name: without quotes, and with encoded words read.
+        loose: the same with the blanks that do not count: those outside of quotes.
+    """
 
     name: str
     address: str
     end: str = ","
+    loose: str = ""
+
+    def says(self, other: Mailbox) -> bool:
+        """Tell whether this entry means what another one does."""
+        return (self.address, self.end) == (other.address, other.end) and self.name in {other.name, other.loose}
 
 
 def mailboxes(text: str) -> list[Mailbox] | None:
@@ -82,24 +92,31 @@ def _entry(phrase: list[tuple[str, str]], end: str) -> Mailbox | None:
     if angles:
         if angles > 1 or phrase[-1][0] != "angle":
             return None
-        return Mailbox(name=_name(phrase[:-1]), address=phrase[-1][1][1:-1].strip(), end=end)
+        address = phrase[-1][1][1:-1].strip()
+        return Mailbox(name=_name(phrase[:-1]), loose=_name(phrase[:-1], between=None), address=address, end=end)
     text = "".join(token for _, token in phrase)
     if any(kind == "word" and "@" in token for kind, token in phrase):
         return None if any(kind == "blank" for kind, _ in phrase) else Mailbox(name="", address=text, end=end)
     if any(kind == "literal" for kind, _ in phrase):
         return None
-    return Mailbox(name=_name(phrase), address="", end=end)
+    return Mailbox(name=_name(phrase), loose=_name(phrase, between=None), address="", end=end)
 
 
-def _name(phrase: list[tuple[str, str]]) -> str:
-    """Return a name as people read it."""
+def _name(phrase: list[tuple[str, str]], between: str | None = " ") -> str:
+    """Return a name as people read it.
+
+    Arguments:
+        between: what stands for blanks outside of quotes; None for themselves.
+    """
+    while phrase and phrase[-1][0] == "blank":
+        phrase = phrase[:-1]
     text, words = "", ""
     for kind, token in phrase:
         if kind == "quoted":
             text, words = text + decoded(words) + _ESCAPED.sub(r"\1", token[1:-1]), ""
         else:
-            words += token
-    return " ".join((text + decoded(words)).split())
+            words += between if kind == "blank" and between is not None else token
+    return text + decoded(words)
 
 
 def _anywhere(domain: str) -> bool:  # noqa: ARG001 - any domain

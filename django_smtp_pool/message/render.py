@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from email.message import Message
 from functools import partial
 from io import BytesIO
@@ -23,7 +23,10 @@ from .parts import ALONE, Batch
 from .safety import check_rendered, has_long_line
 from .smtp_options import asked_by
 from .transfer import seven_bit, short_lined
-from .writer import drawn_boundary, write
+from .writer import Written, drawn_boundary, write
+
+_LARGE = 1 << 20  # octets of content: from here on memory counts
+_MARGIN = 1 << 16  # for header and boundaries
 
 
 def envelope_of(
@@ -74,7 +77,7 @@ def _ready(content: bytes, *, smtputf8: bool) -> bytes:
 def _render(message: Any, *, smtputf8: bool, batch: Batch) -> tuple[bytes, str | None]:
     """Return the checked octets and the Message-ID; what they were rendered from is not kept."""
     if not smtputf8 and (written := write(message, batch)) is not None:
-        return joined(written.pieces), written.message_id
+        return joined(written), written.message_id
     if RENDERS_SMTPUTF8:
         rendered = foreign(partial(message.message, policy=SMTPUTF8 if smtputf8 else SMTP))
         _set_boundaries(rendered)
@@ -89,11 +92,18 @@ def _render(message: Any, *, smtputf8: bool, batch: Batch) -> tuple[bytes, str |
     return content, _message_id(rendered)
 
 
-def joined(pieces: Iterable[bytes]) -> bytes:
+def joined(written: Written) -> bytes:
     """Return the content in one piece: the one place that knows that an envelope wants it so."""
-    file = BytesIO()  # which grows in place: joining a list would hold the content twice
-    file.writelines(pieces)
-    content = file.getvalue()
+    if written.room < _LARGE:
+        content = b"".join(written.pieces)
+    else:
+        file = BytesIO()  # joining a list would hold the content twice, and growing takes an eighth more
+        file.seek(written.room + _MARGIN)
+        file.write(b"\0")
+        file.seek(0)
+        file.writelines(written.pieces)
+        file.truncate()
+        content = file.getvalue()
     return content if content.endswith(b"\r\n") else content + b"\r\n"
 
 

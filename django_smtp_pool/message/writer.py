@@ -24,6 +24,7 @@ from django.core.mail import message as djangos  # clock and Message-ID are aske
 from django.utils.functional import Promise
 from django.utils.safestring import SafeString
 
+from .base64_lines import Base64Lines
 from .fields import MODERN, check_name, header_field
 from .headers import SMTP
 from .parts import Batch, CannotWrite, Leaf, file_leaf, head_of, text_leaf
@@ -48,10 +49,15 @@ _TEXTS = (SafeString, Promise)
 
 @dataclass(frozen=True, kw_only=True)
 class Written:
-    """A message on the wire, in pieces, and its Message-ID."""
+    """A message on the wire, in pieces.
+
+    Arguments:
+        room: octets that the bodies of all parts have.
+    """
 
     pieces: Iterator[bytes]
     message_id: str
+    room: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +97,7 @@ def write(message: Any, batch: Batch) -> Written | None:
         head = root.head + version
     else:
         head = root.head
-    return Written(pieces=_pieces(root, head + fields), message_id=message_id)
+    return Written(pieces=_pieces(root, head + fields), message_id=message_id, room=_room(root))
 
 
 # -- what is known ---------------------------------------------------------------------------------------
@@ -275,6 +281,12 @@ def _multipart_head(subtype: str, boundary: str) -> str:
         part = MIMEMultipart(subtype)
         part.set_boundary(boundary)
     return head_of(part)
+
+
+def _room(node: _Multipart | Leaf) -> int:
+    if isinstance(node, Leaf):
+        return len(node.body) if isinstance(node.body, Base64Lines) else sum(map(len, node.body))
+    return sum(map(_room, node.children))
 
 
 def _pieces(node: _Multipart | Leaf, head: str) -> Iterator[bytes]:

@@ -13,7 +13,9 @@ SETTINGS = {
     "acquire_timeout": "EMAIL_POOL_ACQUIRE_TIMEOUT",
     "lmtp": "EMAIL_POOL_LMTP",
     "rate_limit": "EMAIL_POOL_RATE_LIMIT",
+    "rate_limits": "EMAIL_POOL_RATE_LIMITS",
     "rate_storage": "EMAIL_POOL_RATE_STORAGE",
+    "finishers": "EMAIL_POOL_FINISHERS",
 }
 
 

@@ -7,6 +7,7 @@ import copy
 import pickle
 import smtplib
 import socket
+import ssl
 import threading
 from unittest import mock
 
@@ -532,6 +533,12 @@ class Stamping:
 def test_overriding_send_messages_and_the_constructor(make, server):
     assert make(server, Stamping, stamp="[ours]").send_messages([message(1)]) == 1
     assert b"[ours]: Message 1" in server.accepted[0].content
+
+
+def test_tls_to_a_server_that_speaks_first_and_in_clear(make, server):
+    with pytest.raises(ssl.SSLError):
+        make(server, use_ssl=True).open()
+    assert server.accepted == []
 
 
 # -- what others bring ----------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Where options come from, and what is said of those that are no good: at construction, and by `manage.py check`."""
 
+import math
 import re
 import subprocess
 import sys
@@ -471,6 +472,7 @@ def test_importing_touches_no_settings(run):
     assert len(modules) > 40
     code = f"""
 import importlib
+import math
 for name in {modules!r}:
     importlib.import_module(name)
 from django.conf import settings
@@ -504,3 +506,17 @@ def test_a_user_name_without_a_secret_is_logged_once(server, caplog):
     assert [record.getMessage() for record in caplog.records if "nobody logs in" in record.getMessage()] == [
         f"{server.host}:{server.port}: username is set without a password or an access token: nobody logs in"
     ]
+
+
+@pytest.mark.parametrize(("given", "patience"), [({}, 30), ({"rate_wait": None}, math.inf), ({"rate_wait": 7}, 7)])
+def test_none_is_a_value_where_it_says_how_long(server, given, patience):
+    backend = backend_for(server, rate_limits="30/minute", **given)
+    assert backend.config.pool.rate_patience == patience
+    backend.rate_wait = None
+    assert backend.config.pool.rate_patience == math.inf
+
+
+@pytest.mark.parametrize(("value", "patience"), [(None, math.inf), (90, 90)])
+def test_none_is_a_value_in_the_settings_too(settings, server, value, patience):
+    settings.EMAIL_POOL_RATE_WAIT, settings.EMAIL_POOL_RATE_LIMITS = value, ["30/minute"]
+    assert backend_for(server).config.pool.rate_patience == patience

@@ -154,14 +154,14 @@ def test_nobody_overtakes_and_all_go_where_there_is_room_for_all():
     assert waits([limit.ticket(1) for _ in range(3)], 0.0) == [0, 0, 0]
     waiting = [limit.ticket(1) for _ in range(4)]
     assert waits(waiting, 1.0) == [59.0, 5.0, 5.0, 5.0]
-    assert limit.ticket(1).take(60.0 - 1e-6) > 0, "who comes last does not go first"
+    assert limit.ticket(1).take(60.0 - 1e-6) > 0, "the last to come does not go first"
     assert waits([waiting[2], waiting[0], waiting[1]], 60.0) == [0, 0, 0]
     assert waiting[3].take(60.0) == 60.0
 
 
 @pytest.mark.parametrize("end", ["leave", "garbage"])
 @pytest.mark.parametrize("who", [0, 1])
-def test_who_gives_up_is_in_nobodys_way(end, who):
+def test_a_ticket_that_gives_up_is_in_nobodys_way(end, who):
     limit = limiter("1/minute")
     assert limit.ticket(1).take(0.0) == 0
     waiting = [limit.ticket(1) for _ in range(3)]
@@ -175,7 +175,7 @@ def test_who_gives_up_is_in_nobodys_way(end, who):
     assert waiting[1].take(60.0) == 60.0
 
 
-def test_who_does_not_come_when_it_may_keeps_the_others_for_a_moment():
+def test_a_ticket_that_does_not_come_back_keeps_the_others_for_a_moment():
     limit = limiter("1/minute")
     assert limit.ticket(1).take(0.0) == 0
     late, other = limit.ticket(1), limit.ticket(1)
@@ -186,7 +186,7 @@ def test_who_does_not_come_when_it_may_keeps_the_others_for_a_moment():
     assert late.take(123.0) == 0
 
 
-def test_who_comes_late_and_nobody_else_did_goes():
+def test_a_ticket_that_comes_late_goes_if_nobody_else_came():
     limit = limiter("1/minute")
     assert limit.ticket(1).take(0.0) == 0
     late, last = limit.ticket(1), limit.ticket(1)
@@ -221,7 +221,7 @@ def test_a_place_that_is_too_far_away_is_told_at_once():
     assert limit.ticket(1).take(60.0) == 0
 
 
-def test_who_waits_in_vain_is_told_too():
+def test_a_ticket_that_waits_in_vain_is_told_too():
     """Others take the places that it was told of: in Redis they may."""
     limit = limiter("1/minute", patience=30)
     ticket, now = limit.ticket(1), 0.0

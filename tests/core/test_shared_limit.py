@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from django_smtp_pool.core.delivery.retry import Attempt, Raise, concerns_all, judge
-from django_smtp_pool.core.errors import Outcome, RateStorageUnavailable
+from django_smtp_pool.core.errors import Outcome, RateLimited, RateStorageUnavailable
 from django_smtp_pool.core.events.events import Observer, RateStorageBack, RateStorageFailed
 from django_smtp_pool.core.options.quotas import Quota
 from django_smtp_pool.core.rate_limit.limit import Limiter, RateLimit
@@ -234,3 +234,42 @@ def test_a_child_starts_over(shared):
     shared.window.is_down = False
     assert [shared.take() for _ in range(3)] == [0, 0, 0]
     assert (shared.window.asked, shared.window.forks) == (4, 1)
+
+
+def test_those_of_a_process_are_served_in_order():
+    shared = Shared(limit=1)
+    assert shared.take() == 0
+    shared.clock.advance(60)
+    shared.limiter.patience, shared.window.says = 3600.0, [70.0]  # others have taken the next place
+    waiting = {number: shared.limiter.ticket(1) for number in range(20)}
+    due, served = {number: shared.clock.monotonic() for number in waiting}, []
+    while waiting:
+        number = min(waiting, key=lambda each: (due[each], -each if served else each))  # later, the last asks first
+        shared.clock.advance(due[number] - shared.clock.monotonic())
+        if pause := waiting[number].take(shared.clock.monotonic()):
+            due[number] = shared.clock.monotonic() + pause
+        else:
+            served.append(number)
+            del waiting[number]
+    assert served == list(range(20))
+    # After half a minute the store is asked again, and has a place.
+    assert shared.clock.monotonic() == pytest.approx(1000 + 60 + 30 + 19 * 60, abs=1)
+
+
+def test_a_place_of_others_that_is_too_far_away_is_told():
+    shared = Shared()
+    shared.limiter.patience = 30.0
+    shared.window.says = [50.0, 0.0]
+    with pytest.raises(RateLimited, match=r"\(3/minute\) has no place for this message before 50\.0 s") as caught:
+        shared.take()
+    assert caught.value.retry_after == 50.0
+    assert shared.take() == 0, "the store is asked anew"
+
+
+def test_what_is_left_is_as_the_store_said_while_that_is_young(shared):
+    assert shared.take() == 0
+    assert shared.limit.left(shared.clock.monotonic()) == {"3/minute": 2}
+    shared.window.left = {"3/minute": 1}
+    assert shared.limit.left(shared.clock.monotonic()) == {"3/minute": 1}
+    shared.clock.advance(60)
+    assert shared.limit.left(shared.clock.monotonic()) == {"3/minute": 3}

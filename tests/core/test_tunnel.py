@@ -8,7 +8,6 @@ import socket
 import traceback
 
 import pytest
-from django.core.exceptions import ImproperlyConfigured
 
 from django_smtp_pool.core.net.connect import Dial
 from django_smtp_pool.core.net.proxy import Tunnel
@@ -20,7 +19,7 @@ from django_smtp_pool.core.smtp.steps import Connect, Patience
 from tests.clocks import ManualClock
 from tests.core.fakes import until
 from tests.core.troubles import trouble
-from tests.mailing import backend_for
+from tests.mailing import backend_for, message
 from tests.running import Channel, Run
 
 NOW = 1000.0
@@ -335,10 +334,13 @@ def test_a_name_that_is_none():
         assert caught.value.is_final
 
 
-def test_a_name_that_is_none_is_refused_before_anything_is_dialled():
-    with ScriptedProxy() as proxy, pytest.raises(ImproperlyConfigured, match="host must be a host name"):
-        proxy.host = f"{'x' * 64}.example"
-        backend_for(proxy, proxy=f"socks5h://127.0.0.1:{proxy.port}")
+def test_a_name_that_is_none_is_not_tried_twice():
+    with ScriptedProxy() as proxy:
+        proxy.host = "\u00fc" * 60 + ".example"  # more than 63 octets, once encoded
+        mail = message()
+        with pytest.raises(OSError, match=r"is not a host name"):
+            backend_for(proxy, proxy=f"socks5h://127.0.0.1:{proxy.port}").send_messages([mail])
+        assert mail.smtp_pool_status.attempts == 1
 
 
 def test_a_name_that_nobody_knows():

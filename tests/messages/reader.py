@@ -149,4 +149,4 @@ def phrase(name):
         return re.sub(r"\\(.)", r"\1", quoted[1])
     if re.search(r'[@<>,;:"]', WORD.sub("", name)):
         raise Unreadable(f"a name that must be quoted: {name}")
-    return re.sub(r"[ \t]+", " ", text_of(name))
+    return text_of(re.sub(r"[ \t]+", " ", name))

@@ -24,6 +24,7 @@ from ..net.tls import explained
 from ..net.transport import Transport
 from ..net.trouble import PeerClosed, Trouble
 from ..replies import MalformedReply, Reply, ReplyParser
+from ..smtp.masking import masked_reply, masked_text
 from ..smtp.steps import Connect, Dialogue, Heard, Patience, Say, SecureChannel, Step
 
 Trace = Callable[[bool, str], None]  # (whether we said it, the line)
@@ -176,7 +177,7 @@ class Channel:
         before = len(replies)
         while not _is_enough(step, replies):
             if self._inbox:
-                reply = self._inbox.popleft()
+                reply = masked_reply(self._inbox.popleft(), step)
                 replies.append(reply)
                 self._has_heard = True
                 if self._trace is not None:
@@ -196,7 +197,7 @@ class Channel:
         try:
             self._inbox.extend(self._parser.feed(data))
         except MalformedReply as error:
-            raise self._marked(ProtocolError(str(error)), step, replies) from None
+            raise self._marked(ProtocolError(masked_text(str(error), step)), step, replies) from None
         return bool(data)
 
     def _check_nothing_unasked(self, step: Step) -> None:

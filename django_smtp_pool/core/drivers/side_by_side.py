@@ -12,7 +12,7 @@ import math
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from ..clock import Clock
 from ..needs import NEVER, Bell, Call, Life, Need, Servable, T, Turn, Wait
@@ -66,9 +66,17 @@ def run(lives: Iterable[Life[None]], clock: StoppableClock, *, main: Life[None] 
         driver.run(main)
     finally:
         driver.close()
-        for life in everyone:
-            with contextlib.suppress(Exception):
-                life.close()
+        _close(iter(everyone))
+
+
+def _close(lives: Iterator[Life[None]]) -> None:
+    """Close generators; an interrupt that strikes meanwhile is raised when all are closed."""
+    for life in lives:
+        try:
+            life.close()
+        except BaseException:
+            _close(lives)
+            raise
 
 
 class _SideBySide:

@@ -24,7 +24,7 @@ def _files(server: ServerOptions) -> Iterator[tuple[str, str, bytes]]:
 
 
 def file_problems(server: ServerOptions) -> list[str]:
-    """Return what is wrong with files and ciphers, as far as a look shows it; a context of one's own replaces them."""
+    """Return what is wrong with files and ciphers, as far as a look shows it; `context` replaces them."""
     if server.tls_options.context is not None or not server.may_encrypt:
         return []
     problems = [problem for option, path, _ in _files(server) if (problem := _look(option, path))]

@@ -1,4 +1,4 @@
-"""The rate limit of one account in this process: its quotas, what was taken of each, and who is next.
+"""The rate limit of one account in this process: its quotas, what was taken of each, and the line.
 
 A limit is a fact about the server, so it outlives the pools that keep it. Each message has a ticket, which asks
 for a place with the connection in hand, right before MAIL: a place taken earlier would let messages that were held
@@ -18,7 +18,7 @@ from ..options.quotas import Quota
 from .line import GRACE, Line
 from .window import Window
 
-LOOK_AGAIN = 5.0  # seconds after which one who is not the next asks again: those ahead may have given up
+LOOK_AGAIN = 5.0  # seconds after which a ticket behind others asks again: those ahead may have given up
 
 T = TypeVar("T")
 

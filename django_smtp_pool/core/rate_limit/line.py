@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-GRACE = 2.0  # seconds that a place in line is kept for whoever does not come back in time
+GRACE = 2.0  # seconds that a place in line is kept for a ticket that does not come back in time
 
 
 class Waiting(Protocol):
@@ -21,7 +21,7 @@ class Waiting(Protocol):
 
 
 class Line:
-    """Tickets that were refused, in order. For whoever holds the lock around it, except `leave`.
+    """Tickets that were refused, in order. The caller holds a lock, except for `leave`.
 
     A ticket that is garbage blocks nobody, nor does one that does not come back when it was told to.
     """

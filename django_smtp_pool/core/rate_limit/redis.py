@@ -16,7 +16,7 @@ from ..options.storage_uri import StorageURI
 from .line import GRACE
 
 TIMEOUT = 1.0  # seconds to connect, and for each answer, unless the URI says otherwise
-PATIENCE = 30.0  # seconds: who waits for longer asks in between, so that nobody waits for those who have gone
+PATIENCE = 30.0  # seconds: after that a process asks again, so that nobody waits for one that has gone
 ROUNDING = 0.001  # seconds: nobody comes back a moment too early
 
 # Redis runs it as one step, by its own clock: hosts need not agree about the time. In microseconds.
@@ -119,7 +119,7 @@ for i, quota in ipairs(quotas) do
   left[i] = quota.limit - count
   local need = ahead[quota.sum] + size
   if count + need > quota.limit then
-    -- Each goes a window after the one who is `limit` places further ahead.
+    -- Each goes a window after the one that is `limit` places further ahead.
     local rounds = math.floor((need - 1) / quota.limit)
     local pause = rounds * quota.window
     local leaving = count + need - (rounds + 1) * quota.limit -- so many leave the window before those of the last round
@@ -197,7 +197,7 @@ class RedisWindow:
     def take(self, recipients: int) -> float:
         """Take a message's place in the window and return 0, or return the seconds until it is our turn.
 
-        Whoever waits for longer than PATIENCE is to ask again after that. Raises StorageFailed.
+        A process that is to wait for longer than PATIENCE asks again after that. Raises StorageFailed.
         """
         message = f"{self._who}:{next(self._numbers)}"
         args = [*map(_microseconds, (PATIENCE, GRACE)), self._who, message, recipients, *self._rule]

@@ -11,7 +11,7 @@ SWEPT = 1_000  # entries that have left the window, before they are cleared away
 
 
 class Window:
-    """What was taken of a quota within the last `seconds`. For whoever holds the lock around it.
+    """What was taken of a quota within the last `seconds`. The caller holds a lock.
 
     What is taken within a ten-thousandth of the window is kept as one entry, as of its end: it leaves a little later
     than it might, so no window ever holds more than the quota. All costs are O(log n).

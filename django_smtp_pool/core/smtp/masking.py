@@ -15,7 +15,9 @@ SHORTEST = 4  # octets: what is shorter is in every other word
 
 def masked_reply(reply: Reply, step: Step | None) -> Reply:
     """Return a refusal without the secret that it answers, encoded or not."""
-    secrets = _secrets(step) if reply.is_refusal else []
+    if not isinstance(step, Say) or step.masked is None or not reply.is_refusal:
+        return reply
+    secrets = _secrets(step)
     return replace(reply, lines=tuple(_masked(line, secrets) for line in reply.lines)) if secrets else reply
 
 

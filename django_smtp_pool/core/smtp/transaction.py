@@ -188,7 +188,10 @@ class Transaction:
             if meaning is Meaning.SESSION and not (stage is Stage.RCPT and self._is_taken):
                 raise self._refused(stage, reply, Outcome.NOT_SENT)
             if stage is not Stage.RCPT:
-                raise self._refused(stage, reply, Outcome.REFUSED)
+                error = self._refused(stage, reply, Outcome.REFUSED)
+                if stage is Stage.DATA:  # these have their answer
+                    error.refused = self._fates(rcpts).refused
+                raise error
             if self._is_for_nobody(rcpts):
                 break
         return self._fates(rcpts)
