@@ -50,10 +50,10 @@ def get_pool(using: str | None = None) -> Pool[Connection]:
 
 
 def close_all(timeout: float = 10.0) -> None:
-    """Close every pool of this process: refuse waiting messages, let deliveries under way finish, send QUIT.
+    """Close every pool of this process: let what is under way finish, then refuse waiting messages, send QUIT.
 
     Arguments:
-        timeout: seconds for all pools together. A message sent afterwards opens a new pool.
+        timeout: seconds for all pools together. A message that is sent meanwhile waits for a new pool.
     """
     from .registry import registry
 

@@ -6,7 +6,10 @@ import atexit
 import logging
 import os
 import threading
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from django.core.mail.utils import DNS_NAME
@@ -14,9 +17,11 @@ from django.core.signals import setting_changed
 from django.dispatch import receiver
 
 from .conf import Config
+from .core.after_fork import AfterFork
 from .core.clock import Clock, SystemClock
 from .core.delivery.connection import Connection, Connector
 from .core.drivers import blocking
+from .core.drivers.farewells import FAREWELL, Farewells
 from .core.events import records
 from .core.events.events import Observer, Observers
 from .core.events.logs import LogObserver
@@ -28,6 +33,7 @@ from .core.options.quotas import Quota
 from .core.options.storage_uri import StorageURI
 from .core.pool.housekeeper import Housekeeper
 from .core.pool.pool import Pool
+from .core.pool.waiters import reentered
 from .core.rate_limit.limit import Limiter, Rate, RateLimit
 from .core.rate_limit.redis import RedisWindow, key_of
 from .core.rate_limit.shared import SharedRateLimit
@@ -39,6 +45,9 @@ from .signals import SignalObserver, tell_of_token
 from .verify.verification import Recorder, Verification, watched
 
 logger = logging.getLogger("django_smtp_pool.pool")
+
+LAST_FAREWELL = 1.0  # seconds for servers to answer QUIT when the process ends
+LONGEST_EXIT = 1.5  # seconds for that and for whoever is told
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,9 +76,11 @@ class Registry:
     def __init__(self, *, clock: Clock, observer: Observer) -> None:
         self._clock = clock
         self._observer = observer
-        self._housekeeper = Housekeeper(clock)
+        self._housekeeper = Housekeeper(clock, Farewells(clock))
+        self._after_fork = AfterFork(self._housekeeper.resume)
         self._pid = os.getpid()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # it knows its owner: a signal handler may find this very thread inside
+        self._late: deque[Callable[[], None]] = deque()  # what such code asked for, to be done outside the lock
         self._senders: dict[PoolKey, Sender] = {}  # guarded by: _lock
         # They outlive the pools, as the windows of the server do.
         self._rates: dict[RateKey, Rate] = {}  # guarded by: _lock
@@ -79,19 +90,43 @@ class Registry:
         """Return the sender over the pool for these options, made now if there is none."""
         if self._is_foreign:
             self.after_fork()
-        with self._lock:
+        while True:
             sender = self._senders.get(key)
             if sender is None or sender.pool.is_closed:
-                self._forget_unused()
-                sender = self._senders[key] = self._make(key)
-            return sender
+                sender = self._make_anew(key)
+            if not sender.pool.wait_until_closed():
+                return sender
+
+    def _make_anew(self, key: PoolKey) -> Sender:
+        if self._is_inside:
+            raise reentered(key.server.place)
+        with self._lock:
+            sender = self._senders.get(key)  # another thread may have made it by now
+            if sender is None or sender.pool.is_closed:
+                sender = self._succeed(key, sender)
+        while self._late:
+            self._late.popleft()()
+        return sender
+
+    def _succeed(self, key: PoolKey, old: Sender | None) -> Sender:
+        self._forget_unused()
+        sender = self._make(key)
+        if old is not None:
+            sender.pool.follow(old.pool)
+        self._senders[key] = sender
+        return sender
+
+    @property
+    def _is_inside(self) -> bool:
+        """Whether this thread holds the lock: we run in the middle of its work."""
+        return self._lock._is_owned()  # type: ignore[attr-defined, no-any-return]
 
     @property
     def _is_foreign(self) -> bool:
         """Whether all this belongs to another world, and the hooks for forks did not say so in time."""
         # Forked by somebody who does not run Python's hooks; or gevent has replaced the locks since, as it does under
         # `gunicorn --preload`: whoever waited for one of the old kind would stop every greenlet of the process.
-        return os.getpid() != self._pid or not isinstance(self._lock, type(threading.Lock()))
+        return os.getpid() != self._pid or not isinstance(self._lock, type(threading.RLock()))
 
     def verification(self, config: Config, envelope: Envelope | None = None) -> Verification:
         """Return a try of a mailer, on a connection of its own."""
@@ -123,8 +158,14 @@ class Registry:
         if key.server.lacks_secret:
             text = "%s: username is set without a password or an access token: nobody logs in"
             records.write(logger, logging.WARNING, text, key.server.place)
-        limit = self._limiter(key, pool)
-        return Sender(pool=pool, connector=connector, clock=self._clock, observer=self._observer, rate_limit=limit)
+        return Sender(
+            pool=pool,
+            connector=connector,
+            clock=self._clock,
+            observer=self._observer,
+            rate_limit=self._limiter(key, pool),
+            renewed=partial(self.sender, key),
+        )
 
     def _limiter(self, key: PoolKey, pool: Pool[Connection]) -> Limiter | None:
         """Return a pool's way to the rate limit of its account: a fact about the server, which outlives the pool."""
@@ -190,43 +231,47 @@ class Registry:
                 del self._token_caches[source]
 
     def pools(self) -> list[Pool[Connection]]:
-        """Return the pools there are."""
-        with self._lock:
-            return [sender.pool for sender in self._senders.values()]
+        """Return the pools that are open."""
+        return [sender.pool for sender in list(self._senders.values()) if not sender.pool.is_closed]
 
     def close_all(self, timeout: float = 10.0) -> None:
-        """Close every pool: refuse who waits, let deliveries under way finish, say QUIT.
+        """Close every pool: let sends and batches under way finish, then refuse those that wait, and say QUIT.
+
+        New sends wait until that is over, and go through fresh pools. Called by code that runs in the middle of our
+        own, such as a signal handler, it is done when that is over.
 
         Arguments:
-            timeout: seconds for all pools together, before the farewells, which take five at most; with 0 nothing
+            timeout: seconds for all pools together, before the farewells, which take two at most; with 0 nothing
                 is waited for, and QUIT is said in the background.
         """
-        with self._lock:
-            senders = list(self._senders.values())
-            self._senders.clear()
+        if self._is_inside:
+            self._late.append(partial(self.close_all, timeout))
+            return
+        senders = list(self._senders.values())
+        for sender in senders:
+            sender.pool.announce_close(timeout)
         limit = self._clock.monotonic() + timeout
         for sender in senders:
             sender.close(max(0.0, limit - self._clock.monotonic()))
         if timeout > 0:
             # Whoever grants time may end the process next, and not by way of the exit handlers (Celery does not).
-            self._housekeeper.finish()
+            self._housekeeper.finish(FAREWELL)
             self._housekeeper.resume()
 
     # -- the process -----------------------------------------------------------------------------------
 
     def before_fork(self) -> None:
-        """End the housekeeper's thread; no lock is held across the fork."""
-        self._housekeeper.pause()
-
-    def after_fork_in_parent(self) -> None:
-        """Let the housekeeper start again at the next use."""
-        self._housekeeper.resume()
+        """End the housekeeper's thread; no lock is held across the fork, and no server is waited for."""
+        if self._housekeeper.has_work:
+            self._housekeeper.pause()
+            self._after_fork.prepare()
 
     def after_fork(self) -> None:
         """Start over in a child: new locks, no connections, and the parent's are not touched by an octet."""
         transport.close_inherited()
         self._pid = os.getpid()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._late.clear()
         self._housekeeper.after_fork()
         for caches in list(self._token_caches.values()):
             caches.after_fork()
@@ -240,8 +285,22 @@ class Registry:
         if os.getpid() != self._pid:
             return
         self._housekeeper.pause()
-        self.close_all(timeout=0)
-        self._housekeeper.finish()
+        senders = list(self._senders.values())
+        # Receivers of signals are told by a thread that nobody waits for when the time is up.
+        ending = threading.Thread(target=self._end, args=(senders,), name="django-smtp-pool-end", daemon=True)
+        try:
+            ending.start()
+        except Exception:  # noqa: BLE001 - no thread can be started any more
+            self._end(senders)
+        else:
+            ending.join(LONGEST_EXIT)
+
+    def _end(self, senders: list[Sender]) -> None:
+        for sender in senders:
+            sender.pool.shut()
+        self._housekeeper.finish(LAST_FAREWELL)
+        for sender in senders:
+            sender.close(0)
 
 
 def _window(key: PoolKey) -> RedisWindow | None:
@@ -261,7 +320,6 @@ atexit.register(registry.at_exit)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
         before=registry.before_fork,
-        after_in_parent=registry.after_fork_in_parent,
         after_in_child=registry.after_fork,
     )
 

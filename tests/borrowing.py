@@ -22,11 +22,12 @@ class Lease:
     def slot(self):
         return self.loan._slot
 
-    def give_back(self, error=None):
-        self.loan.end(error)
+    def give_back(self, error=None, sender=None):
+        self.loan.end(error, sender)
 
     def give_back_stale(self):
         slot, self.loan._slot = self.loan._slot, None
+        self.loan._connection = None
         self.loan._service.pool.take_back_stale(slot)
 
 

@@ -16,6 +16,7 @@ from .clock import Clock, SystemClock
 from .delivery.connection import Connection, Connector
 from .delivery.delivery import Delivery
 from .drivers import blocking
+from .drivers.farewells import FAREWELL, Farewells
 from .events.events import Observer
 from .events.logs import LogObserver
 from .net import transport
@@ -61,7 +62,7 @@ class Client:
 
     def _start_over(self) -> None:
         self._pid = os.getpid()
-        self._housekeeper = Housekeeper(self._clock)
+        self._housekeeper = Housekeeper(self._clock, Farewells(self._clock))
         connector = Connector(
             server=self._server,
             clock=self._clock,
@@ -112,7 +113,7 @@ class Client:
     def close(self, timeout: float = 10.0) -> None:
         """Say QUIT to the server, after what is under way has finished, `timeout` seconds at most."""
         self._current().close(timeout)
-        self._housekeeper.finish()
+        self._housekeeper.finish(FAREWELL)
 
     def _current(self) -> Sender:
         if os.getpid() != self._pid:  # forked: the connections are the parent's

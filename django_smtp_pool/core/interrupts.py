@@ -53,6 +53,11 @@ def _handlers() -> Iterator[CodeType]:
             yield code
 
 
+def is_interrupt(error: BaseException) -> bool:
+    """Tell whether an exception has to reach the caller, wherever it struck."""
+    return not isinstance(error, Exception) or from_signal_handler(error)
+
+
 def as_failure(error: ErrorT) -> ErrorT:
     """Mark an error that is not of a type of ours as a failure to be judged, and return it."""
     error.is_failure = True  # type: ignore[attr-defined]

@@ -29,8 +29,12 @@ Watched = tuple[tuple[HasFileno, int], ...]  # each with its selectors events
 class Servable(Protocol):
     """Something that is served once, perhaps by another thread."""
 
-    served: bool
     wake: Callable[[], None] | None  # called after `served` has become True
+
+    @property
+    def served(self) -> bool:
+        """Whether it has been served."""
+        ...
 
 
 class Wait(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 from typing import Any
 
@@ -28,10 +29,15 @@ class Sender(Service):
     def complete(self, delivery: Delivery) -> Delivery:
         """Do what `send` does, for a delivery that `begin` has made: whoever keeps it knows its outcome in any case."""
         try:
+            if not self.pool.begin(delivery, thread=threading.get_ident()) and self.renewed is not None:
+                renewed: Sender = self.renewed()
+                return renewed.complete(delivery)
             blocking.run(live(self, delivery, self.clock), self.clock)
         except BaseException as interrupt:
             delivery.cut_short(interrupt)
             raise
+        finally:
+            self.pool.end(delivery)
         self.finish(delivery)
         return delivery
 
@@ -42,6 +48,18 @@ class Sender(Service):
 
         Raises what the iterable raises, when the messages before have found their outcome, and interrupts.
         """
+        use = object()
+        try:
+            if self.pool.begin(use, thread=threading.get_ident()) or self.renewed is None:
+                self._send_many(envelopes, finish, connections, may_nest=may_nest)
+                return
+        finally:
+            self.pool.end(use)
+        self.renewed().send_many(envelopes, finish, connections, may_nest=may_nest)
+
+    def _send_many(
+        self, envelopes: Iterable[tuple[Any, Envelope]], finish: Finish, connections: int, *, may_nest: bool
+    ) -> None:
         clock = side_by_side.StoppableClock(self.clock)
         batch = Batch(self, envelopes, finish, connections, may_nest=may_nest, clock=clock)
         try:

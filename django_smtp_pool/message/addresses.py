@@ -48,21 +48,18 @@ def check_before_parsing(message: Any) -> bool:
     Raises ValueError for what is too long to be an address, or has control characters, before it is parsed, and where
     this version of Django cannot send to such an address.
     """
-    beyond_ascii = []
-    for address in _envelope(message):
-        if len(address) > LONGEST:
-            raise ValueError(f"Invalid address, it has {len(address)} characters: {address[:80]!r}...")
+    envelope, lists = [*_envelope(message)], [*_reply_to(message)]
+    for address in (*envelope, *lists):
         if _CONTROL.search(address):
             raise ValueError(f"Invalid address, it has control characters: {address!r}")
-        if not address.isascii():
-            beyond_ascii.append(address)
-    for text in _address_fields(message):
-        if _CONTROL.search(text):
-            raise ValueError(f"Invalid address, it has control characters: {text!r}")
-        if not text.isascii() or len(text) > LONGEST:
+    for address in envelope:
+        if len(address) > LONGEST:
+            raise ValueError(f"Invalid address, it has {len(address)} characters: {address[:80]!r}...")
+    for text in lists:
+        if len(text) > LONGEST:
             _check_length(text)
-            beyond_ascii.append(text)
-    return any(map(_needs_smtputf8, beyond_ascii))
+    texts = (*envelope, *lists, *_address_headers(message))
+    return any(_needs_smtputf8(text) for text in texts if not text.isascii())
 
 
 def _envelope(message: Any) -> Iterator[str]:
@@ -73,12 +70,15 @@ def _envelope(message: Any) -> Iterator[str]:
             yield " ".join(map(str, address)) if isinstance(address, tuple) else str(address)
 
 
-def _address_fields(message: Any) -> Iterator[str]:
-    """Yield the lists of addresses that are in the header only, and that Django puts there."""
-    headers = getattr(message, "extra_headers", None) or {}
-    if "Reply-To" not in headers:
+def _reply_to(message: Any) -> Iterator[str]:
+    """Yield what may be lists of addresses, unless a header replaces them."""
+    if "Reply-To" not in (getattr(message, "extra_headers", None) or {}):
         yield from map(str, getattr(message, "reply_to", None) or ())
-    for name, value in headers.items():
+
+
+def _address_headers(message: Any) -> Iterator[str]:
+    """Yield the lists of addresses that Django puts into the header as they are."""
+    for name, value in (getattr(message, "extra_headers", None) or {}).items():
         if name in _ONLY_SO or (isinstance(name, str) and name.lower() in _ADDRESS_HEADERS):
             yield str(value)
 

@@ -174,22 +174,30 @@ def test_closing_a_backend_while_it_sends_changes_nothing(server, busy):
     assert delivery.result() == 1
 
 
-def test_close_all_lets_deliveries_finish_and_refuses_who_waits(server, busy, threads):
+def test_close_all_lets_deliveries_finish_and_those_that_wait(server, busy, threads):
     backend, delivery = busy
     before = backend.pool
     waiter = threads.submit(backend.send_messages, [message("second")])
     waiting(before, 1)
     closing = threads.submit(close_all, timeout=10)
-    with pytest.raises(PoolClosed, match="closed"):
-        waiter.result()
-    assert not closing.done()
+    assert server.wait_for(lambda: before._closes_at is not None)
+    late = threads.submit(backend.send_messages, [message("third")])
     server.release()
-    assert delivery.result() == 1
+    assert (delivery.result(), waiter.result(), late.result()) == (1, 1, 1)
     closing.result()
     assert server.wait_for(lambda: server.commands("QUIT"))
-    assert len(server.accepted) == 1
-    assert backend.send_messages([message("third")]) == 1
-    assert server.connections == 2
+    assert [each.connection for each in server.accepted] == [1, 1, 2]
+
+
+def test_close_all_refuses_those_that_still_wait_when_its_time_ends(server, busy, threads):
+    backend, delivery = busy
+    waiter = threads.submit(backend.send_messages, [message("second")])
+    waiting(backend.pool, 1)
+    close_all(timeout=0.05)
+    with pytest.raises(PoolClosed, match="closed"):
+        waiter.result()
+    server.release()
+    assert delivery.result() == 1
 
 
 def test_close_all_does_not_wait_for_ever(server, busy):

@@ -257,7 +257,7 @@ def test_a_full_line_is_tried_again_by_a_batch_that_leaves_its_connection_idle(m
                 server.release()
             yield mail
 
-    with FaultServer(fault=Fault(at="mail", do=faults.reply("450 4.3.2 later"))) as server:
+    with FaultServer(fault=Fault(at="mail", do=faults.reply("454 4.3.2 later"))) as server:
         backend = mailer(server, clock=clock, max_connections=1, max_waiting=1, delivery_timeout=1_000_000)
         server.hold("mail")
         sending = in_thread(backend.send_messages, mailing())

@@ -59,16 +59,25 @@ class FakeServer:
 
 
 class FakeCaretaker:
-    """Remembers what it was asked for, and sees off at once."""
+    """Remembers what it was asked for, and sees off at once; later, where it is not quick."""
 
     def __init__(self):
         self.due = []
+        self.leaving = []
+        self.is_quick = True
 
     def watch(self, pool, due):
         self.due.append(due)
 
-    def see_off(self, connection):
+    def see_off(self, connection, left):
         connection.seen_off += 1
+        if self.is_quick:
+            left()
+        else:
+            self.leaving.append(left)
+
+    def sever(self, connection):
+        connection.closed += 1
 
 
 class Diary(Observer):

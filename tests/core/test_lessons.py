@@ -3,7 +3,7 @@
 import pytest
 
 from django_smtp_pool.core.errors import AuthRefused, DataRefused, GreetingRefused, SenderRefused, Stage, refusal
-from django_smtp_pool.core.pool.learning import Incident, Lessons
+from django_smtp_pool.core.pool.learning import JUST_FORCED, SENDERS, Incident, Lessons
 from django_smtp_pool.core.replies import Reply
 
 KINDS = {
@@ -14,12 +14,12 @@ KINDS = {
 }
 
 
-def incident(text, stage, *, alive=2, carried=0, idled=0.0):
+def incident(text, stage, *, alive=2, carried=0, idled=0.0, sender="from@example.com"):
     code, _, words = text.partition(" ")
     reply = Reply(code=int(code), lines=(words.encode(),))
-    extra = ("from@example.com",) if stage is Stage.MAIL else ()
+    extra = (sender,) if stage is Stage.MAIL else ()
     error = refusal(KINDS[stage], reply, *extra, stage=stage)
-    return Incident(error=error, stage=stage, reply=reply, alive=alive, carried=carried, idled=idled)
+    return Incident(error=error, stage=stage, reply=reply, alive=alive, carried=carried, idled=idled, sender=sender)
 
 
 @pytest.mark.parametrize(
@@ -97,13 +97,15 @@ def test_after_a_refused_login_one_may_try_each_half_minute_and_the_others_hear_
     lessons = Lessons()
     refused = incident("535 5.7.8 no", Stage.AUTH, alive=0)
     lessons.learn(refused, now=0)
-    told = lessons.refusal(29)
+    assert not lessons.may_log_in(29)
+    told = lessons.refusal()
     assert (type(told), told.args, told.reply) == (AuthRefused, refused.error.args, refused.reply)
     assert told is not refused.error
-    assert lessons.refusal(30) is None
-    assert lessons.refusal(30) is not None
+    assert lessons.may_log_in(30)
+    lessons.logs_in(30)
+    assert not lessons.may_log_in(30)
     lessons.logged_in()
-    assert lessons.refusal(31) is None
+    assert lessons.may_log_in(31)
 
 
 def test_connections_found_dead_twice_shorten_the_idling():
@@ -121,3 +123,65 @@ def test_each_lesson_is_told_once():
     for now in range(10):
         lessons.learn(incident("421 x", Stage.GREETING, alive=2), now=now)
     assert len(lessons.news) == 1
+
+
+# What 450 to MAIL says: about this sender, or about everybody
+
+
+def paused(lessons):
+    return lessons.paused_until > 0
+
+
+def test_a_sender_that_was_never_accepted_pauses_nobody():
+    lessons = Lessons()
+    for now in range(50):
+        lessons.learn(incident("450 4.7.1 later", Stage.MAIL, sender="bad@example.com"), now)
+    assert not paused(lessons)
+
+
+def test_a_sender_that_was_accepted_before_shows_that_it_is_about_everybody():
+    lessons = Lessons()
+    lessons.takes_mail_from("good@example.com")
+    lessons.learn(incident("450 4.7.1 too much mail", Stage.MAIL, sender="good@example.com"), 0)
+    assert paused(lessons)
+
+
+@pytest.mark.parametrize(("seconds", "pauses"), [(10, True), (10.1, False)])
+def test_two_senders_within_ten_seconds_are_everybody(seconds, pauses):
+    lessons = Lessons()
+    lessons.learn(incident("450 4.7.1 later", Stage.MAIL, sender="a@example.com"), 0)
+    lessons.learn(incident("450 4.7.1 later", Stage.MAIL, sender="b@example.com"), seconds)
+    assert paused(lessons) == pauses
+
+
+def test_a_reply_about_an_address_is_about_that_address():
+    lessons = Lessons()
+    for sender in ("a@example.com", "b@example.com"):
+        lessons.takes_mail_from(sender)
+        lessons.learn(incident("450 4.1.8 domain not found", Stage.MAIL, sender=sender), 1)
+    assert not paused(lessons)
+
+
+def test_the_senders_that_are_remembered_are_bounded():
+    lessons = Lessons()
+    for number in range(3 * SENDERS):
+        lessons.takes_mail_from(f"{number}@example.com")
+    assert len(lessons._senders) == SENDERS
+
+
+def test_no_pause_is_longer_than_it_may_be():
+    lessons, now, pauses = Lessons(longest_pause=2.5), 0, []
+    for _ in range(4):
+        lessons.learn(incident("454 later", Stage.CONTENT), now)
+        pauses.append(lessons.paused_until - now)
+        now = lessons.paused_until
+    assert pauses == [1, 2, 2.5, 2.5]
+
+
+def test_a_421_soon_after_a_forced_close_says_nothing_about_the_ceiling():
+    """The server still counts the connection that we have given up."""
+    lessons = Lessons(forced_at=100)
+    lessons.learn(incident("421 too many connections", Stage.GREETING, alive=2), now=100 + JUST_FORCED - 0.1)
+    assert lessons.ceiling is None
+    lessons.learn(incident("421 too many connections", Stage.GREETING, alive=2), now=100 + JUST_FORCED)
+    assert lessons.ceiling == 2

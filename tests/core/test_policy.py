@@ -6,10 +6,19 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from django_smtp_pool.core.errors import PoolClosed
+from django_smtp_pool.core.errors import AuthRefused, DataRefused, PoolClosed, Stage, refusal
 from django_smtp_pool.core.options.options import PoolOptions
 from django_smtp_pool.core.pool import policy
-from django_smtp_pool.core.pool.policy import Close, Dial, Grant, Place, Refuse, State
+from django_smtp_pool.core.pool.policy import GRACE
+from django_smtp_pool.core.pool.slots import Close, Dial, Grant, Hurry, Place, Refuse, Sever, Slot
+from django_smtp_pool.core.pool.state import State
+from django_smtp_pool.core.replies import Reply
+
+
+def decided(state, now):
+    """Decide, and return what there is to do."""
+    policy.decide(state, now)
+    return [state.todo.popleft() for _ in range(len(state.todo))]
 
 
 class Waiter:
@@ -45,6 +54,7 @@ class PoolMachine(RuleBasedStateMachine):
         self.held = {}  # slot: the waiter it was granted to, or the dial of a spare
         self.line = []  # waiters in the order of their turns
         self.connections = set()  # open, as the world sees it
+        self.leaving = []  # slots whose connections say QUIT
         self.closed = set()
         self.count = 0
 
@@ -68,7 +78,7 @@ class PoolMachine(RuleBasedStateMachine):
     def somebody_leaves_the_line(self, data):
         waiter = data.draw(st.sampled_from(self.line))
         self.line.remove(waiter)
-        self.state.waiting.remove(waiter)
+        self.state.waiting.leave(waiter)
 
     @precondition(lambda self: self.dialling())
     @rule(data=st.data(), lifetime=st.sampled_from([None, 3.0, 30.0]))
@@ -110,7 +120,7 @@ class PoolMachine(RuleBasedStateMachine):
     def one_was_stale(self, data):
         slot = data.draw(st.sampled_from(self.busy()))
         del self.held[slot]
-        policy.give_up(self.state, slot, "stale")
+        policy.died_idle(self.state, slot, self.now)
         policy.suspect(self.state, slot)
         assert all(other.idle_since > slot.idle_since for other in self.state.idle)
         self.settle()
@@ -122,15 +132,71 @@ class PoolMachine(RuleBasedStateMachine):
         slot = data.draw(st.sampled_from(list(self.held)))
         del self.held[slot]
         self.settle()
-        assert slot not in self.state.out
+        assert not self.state.is_out(slot)
 
-    @rule(seconds=st.sampled_from([0.0, 1.0, 4.9, 5.0, 61.0, 700.0]))
+    @precondition(lambda self: self.leaving)
+    @rule(data=st.data())
+    def a_server_lets_go(self, data):
+        slot = data.draw(st.sampled_from(self.leaving))
+        self.gone(slot)
+        policy.left(self.state, slot, self.now)
+        self.settle()
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data(), sender=st.sampled_from(["a@example.com", "b@example.com"]))
+    def the_server_wants_a_pause(self, data, sender):
+        slot = data.draw(st.sampled_from(list(self.held)))
+        error = refusal(DataRefused, Reply(code=454, lines=(b"4.7.0 later",)), stage=Stage.CONTENT)
+        policy.learn(self.state, slot, error, self.now, sender)
+        assert self.state.lessons.paused_until - self.now <= self.state.options.acquire_timeout / 2
+        self.settle()
+
+    @precondition(lambda self: self.dialling())
+    @rule(data=st.data())
+    def a_login_is_refused(self, data):
+        slot = data.draw(st.sampled_from(self.dialling()))
+        del self.held[slot]
+        error = refusal(AuthRefused, Reply(code=535, lines=(b"5.7.8 no",)), stage=Stage.AUTH)
+        policy.learn(self.state, slot, error, self.now)
+        policy.dial_failed(self.state, slot, self.now)
+        self.settle()
+
+    @precondition(lambda self: self.dialling())
+    @rule(data=st.data())
+    def one_more_is_too_many(self, data):
+        slot = data.draw(st.sampled_from(self.dialling()))
+        del self.held[slot]
+        error = refusal(DataRefused, Reply(code=421, lines=(b"4.7.0 too many",)), stage=Stage.GREETING)
+        policy.learn(self.state, slot, error, self.now)
+        policy.dial_failed(self.state, slot, self.now)
+        self.settle()
+
+    @rule(number=st.integers(0, 3))
+    def the_pool_before_this_one_has_connections(self, number):
+        self.state.elders = min(number, max(0, self.state.ceiling - self.state.occupied + self.state.elders))
+        self.settle()
+
+    @rule(seconds=st.sampled_from([0.0, 0.9, 1.0, 4.9, 5.0, 31.0, 61.0, 700.0]))
     def time_passes(self, seconds):
         due = policy.next_look(self.state, self.now)
-        self.now += seconds
-        worn = [slot for slot in self.state.idle if self.is_worn(slot)]
-        assert not worn or (due is not None and due <= self.now), "nobody would have looked in time"
+        if due is None or due > self.now + seconds:
+            before = self.picture()
+            self.now += seconds
+            assert decided(self.state, self.now) == [], "nobody would have looked in time"
+            assert self.picture() == before
+        else:
+            self.now += seconds
         self.settle()
+
+    @rule()
+    def somebody_looks_when_told_to(self):
+        due = policy.next_look(self.state, self.now)
+        if due is not None:
+            self.now = due
+            self.settle()
+
+    def picture(self):
+        return list(self.state.idle), self.state.out, list(self.state.leaving), list(self.state.waiting)
 
     @rule(jump=st.sampled_from([0.0, 5.0, -5.0, 11.0, -11.0]))
     def the_clocks_are_compared(self, jump):
@@ -154,28 +220,39 @@ class PoolMachine(RuleBasedStateMachine):
     # Doing what was decided
 
     def settle(self):
-        while actions := policy.decide(self.state, self.now):
+        while actions := decided(self.state, self.now):
             refused = [self.do(action) for action in actions]
             if not any(refused):
                 break
-        assert policy.decide(self.state, self.now) == [], "it is not settled"
+        assert decided(self.state, self.now) == [], "it is not settled"
 
     def do(self, action):
         if isinstance(action, Grant):
             return self.grant(action.waiter, action.slot)
         if isinstance(action, Refuse):
-            assert self.state.closed
-            assert isinstance(action.error, PoolClosed)
+            if self.state.closed:
+                assert isinstance(action.error, PoolClosed)
+            else:
+                assert isinstance(action.error, AuthRefused)
+                assert not self.state.alive, "one that works may come back"
             assert self.line.pop(0) is action.waiter
         elif isinstance(action, Close):
             assert action.slot.connection in self.connections, "closed twice, or never open"
-            self.connections.remove(action.slot.connection)
-            self.closed.add(action.slot.connection)
-        else:
+            assert action.slot in self.state.leaving
+            self.leaving.append(action.slot)
+        elif isinstance(action, Sever):
+            assert action.slot not in self.state.leaving
+            self.gone(action.slot)
+        elif not isinstance(action, Hurry):
             assert isinstance(action, Dial)
             assert action.slot not in self.held
             self.held[action.slot] = action
         return False
+
+    def gone(self, slot):
+        self.leaving.remove(slot)
+        self.connections.remove(slot.connection)
+        self.closed.add(slot.connection)
 
     def grant(self, waiter, slot):
         assert self.line.pop(0) is waiter, "somebody jumped the line"
@@ -215,19 +292,21 @@ class PoolMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_ceiling_is_a_ceiling(self):
+        """Also as the server counts it: with those that say QUIT, and those of the pool before."""
         if not self.ceiling_changed:
             assert self.state.occupied <= self.state.ceiling
+            assert len(self.connections) + len(self.state.dialling) + self.state.elders <= self.state.ceiling
 
     @invariant()
     def every_slot_has_one_owner(self):
-        assert self.state.out == set(self.held)
-        assert not self.state.out & set(self.state.idle)
-        assert len(set(self.state.idle)) == len(self.state.idle)
+        assert set(self.state.everything_out()) == set(self.held)
+        assert not set(self.held) & set(self.state.idle)
+        assert list(self.state.leaving) == [slot for slot in self.leaving if slot in self.state.leaving]
 
     @invariant()
     def every_connection_is_somewhere(self):
-        inside = [slot.connection for slot in [*self.state.idle, *self.state.out] if slot.connection is not None]
-        assert sorted(inside) == sorted(self.connections)
+        slots = [*self.state.idle, *self.state.busy, *self.state.leaving]
+        assert sorted(slot.connection for slot in slots) == sorted(self.connections)
         assert not self.closed & self.connections
 
     @invariant()
@@ -235,11 +314,26 @@ class PoolMachine(RuleBasedStateMachine):
         assert list(self.state.waiting) == self.line
 
     @invariant()
-    def nobody_waits_for_nothing(self):
-        if self.line:
-            assert not self.state.idle
-            assert self.state.occupied >= self.state.ceiling
-            assert not self.state.closed
+    def a_waiter_has_a_next_event_or_a_next_look(self):
+        """A pause, a goodbye that is not answered, a probe: each ends by itself, and somebody looks at that moment."""
+        if not self.line:
+            return
+        assert not self.state.closed
+        lessons, due = self.state.lessons, policy.next_look(self.state, self.now)
+        if self.now < lessons.paused_until:
+            assert due <= lessons.paused_until
+            return
+        assert not self.state.idle
+        if self.state.occupied < self.state.ceiling_in_force:
+            assert not lessons.may_log_in(self.now)
+            assert self.state.busy
+            assert due <= lessons.probe_at
+        elif self.state.leaving:
+            assert due <= self.now + GRACE
+        elif self.state.ceiling_in_force < self.state.ceiling:
+            assert due <= lessons.raise_at
+        else:
+            assert self.state.out or self.state.elders
 
     @invariant()
     def a_closed_pool_keeps_nothing(self):
@@ -249,13 +343,13 @@ class PoolMachine(RuleBasedStateMachine):
     @invariant()
     def places_are_what_they_are(self):
         assert all(slot.place is Place.IDLE for slot in self.state.idle)
-        assert all((slot.place is Place.DIALLING) == (slot.connection is None) for slot in self.state.out)
+        assert all((slot.place is Place.DIALLING) == (slot.connection is None) for slot in self.held)
 
     @invariant()
     def nothing_idle_is_worn_out(self):
         assert not [slot for slot in self.state.idle if self.is_worn(slot)]
         # Dials under way beyond a lowered ceiling close nothing: they may fail.
-        assert not self.state.idle or self.state.alive <= self.state.ceiling
+        assert not self.state.idle or self.state.alive <= self.state.ceiling_in_force
 
     @invariant()
     def somebody_looks_again_in_time(self):
@@ -276,12 +370,12 @@ class TestPolicy(PoolMachine.TestCase):
 
 
 def settled(state, now=1000.0):
-    return policy.decide(state, now)
+    return decided(state, now)
 
 
 def idle_slot(state, *, since, number):
-    slot = policy.Slot()
-    state.out.add(slot)
+    slot = Slot()
+    state.dialling.add(slot)
     policy.connected(state, slot, number, None)
     policy.put_back(state, slot, 1, since)
     return slot

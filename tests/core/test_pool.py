@@ -6,14 +6,17 @@ import threading
 from dataclasses import FrozenInstanceError
 
 import pytest
+from django_smtp_pool.core.pool.lease import Lease
 
-from django_smtp_pool.core.errors import PoolClosed, PoolFull, PoolTimeout
+from django_smtp_pool.core.errors import DataRefused, PoolClosed, PoolFull, PoolTimeout, Stage, refusal
 from django_smtp_pool.core.events.events import Closed, DialFailed, Opened
-from django_smtp_pool.core.pool.policy import IN_USE, Slot
-from django_smtp_pool.core.pool.waiters import Waiter
-from tests.borrowing import Lease
+from django_smtp_pool.core.pool import policy
+from django_smtp_pool.core.pool.policy import GRACE, IN_USE
+from django_smtp_pool.core.pool.slots import Slot
+from django_smtp_pool.core.pool.waiters import ThreadWaiter
+from django_smtp_pool.core.replies import Reply
 from tests.clocks import LeapingClock
-from tests.core.fakes import Bench, in_thread, until
+from tests.core.fakes import Bench, Diary, FakeCaretaker, in_thread, until
 
 
 def waiting(bench, count):
@@ -252,11 +255,11 @@ def test_a_time_out_that_races_with_a_grant_loses_no_slot(connected, monkeypatch
 
     def no_time_at_all(self, clock, deadline):
         late.append(self)
-        self._gone = True  # as `leave` would, were it a moment sooner
+        self._said.append(None)  # as `leave` would, were it a moment sooner
 
     with monkeypatch.context() as patch:
-        patch.setattr(Waiter, "grant", lambda self, slot: late.append(slot))
-        patch.setattr(Waiter, "wait", no_time_at_all)
+        patch.setattr(ThreadWaiter, "grant", lambda self, slot: late.append(slot))
+        patch.setattr(ThreadWaiter, "wait", no_time_at_all)
         with pytest.raises(PoolTimeout):
             bench.pool.acquire()
     assert isinstance(late[0], Slot)
@@ -266,7 +269,8 @@ def test_a_time_out_that_races_with_a_grant_loses_no_slot(connected, monkeypatch
 
 
 def test_a_waiter_takes_one_slot_or_none():
-    waiter, slot = Waiter(), Slot()
+    waiter, slot = ThreadWaiter(), Slot()
+    assert waiter.grant(slot)
     assert waiter.grant(slot)
     assert waiter.leave() is slot
     assert waiter.leave() is None
@@ -274,7 +278,7 @@ def test_a_waiter_takes_one_slot_or_none():
 
 
 def test_a_grant_after_the_time_out_but_before_leaving_is_taken():
-    waiter, slot = Waiter(), Slot()
+    waiter, slot = ThreadWaiter(), Slot()
     waiter.wait(LeapingClock(), 0.0)
     assert waiter.grant(slot)
     assert waiter.leave() is slot
@@ -340,23 +344,7 @@ def test_an_interrupt_while_waiting_leaks_no_slot():
     assert bench.pool.stats().idle == 1
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, TimeoutError])
-def test_an_interrupted_dial_leaks_no_slot_and_tells_nothing_about_the_server(monkeypatch, error):
-    bench = Bench(max_connections=1)
-
-    def interrupt(deadline):
-        raise error
-
-    with monkeypatch.context() as patched:
-        patched.setattr(bench.pool, "_connect", interrupt)
-        with pytest.raises(error):
-            bench.pool.acquire()
-    assert bench.pool.stats().connecting == 0
-    assert bench.diary.of(DialFailed) == []
-    bench.pool.acquire()
-
-
-@pytest.mark.parametrize("error", [OSError, ValueError])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, OSError, ValueError])
 def test_a_dial_that_ends_badly_leaks_no_slot(error):
     bench = Bench(max_connections=1)
     bench.server.fails_with = [error()]
@@ -396,7 +384,7 @@ def test_an_interrupt_while_looking_at_an_idle_connection_leaks_no_slot():
             pass
 
     bench.pool.acquire().slot.connection.__class__ = Interrupting
-    bench.pool.take_back(next(iter(bench.pool._state.out)))
+    bench.pool.take_back(next(iter(bench.pool._state.busy)))
     with pytest.raises(KeyboardInterrupt):
         bench.pool.acquire()
     assert bench.pool.stats().busy == 0
@@ -411,10 +399,11 @@ def test_an_observer_that_interrupts_leaks_no_slot():
         raise KeyboardInterrupt
 
     bench.diary.notice = interrupt
+    lease = bench.pool.acquire()
     with pytest.raises(KeyboardInterrupt):
-        bench.pool.acquire()
-    assert bench.pool.stats().busy == 0
-    bench.pool.acquire()
+        lease.give_back()
+    assert (bench.pool.stats().busy, bench.pool.stats().idle) == (0, 1)
+    assert bench.pool.acquire().reused
 
 
 # Leaving the pool
@@ -467,7 +456,7 @@ def test_after_max_lifetime_jittered_downwards_only(draw):
 def test_0_is_never():
     bench = Bench(max_lifetime=0, idle_timeout=0)
     connection = bench.use()
-    assert bench.caretaker.due[-1] is None
+    assert bench.caretaker.due == []
     bench.clock.advance(10**6)
     assert bench.use() is connection
 
@@ -628,7 +617,7 @@ def test_close_waits_for_deliveries_under_way():
 
 def test_close_waits_no_longer_than_it_is_told():
     bench = Bench(clock=LeapingClock())
-    lease = bench.pool.acquire()
+    lease = in_thread(bench.pool.acquire).join()
     before = bench.clock.monotonic()
     bench.pool.close(timeout=7)
     assert bench.clock.monotonic() - before == 7
@@ -636,8 +625,8 @@ def test_close_waits_no_longer_than_it_is_told():
     assert lease.connection.seen_off == 1
 
 
-def test_close_hears_of_a_connection_that_died_in_its_last_hands():
-    """The last one out finds its connection dead, and is refused another: nothing is left to wait for."""
+def test_close_lets_one_that_finds_its_connection_dead_have_another():
+    """It has waited its turn before the pool was closed, and the time has not ended."""
     bench = Bench()
     connection = bench.use()
     looking, closing = threading.Event(), []
@@ -652,10 +641,12 @@ def test_close_hears_of_a_connection_that_died_in_its_last_hands():
 
     connection.__dict__.pop("is_usable")
     connection.__class__ = Dying
-    with pytest.raises(PoolClosed):
-        bench.pool.acquire()
+    lease = bench.pool.acquire()
     assert looking.is_set()
+    assert not closing[0].is_done
+    lease.give_back()
     closing[0].join()
+    assert (lease.connection.seen_off, bench.pool.is_closed) == (1, True)
 
 
 # Telling
@@ -767,3 +758,152 @@ def test_the_repr_tells_the_state():
     bench = Bench()
     bench.use()
     assert repr(bench.pool) == "<Pool mail.example:25: 0 connecting, 0 busy, 1 idle, at most 5 connections>"
+
+
+# What is leaving
+
+
+def test_a_connection_that_says_quit_keeps_its_place_until_it_has_left():
+    bench = Bench(max_connections=1, max_messages=1)
+    bench.caretaker.is_quick = False
+    first = bench.use()
+    second = in_thread(bench.pool.acquire)
+    waiting(bench, 1)
+    assert bench.server.connections == [first]
+    bench.caretaker.leaving.pop()()
+    assert second.join().connection is not first
+
+
+def test_a_goodbye_takes_no_longer_than_a_second_where_the_place_is_needed():
+    bench = Bench(max_connections=1, max_messages=1)
+    bench.caretaker.is_quick = False
+    first = bench.use()
+    second = in_thread(bench.pool.acquire)
+    waiting(bench, 1)
+    assert bench.caretaker.due[-1] == bench.clock.monotonic() + GRACE
+    bench.clock.advance(GRACE)
+    bench.pool.tidy()
+    assert second.join().connection is not first
+    assert first.closed == 1
+
+
+def test_the_pool_after_a_closed_one_counts_what_is_left_of_it():
+    old, new = Bench(max_connections=1), Bench(max_connections=1)
+    lease = old.pool.acquire()
+    old.pool.close(timeout=0)
+    new.pool.follow(old.pool)
+    waiter = in_thread(new.pool.acquire)
+    waiting(new, 1)
+    old.caretaker.is_quick = False
+    lease.give_back()
+    assert new.pool.stats().waiting == 1
+    old.caretaker.leaving.pop()()
+    assert not waiter.join().reused
+
+
+# A pause ends by itself
+
+
+def test_one_that_waits_for_the_end_of_a_pause_is_looked_after():
+    bench = Bench(max_connections=1)
+    lease = bench.pool.acquire()
+    lease.give_back(refusal(DataRefused, Reply(code=454, lines=(b"later",)), stage=Stage.CONTENT))
+    waiter = in_thread(bench.pool.acquire)
+    waiting(bench, 1)
+    assert bench.caretaker.due[-1] == bench.clock.monotonic() + 1
+    bench.clock.advance(1)
+    bench.pool.tidy()
+    assert waiter.join().reused
+
+
+def test_where_nobody_looks_it_looks_for_itself():
+    bench = Bench(max_connections=1, clock=LeapingClock())
+    lease = bench.pool.acquire()
+    lease.give_back(refusal(DataRefused, Reply(code=454, lines=(b"later",)), stage=Stage.CONTENT))
+    assert bench.pool.acquire().reused
+
+
+# Nothing that goes wrong here is a message's failure
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no"), MemoryError(), OSError(24, "no"), IndexError()])
+@pytest.mark.parametrize(
+    "where",
+    [
+        (FakeCaretaker, "watch"),
+        (FakeCaretaker, "see_off"),
+        (Diary, "notice"),
+        (policy, "learn"),
+        (policy, "put_back"),
+        (policy, "decide"),
+        (policy, "next_look"),
+        (threading.Thread, "start"),
+    ],
+    ids=lambda where: where[1],
+)
+def test_giving_back_raises_nothing(where, error, monkeypatch):
+    bench = Bench(max_connections=1, min_connections=1, max_messages=1)
+    lease = bench.pool.acquire()
+    lease.connection.messages = 1
+    waiter = in_thread(bench.pool.acquire)
+    waiting(bench, 1)
+
+    def fail(*arguments, **keywords):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*where, fail)
+        lease.give_back()
+        bench.pool.count("requeues")
+    bench.pool.tidy()
+    assert waiter.join().connection is not lease.connection
+    assert bench.pool.stats().busy == 1
+
+
+# Re-entry
+
+
+def test_inside_the_lock_the_last_figures_are_told_a_send_fails_at_once_and_closing_comes_later():
+    bench = Bench()
+    bench.use()
+    with bench.pool._lock:
+        stats = bench.pool.stats()
+        with pytest.raises(PoolTimeout, match="used by this very thread"):
+            bench.pool.acquire()
+        bench.pool.close(timeout=0)
+        bench.pool.count("requeues")
+        assert not bench.pool.is_closed
+    assert stats.idle == 1
+    bench.pool.tidy()
+    assert (bench.pool.is_closed, bench.pool.stats().requeues, bench.pool.stats().open) == (True, 1, 0)
+
+
+# Order: grants first, tell last
+
+
+def test_a_receiver_holds_up_nobody_whose_turn_it_is():
+    bench = Bench(max_connections=1, max_messages=1)
+    lease = bench.pool.acquire()
+    lease.connection.messages = 1
+    waiter = in_thread(bench.pool.acquire)
+    waiting(bench, 1)
+    bench.diary.notice = lambda event: waiter.join()
+    lease.give_back()
+    assert waiter.is_done
+
+
+def test_one_that_is_told_holds_no_place():
+    bench = Bench(max_connections=1)
+    busy = []
+    bench.diary.notice = lambda event: busy.append(bench.pool.stats().busy)
+    bench.use()
+    assert busy == [0]
+
+
+def test_sleepers_hear_of_the_end():
+    bench = Bench()
+    sleeper = in_thread(bench.pool.sleep, 1000)
+    until(lambda: bench.clock.waits)
+    bench.pool.close(timeout=0)
+    with pytest.raises(PoolClosed):
+        sleeper.join()

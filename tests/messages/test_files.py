@@ -60,7 +60,7 @@ def test_the_same_file_is_encoded_once_for_a_mailing(server, encoded):
 def test_equal_files_that_are_not_the_same_are_encoded_each(encoded):
     batch = Batch(is_alone=False)
     for number in range(3):
-        envelope_of(with_file(bytes([number]) * 10), None, batch)
+        envelope_of(with_file(bytes([number]) * 10), None, batch=batch)
     assert encoded() == 3
 
 
@@ -68,9 +68,9 @@ def test_what_is_kept_is_bounded(monkeypatch):
     monkeypatch.setattr(Batch, "LARGEST", 1000)
     batch = Batch(is_alone=False)
     for number in range(10):
-        envelope_of(with_file(bytes([number]) * 300), None, batch)
+        envelope_of(with_file(bytes([number]) * 300), None, batch=batch)
         assert sum(len(content) for content, _ in batch._files.values()) <= 1000
-    envelope_of(with_file(b"x" * 2000), None, batch)
+    envelope_of(with_file(b"x" * 2000), None, batch=batch)
     assert all(len(content) <= 1000 for content, _ in batch._files.values())
 
 

@@ -1,6 +1,9 @@
 """Headers that are parsed once: the octets are those of Python's own policies, and nobody sees another's headers."""
 
+import copy
+import pickle
 from email import policy
+from email.message import EmailMessage as Message
 
 import pytest
 from django.utils.safestring import SafeString
@@ -55,6 +58,14 @@ def test_equal_fields_are_one_and_what_is_no_plain_text_is_made_anew():
         first, second = make("Subject", value), make("Subject", value)
         assert first == second
         assert first is not second
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda made: pickle.loads(pickle.dumps(made))])
+def test_a_message_rendered_with_it_is_pickled_and_copied(again):
+    made = Message(policy=headers.SMTP)
+    made["Subject"], made["To"] = "Grüße", "Zoë <zoe@example.com>"
+    made.set_content("Hello\n")
+    assert again(made).as_bytes() == made.as_bytes()
 
 
 def test_what_is_remembered_is_bounded():

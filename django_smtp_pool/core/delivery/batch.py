@@ -24,6 +24,7 @@ from ..clock import Clock
 from ..errors import Outcome, PoolFull, is_failure, let_go
 from ..interrupts import from_signal_handler
 from ..needs import Bell, Call, Life, Turn
+from ..pool.policy import starved
 from ..smtp.envelope import Envelope
 from .delivery import Delivery
 from .life import Loan, Service, judged, live
@@ -96,6 +97,8 @@ class Batch:
         while True:
             if self._ended:
                 yield Call(self._tell, is_quick=True)
+            elif self._service.pool.has_news:
+                yield Call(self._service.pool.tell)
             elif self._wants_message:
                 yield Call(self._render)
             elif self._is_over:
@@ -149,6 +152,9 @@ class Batch:
     def _work(self) -> Life[None]:
         """Take a connection, then the next message: no message waits for a connection in the making."""
         while True:
+            if self._is_starved:
+                self._no_connection(starved())
+                self._attention.ring()
             if not self._may_start:
                 bell = Bell()
                 self._idle.append(bell)
@@ -183,6 +189,14 @@ class Batch:
             return False
         # One of us in the pool's line is enough: the others would only take the turns of single messages.
         return vacant > 0 or not any(loan.is_waiting for loan in self._loans)
+
+    @property
+    def _is_starved(self) -> bool:
+        """Whether an outer batch of this thread holds every connection: it cannot go on while we wait."""
+        if not self._ready or self._under_way or self._loans:
+            return False
+        pool = self._service.pool
+        return not pool.vacancies and pool.is_starved_by(self._holder)
 
     def _has_connection(self, loan: Loan) -> Life[bool]:
         """Take a connection; return False where there is none, which is the next message's failure or nobody's."""

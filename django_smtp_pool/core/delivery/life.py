@@ -20,14 +20,15 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from ..clock import Clock
-from ..errors import Outcome, is_failure
+from ..errors import Outcome, PoolClosed, is_failure
 from ..events.events import Attempted, Finished, LeftInDoubt, Observer
-from ..needs import Call, Life, Sleep, Turn
+from ..needs import Call, Life, Turn
 from ..pool.pool import Pool
 from ..pool.slots import Slot
-from ..pool.waiters import Waiter
+from ..pool.waiters import LOOK_EVERY, Waiter
 from ..rate_limit.limit import Limiter
 from ..smtp.envelope import Envelope
 from .connection import Connection, Connector
@@ -41,6 +42,7 @@ class Service:
 
     Arguments:
         rate_limit: the limit that all messages of the pool keep together, None for none.
+        renewed: returns the service over a fresh pool, for what comes when this one is closed.
         uniform: random numbers between two bounds, for the jitter of the back-off.
     """
 
@@ -49,6 +51,7 @@ class Service:
     clock: Clock
     observer: Observer
     rate_limit: Limiter | None = None
+    renewed: Callable[[], Any] | None = None
     uniform: Callable[[float, float], float] = random.uniform
 
     def begin(self, envelope: Envelope) -> Delivery:
@@ -81,12 +84,22 @@ def live(service: Service, delivery: Delivery, clock: Clock, loan: Loan | None =
             pause = judged(service, delivery, error, clock.monotonic())
             if pause is None:
                 return
-            if pause:
-                yield from nap(service, clock, pause)
+            if pause and not (yield from _rests(service, delivery, clock, pause)):
+                return
             loan = loan.another(fresh=delivery.wants_fresh)
     except BaseException:
         loan.abandon()
         raise
+
+
+def _rests(service: Service, delivery: Delivery, clock: Clock, pause: float) -> Life[bool]:
+    """Wait before the next attempt; return False where there is none, since the pool is closed."""
+    try:
+        yield from nap(service, clock, pause)
+    except PoolClosed as error:
+        delivery.error = error
+        return False
+    return True
 
 
 def judged(service: Service, delivery: Delivery, error: BaseException, now: float) -> float | None:
@@ -156,7 +169,7 @@ def _attempt(service: Service, delivery: Delivery, clock: Clock, loan: Loan) -> 
     delivery.connected += loan.connected
     if delivery.channel is not None:
         delivery.sent += clock.monotonic() - began
-    loan.end(error)
+    loan.end(error, delivery.envelope.sender)
     return error
 
 
@@ -216,10 +229,9 @@ class Loan:
         came_at = clock.monotonic()
         pool.request(waiter, first=first)
         while not waiter.served and (now := clock.monotonic()) < limit:
-            due = pool.tidy()  # a pause may end, for one, and nothing else would tell
-            until = limit if due is None else min(limit, now + max(0.0, due - pool.clock.monotonic()))
+            yield Turn(waiter, min(limit, now + LOOK_EVERY))
             if not waiter.served:
-                yield Turn(waiter, until)
+                pool.tidy()  # a pause may have ended, and there may be no thread that looks
         pool.leave_line(waiter, clock.monotonic() - came_at)
         self._slot = waiter.leave()
         if self._slot is None:
@@ -251,7 +263,7 @@ class Loan:
         """Whether this stands in the pool's line."""
         return self._waiter is not None and not self._waiter.served and self._slot is None
 
-    def end(self, error: Exception | None = None) -> None:
+    def end(self, error: Exception | None = None, sender: str | None = None) -> None:
         """Give the place back, and tell how its message failed; a connection that is out of step is closed."""
         slot = self._slot
         if slot is None:
@@ -259,7 +271,7 @@ class Loan:
         if self.reused and error is not None and tells_of_idling(error):
             self._service.pool.take_back_stale(slot)  # those that were idle for as long are dead as well
         else:
-            self._service.pool.take_back(slot, error)
+            self._service.pool.take_back(slot, error, sender)
         self._slot = self._connection = None  # not before: an interrupt must not hide that the place is taken
 
     def abandon(self) -> None:
@@ -267,7 +279,7 @@ class Loan:
         waiter, pool = self._waiter, self._service.pool
         if waiter is not None:
             pool.leave_line(waiter)
-            waiter.withdraw()
+            pool.take_back_ungranted(waiter.withdraw())
             pool.drop(waiter)
 
 
@@ -299,8 +311,15 @@ def _borrow(service: Service, delivery: Delivery, clock: Clock, loan: Loan) -> L
 
 
 def nap(service: Service, clock: Clock, seconds: float) -> Life[None]:
-    """Wait for a while, or until the pool is closed: then raise PoolClosed."""
-    yield Sleep(clock.monotonic() + seconds)
+    """Wait for a while; raise PoolClosed where the pool is closed meanwhile."""
+    waiter, until = Waiter(), clock.monotonic() + seconds
+    service.pool.naps(waiter)
+    try:
+        while not waiter.served and clock.monotonic() < until:
+            yield Turn(waiter, until)
+    finally:
+        service.pool.wakes(waiter)
+    waiter.leave()
 
 
 def warm_up(service: Service, clock: Clock) -> Life[bool]:

@@ -91,7 +91,7 @@ class _SideBySide:
         self._calls: deque[tuple[Life[None], Call]] = deque()
         self._due = math.inf  # no need's instant comes before this one
         self._hold_until = NEVER
-        self._wakeup: _Wakeup | None = None
+        self._wakeup: Wakeup | None = None
         self._thread = threading.get_ident()
 
     def begin(self, life: Life[None]) -> None:
@@ -204,7 +204,7 @@ class _SideBySide:
 
     def _stand_in_line(self, life: Life[None], waiter: Servable) -> None:
         if not isinstance(waiter, Bell) and self._wakeup is None:
-            self._wakeup = _Wakeup()
+            self._wakeup = Wakeup()
             self._poller.watch(self._wakeup.fileno(), 1)
         waiter.wake = lambda: self._serve(life, waiter)
         if waiter.served:
@@ -222,7 +222,7 @@ class _SideBySide:
             self._wakeup.close()
 
 
-class _Wakeup:
+class Wakeup:
     """A pair of sockets by which other threads wake the one that waits."""
 
     def __init__(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 ConnectionT = TypeVar("ConnectionT", bound="PooledConnection")
@@ -36,14 +37,27 @@ class Tidiable(Protocol):
         """Look, and return the instant (monotonic) to look again."""
         ...
 
+    def tell(self) -> None:
+        """Tell observers what has happened; may take as long as they like."""
+        ...
+
+    @property
+    def has_news(self) -> bool:
+        """Whether there is something to tell."""
+        ...
+
 
 class Caretaker(Protocol):
-    """What the pool needs of the housekeeper."""
+    """What the pool needs of the housekeeper. Each may be called at any moment, by finalisers too."""
 
     def watch(self, pool: Tidiable, due: float | None) -> None:
         """Call `pool.tidy()` at the instant `due`."""
         ...
 
-    def see_off(self, connection: PooledConnection) -> None:
-        """Say QUIT and close, without making the caller wait."""
+    def see_off(self, connection: PooledConnection, left: Callable[[], None]) -> None:
+        """Say QUIT and close, without making the caller wait; call `left` when the server has let go."""
+        ...
+
+    def sever(self, connection: PooledConnection) -> None:
+        """Close a connection that is still saying QUIT."""
         ...

@@ -1,177 +1,210 @@
-"""One daemon thread for all pools: closes what is idle or old, and says QUIT. It never dials.
+"""One daemon thread for all pools: it looks when there is something to decide, and says QUIT. It never dials.
 
-It is started when there is something to look after and ends when there is nothing left.
+It is started when there is something to look after and ends when there is nothing left. What it is asked for goes
+through a queue, since it is asked at any moment, also by finalisers under its own locks; so it has none. It runs nobody
+else's code: receivers of signals, which may take their time, are called in a thread of their own.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import queue
 import threading
-from typing import Any, Protocol
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
 
 from ..clock import Clock
-from ..drivers import side_by_side
-from ..errors import Failure
-from ..events.records import counted, write
-from ..needs import Life
+from ..events import records
 from .contracts import PooledConnection, Tidiable
 
 logger = logging.getLogger("django_smtp_pool.pool")
 
-FAREWELL = 2.0  # seconds for the server to answer QUIT
+END_OF_THREAD = 0.5  # seconds that a fork or an exit waits for the thread, which ends at once unless it is being killed
 
 
-class Leaver(PooledConnection, Protocol):
-    """A connection that can say QUIT."""
+class Farewells(Protocol):
+    """Says QUIT on many connections at once; in one thread at a time."""
 
-    def leave(self, clock: Clock, deadline: float) -> Life[None]:
-        """Say QUIT, and wait for the answer until an instant."""
+    @property
+    def are_due(self) -> bool:
+        """Whether a connection has not left yet."""
+        ...
+
+    def add(self, connection: PooledConnection, left: Callable[[], None]) -> None:
+        """Let a connection say QUIT, and call `left` when the server has let go; from any thread."""
+        ...
+
+    def sever(self, connection: PooledConnection) -> None:
+        """Spend no more time on a connection; from any thread."""
+        ...
+
+    def wait(self, until: float) -> None:
+        """Say QUIT and wait for answers, until an instant (monotonic), or `wake`; raise nothing."""
+        ...
+
+    def wake(self) -> None:
+        """End a wait; from any thread."""
+        ...
+
+    def finish(self, seconds: float) -> None:
+        """Say QUIT on all connections, wait so many seconds for the answers, and close them."""
+        ...
+
+    def after_fork(self) -> None:
+        """Forget them, in a forked child."""
         ...
 
 
 class Housekeeper:
     """Looks after pools and sees connections off."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, farewells: Farewells) -> None:
         self._clock = clock
+        self._farewells = farewells
         self._start_over()
 
     def _start_over(self) -> None:
-        self._lock = threading.Lock()
-        self._wake = threading.Event()
-        self._due: dict[Tidiable, float] = {}  # guarded by: _lock
-        self._leavers: list[Leaver] = []  # guarded by: _lock
-        self._thread: threading.Thread | None = None  # guarded by: _lock
-        self._next_look = float("inf")  # guarded by: _lock
-        self._paused = False  # guarded by: _lock
+        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()  # may be rung by a finaliser under its own lock
+        self._asked: deque[tuple[Tidiable, float]] = deque()
+        self._due: dict[Tidiable, float] = {}  # only the thread changes it
+        self._baton = threading.Lock()  # held by the one thread that works
+        self._threads: list[threading.Thread] = []  # one, or for a moment more
+        self._is_working = False
+        self._is_paused = False
 
     # -- what pools ask for ----------------------------------------------------------------------------
 
     def watch(self, pool: Tidiable, due: float | None) -> None:
         """Call `pool.tidy()` at the instant `due`, and again as it says."""
-        if due is None:
+        if due is None or (self._is_working and self._due.get(pool, float("inf")) <= due):
             return
-        with self._lock:
-            self._due[pool] = due
-            if due < self._next_look:
-                self._next_look = due
-                self._wake.set()
-            self._start_if_needed()
+        self._asked.append((pool, due))
+        self._stir()
 
-    def see_off(self, connection: Any) -> None:
-        """Say QUIT and close, without making the caller wait."""
-        with self._lock:
-            self._leavers.append(connection)
-            self._wake.set()
-            self._start_if_needed()
+    def see_off(self, connection: PooledConnection, left: Callable[[], None]) -> None:
+        """Say QUIT and close, without making the caller wait; call `left` when the server has let go."""
+        self._farewells.add(connection, left)
+        self._stir()
 
-    def _start_if_needed(self) -> None:
-        if self._paused or (self._thread is not None and self._thread.is_alive()):
+    def sever(self, connection: PooledConnection) -> None:
+        """Close a connection that is still saying QUIT."""
+        self._farewells.sever(connection)
+        self._stir()
+
+    def _stir(self) -> None:
+        """Wake the thread, or start it."""
+        if self._is_paused:
             return
-        thread = threading.Thread(target=self._run, name="django-smtp-pool-housekeeper", daemon=True)
-        try:
-            thread.start()
-        except RuntimeError:  # the interpreter is ending: `finish` does the rest
+        if self._is_working:
+            self._bell.put(None)
+            self._farewells.wake()
             return
-        self._thread = thread
+        # Where two come at once there are two threads for a moment, and one of them finds nothing to do.
+        self._threads = [thread for thread in self._threads if thread.is_alive()]
+        self._threads += _started("django-smtp-pool-housekeeper", self._run)
 
     # -- the thread ------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        while self._has_work():
-            self._say_farewells()
+        while self._baton.acquire(blocking=False):
+            try:
+                self._is_working = True
+                self._work()
+            finally:
+                self._is_working = False
+                self._baton.release()
+            if self._is_paused or not (self._asked or self._farewells.are_due):
+                return  # whoever asks from now on finds that nobody works
+
+    def _work(self) -> None:
+        while not self._is_paused:
+            self._take_requests()
             self._tidy_pools()
+            if not (self._due or self._asked or self._farewells.are_due):
+                return
             self._sleep()
 
-    def _has_work(self) -> bool:
-        """Tell whether to go on; where not, the thread is gone from the same moment on."""
-        with self._lock:
-            if (self._due or self._leavers) and not self._paused:
-                return True
-            self._thread = None
-            return False
-
-    def _say_farewells(self) -> None:
-        leavers = self._take_leavers()
-        try:
-            see_off(leavers, self._clock)
-        except Exception:  # noqa: BLE001 - logged: this is a thread of its own
-            # No descriptor left to wait with, say. They are closed all the same, and the next ones want seeing off.
-            text, closed = "%s closed without QUIT", counted(len(leavers), "connection")
-            write(logger, logging.WARNING, text, closed, exc_info=True)
-
-    def _take_leavers(self) -> list[Leaver]:
-        with self._lock:
-            leavers, self._leavers = self._leavers, []
-        return leavers
+    def _take_requests(self) -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._bell.get_nowait()
+        while self._asked:
+            pool, due = self._asked.popleft()
+            self._due[pool] = min(due, self._due.get(pool, due))
 
     def _tidy_pools(self) -> None:
         now = self._clock.monotonic()
-        with self._lock:
-            ripe = [pool for pool, due in self._due.items() if due <= now]
-            for pool in ripe:
-                del self._due[pool]
-        for pool in ripe:
+        for pool in [pool for pool, due in self._due.items() if due <= now]:
+            del self._due[pool]  # first: whoever wants another look from now on has to ask
             due = self._tidy(pool)
-            with self._lock:
-                # A connection given back meanwhile has asked for a look of its own, and keeps it.
-                if due is not None:
-                    self._due[pool] = min(due, self._due.get(pool, due))
+            if due is not None:
+                self._due[pool] = due
 
     def _tidy(self, pool: Tidiable) -> float | None:
         try:
-            return pool.tidy()
-        except Exception:  # noqa: BLE001 - logged: this is a thread of its own
-            # Nobody else would hear of it, and the other pools want looking after.
-            write(logger, logging.WARNING, "Looking after %r failed", pool, exc_info=True)
+            due = pool.tidy()
+            if pool.has_news:
+                _started("django-smtp-pool-news", pool.tell)
+        except Exception:  # noqa: BLE001 - nobody else would hear of it, and the other pools want looking after
+            records.write(logger, logging.WARNING, "Looking after %r failed", pool, exc_info=True)
             return None
+        return due
 
     def _sleep(self) -> None:
-        with self._lock:
-            self._wake.clear()
-            if self._leavers or self._paused or not self._due:
-                return
-            self._next_look = min(self._due.values())
-            delay = self._next_look - self._clock.monotonic()
-        self._clock.wait(self._wake.wait, max(0.0, delay))
+        until = min(self._due.values(), default=float("inf"))
+        if self._farewells.are_due:
+            if not self._asked:
+                self._farewells.wait(until)
+        else:
+            self._clock.wait(self._listen, None if until == float("inf") else max(0.0, until - self._clock.monotonic()))
+
+    def _listen(self, seconds: float | None) -> bool:
+        try:
+            self._bell.get(timeout=seconds)
+        except queue.Empty:
+            return False
+        return True
 
     # -- what the registry asks for --------------------------------------------------------------------
 
     def pause(self) -> None:
-        """End the thread and wait for it: a live thread makes `os.fork()` warn."""
-        with self._lock:
-            self._paused = True
-            self._wake.set()
-            thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(FAREWELL + 1)
+        """End the thread and wait for it: a live thread makes `os.fork()` warn. No server can delay this."""
+        self._is_paused = True
+        self._bell.put(None)
+        self._farewells.wake()
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join(END_OF_THREAD)
 
     def resume(self) -> None:
-        """Let the thread start again when there is something to do next."""
-        with self._lock:
-            self._paused = False
+        """Let the thread go on with what it was about."""
+        self._is_paused = False
+        if self.has_work:
+            self._stir()
+
+    @property
+    def has_work(self) -> bool:
+        """Whether there is something to look after."""
+        return bool(self._is_working or self._due or self._asked or self._farewells.are_due)
 
     def after_fork(self) -> None:
         """Start over in a forked child, where the thread does not exist."""
+        self._farewells.after_fork()
         self._start_over()
 
-    def finish(self) -> None:
+    def finish(self, seconds: float) -> None:
         """Say the farewells that are due, in the calling thread, all at once; for the end of the process."""
         self.pause()
-        see_off(self._take_leavers(), self._clock)
+        self._farewells.finish(seconds)
 
 
-def see_off(leavers: list[Leaver], clock: Clock) -> None:
-    """Say QUIT on many connections at once, wait at most two seconds for all answers, and close them."""
+def _started(name: str, work: Callable[[], None]) -> list[threading.Thread]:
+    """Start a thread; return nothing where that cannot be, for want of memory, say: a message must not fail for it."""
     try:
-        deadline = clock.monotonic() + FAREWELL
-        side_by_side.run([_leave(each, clock, deadline) for each in leavers], side_by_side.StoppableClock(clock))
-    finally:
-        for connection in leavers:
-            connection.close()
-
-
-def _leave(connection: Leaver, clock: Clock, deadline: float) -> Life[None]:
-    with contextlib.suppress(Failure):
-        yield from connection.leave(clock, deadline)
+        thread = threading.Thread(target=work, name=name, daemon=True)
+        thread.start()
+    except Exception:  # noqa: BLE001 - the next one who asks tries again, and those that wait look for themselves
+        return []
+    return [thread]

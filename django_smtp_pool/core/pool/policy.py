@@ -1,105 +1,96 @@
 """Who gets which connection when. Pure: no lock, no clock, no I/O, no knowledge of what a connection is.
 
 What happens is written into `State` by the small functions below; after each, `decide` looks at the whole and
-is the only place that changes who owns what. It returns what there is to do, and the pool does it.
+is the only place that changes who owns what. What there is to do is queued, and the pool does it. `next_look` is the
+other half: the instant at which `decide` would do something although nothing happens. Whoever waits has either a
+slot that will come back or such an instant, and the pool makes sure that somebody looks then.
 
 An interrupt (Ctrl-C, a killed thread) may come between any two of these changes. So whoever has a slot is known by a
 weak reference, what moves is entered at its new place before it leaves the old one, and `decide` begins by taking
 back what belongs to nobody.
+
+Cost: nothing here looks at all waiters or all idle connections, except where the machine slept or the pool closes.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any
 
-from ..errors import PoolClosed, PoolTimeout
-from ..options.options import PoolOptions
-from .learning import Incident, Lessons
-from .slots import Action, Close, Dial, Grant, Place, Refuse, Slot, Waiter
+from ..errors import PoolClosed, PoolTimeout, Stage
+from .learning import Incident
+from .slots import Close, Dial, Grant, Hurry, Place, Refuse, Sever, Slot, Waiter
+from .state import State
 
 IN_USE = 600.0  # seconds since the last message during which `min_connections` are kept open
 SPARE_PAUSE = 30.0  # seconds after a failed dial before one that nobody waits for
-CLOCK_JUMP = 10.0  # seconds between wall and monotonic time that tell of a suspended machine
-
-
-@dataclass(kw_only=True)
-class State:
-    """The pool at one moment."""
-
-    options: PoolOptions
-    ceiling: int
-    idle: list[Slot] = field(default_factory=list)  # the last one was used last
-    out: set[Slot] = field(default_factory=set)  # dialling or busy
-    waiting: deque[Waiter] = field(default_factory=deque)
-    closing: list[Close] = field(default_factory=list)
-    closed: bool = False
-    used_at: float = float("-inf")
-    dial_failed_at: float = float("-inf")
-    clock_offset: float | None = None
-    lessons: Lessons = field(default_factory=Lessons)
-
-    @property
-    def occupied(self) -> int:
-        """Places taken: connecting, busy and idle together; never above the ceiling by our doing."""
-        return len(self.idle) + len(self.out)
-
-    @property
-    def ceiling_in_force(self) -> int:
-        """The ceiling, or what the server was found to allow."""
-        learnt = self.lessons.ceiling
-        return self.ceiling if learnt is None else min(self.ceiling, learnt)
-
-    @property
-    def alive(self) -> int:
-        """Connections that work."""
-        return len(self.idle) + self.count(Place.BUSY)
-
-    def count(self, place: Place) -> int:
-        """Return how many slots are in a place."""
-        return len(self.idle) if place is Place.IDLE else sum(slot.place is place for slot in self.out)
+CLOCK_JUMP = 10.0  # seconds between wall and monotonic time that show that the machine was asleep
+GRACE = 1.0  # seconds for a goodbye while somebody needs the place
+LONGEST_FAREWELL = 10.0  # seconds after which a goodbye is over, whatever became of it
+_JUST_NOW = float("inf")
+AFTER_MAIL = frozenset({Stage.RCPT, Stage.DATA, Stage.CONTENT})
 
 
 # -- what happens -----------------------------------------------------------------------------------------
 
 
 def queue_up(state: State, waiter: Waiter, now: float, *, first: bool = False) -> None:
-    """Somebody wants a connection; `first` for one who was served with a dead one."""
+    """Somebody wants a connection; `first` for one that was served with a dead one."""
     state.used_at = now
-    if first:
-        state.waiting.appendleft(waiter)
-    else:
-        state.waiting.append(waiter)
+    state.waiting.join(waiter, first=first)
 
 
 def connected(state: State, slot: Slot, connection: Any, expires_at: float | None) -> None:
     """A dial has succeeded; the slot stays with who dialled."""
     slot.connection, slot.place, slot.expires_at = connection, Place.BUSY, expires_at
+    if slot in state.dialling:
+        state.busy.add(slot)
+        state.dialling.discard(slot)
     state.lessons.logged_in()
 
 
 def put_back(state: State, slot: Slot, messages: int, now: float) -> None:
     """A connection comes back in good order."""
-    if slot in state.out:
-        state.idle.append(slot)
-        slot.place, slot.messages, slot.idle_since, slot.holder = Place.IDLE, messages, now, None
-        state.out.remove(slot)
+    if slot not in state.busy:
+        return
+    slot.messages = messages
+    if (reason := _why_worn_out(state, slot, now)) is not None:
+        give_up(state, slot, reason)
+        return
+    state.idle[slot] = None
+    slot.place, slot.idle_since, slot.holder, slot.thread = Place.IDLE, now, None, None
+    slot.borrower = None
+    state.busy.discard(slot)
+    state.lifetimes.add(slot, state.ceiling)
 
 
 def give_up(state: State, slot: Slot, reason: str) -> None:
     """A connection is of no use any more, or a place in which none was opened."""
-    if slot in state.out:
-        state.out.remove(slot)
-        if slot in state.idle:  # interrupted on its way back
-            state.idle.remove(slot)
-        if slot.connection is not None:
-            state.closing.append(Close(slot, reason))
+    if state.is_out(slot):
+        _close(state, slot, reason)
+
+
+def _close(state: State, slot: Slot, reason: str) -> None:
+    if slot.connection is not None:
+        state.leaving[slot] = _JUST_NOW  # `decide` knows the time
+        state.todo.append(Close(slot, reason))
+        state.closed_for[reason] += 1
+    state.idle.pop(slot, None)
+    state.busy.discard(slot)
+    state.dialling.discard(slot)
+    slot.place, slot.borrower = Place.BUSY, None  # whatever it was, it is not idle, and nobody has it
+
+
+def left(state: State, slot: Slot, now: float, *, forced: bool = False) -> None:
+    """A connection has gone, by QUIT or by force: then the server may count it for a moment longer."""
+    state.leaving.pop(slot, None)
+    if forced:
+        state.lessons.forced_at = now
 
 
 def drop(state: State, borrower: object) -> None:
-    """Somebody was interrupted: what is lent to him is of no use any more."""
-    for slot in [slot for slot in state.out if slot.is_lent_to(borrower)]:
+    """Somebody was interrupted: what is lent to them is of no use any more."""
+    for slot in [slot for slot in state.everything_out() if slot.is_lent_to(borrower)]:
         give_up(state, slot, "interrupted")
 
 
@@ -109,24 +100,29 @@ def dial_failed(state: State, slot: Slot, now: float) -> None:
     give_up(state, slot, "failed to open")
 
 
-def learn(state: State, slot: Slot, error: BaseException | None, now: float) -> None:
+def learn(state: State, slot: Slot, error: BaseException | None, now: float, sender: str | None = None) -> None:
     """Something has failed on a connection, or on the way to one; or it has gone well."""
     found = getattr(slot.connection, "found_limit", None)
     if found is not None:
         slot.connection.found_limit = None
         carried, reply = found
         state.lessons.limit_found(carried, reply, now)
+    stage = getattr(error, "stage", None)
+    if sender is not None and (error is None or stage in AFTER_MAIL):
+        state.lessons.takes_mail_from(sender)
     if error is None:
         state.lessons.sent(now)
         return
     carried = getattr(slot.connection, "messages", 1) - 1
+    others = state.alive - (slot in state.busy)
     incident = Incident(
         error=error,
-        stage=getattr(error, "stage", None),
+        stage=stage,
         reply=getattr(error, "reply", None),
-        alive=state.alive - (slot.place is Place.BUSY),
+        alive=others + (len(state.leaving) + state.elders if others else 0),
         carried=max(0, carried),
         idled=max(0.0, slot.busy_since - slot.idle_since) if slot.idle_since else 0.0,
+        sender=getattr(error, "sender", sender),
     )
     state.lessons.learn(incident, now)
 
@@ -140,8 +136,8 @@ def died_idle(state: State, slot: Slot, now: float) -> None:
 
 def suspect(state: State, slot: Slot) -> None:
     """A connection turned out to be dead: those that were idle for as long are taken for dead as well."""
-    for other in [other for other in state.idle if other.idle_since <= slot.idle_since]:
-        _retire(state, other, "stale")
+    while state.idle and _longest_idle(state).idle_since <= slot.idle_since:
+        _close(state, _longest_idle(state), "stale")
 
 
 def look_at_clocks(state: State, monotonic: float, wall: float) -> None:
@@ -154,89 +150,126 @@ def look_at_clocks(state: State, monotonic: float, wall: float) -> None:
 
 def retire_idle(state: State, reason: str) -> None:
     """Close every idle connection."""
-    for slot in list(state.idle):
-        _retire(state, slot, reason)
+    while state.idle:
+        _close(state, _longest_idle(state), reason)
 
 
-def _retire(state: State, slot: Slot, reason: str) -> None:
-    state.idle.remove(slot)
-    state.out.discard(slot)  # interrupted on its way
-    state.closing.append(Close(slot, reason))
+def _longest_idle(state: State) -> Slot:
+    return next(iter(state.idle))
 
 
 # -- what to do about it ----------------------------------------------------------------------------------
 
 
-def decide(state: State, now: float) -> list[Action]:
-    """Settle who owns what now, and return what there is to do, in order."""
-    _take_back_abandoned(state)
+def decide(state: State, now: float) -> None:
+    """Settle who owns what now; what there is to do is in `state.todo`, in order."""
+    _take_back_lost(state)
     state.lessons.pass_time(now, state.ceiling)
+    _see_how_long_they_leave(state, now)
     _retire_worn_out(state, now)
-    actions: list[Action] = []
     if state.closed:
         retire_idle(state, "pool closed")
-        actions += [Refuse(waiter, PoolClosed("the pool was closed")) for waiter in state.waiting]
-        state.waiting.clear()
-    while state.waiting and now >= state.lessons.paused_until:
-        action = _serve_first(state, now)
-        if action is None:
-            break
-        actions.append(action)
+        for waiter in [
+            waiter for waiter in state.waiting if waiter.blocks is None or waiter.blocks not in state.spared
+        ]:
+            _refuse(state, waiter, PoolClosed("the pool was closed"))
+    while state.waiting and now >= state.lessons.paused_until and _serve_first(state, now):
+        continue
     if (starved_one := _starved_by_batches(state)) is not None:
-        state.waiting.remove(starved_one)
-        actions.append(Refuse(starved_one, starved()))
-    if _is_short_of_spares(state, now):
-        actions.append(_spare(state))
-    actions[:0] = state.closing
-    state.closing.clear()
-    return actions
+        _refuse(state, starved_one, starved())
+    if state.waiting and state.elders and not state.has_hurried and state.occupied >= state.ceiling_in_force:
+        state.has_hurried = True
+        state.todo.append(Hurry())
+    if _is_short_of_spares(state) and now >= _spare_at(state, now):
+        _dial_spare(state)
+    _see_how_long_they_leave(state, now)
 
 
-def _take_back_abandoned(state: State) -> None:
-    for slot in [slot for slot in state.out if slot.is_abandoned]:
-        give_up(state, slot, "abandoned")
+def _take_back_lost(state: State) -> None:
+    while state.lost:
+        slot = state.lost.popleft()
+        if slot.is_abandoned:
+            give_up(state, slot, "abandoned")
 
 
-def _serve_first(state: State, now: float) -> Grant | Refuse | None:
-    """Serve the first in line; None where he has to wait."""
-    waiter = state.waiting[0]
+def _see_how_long_they_leave(state: State, now: float) -> None:
+    """Write down when those that have just been closed began to leave, and give up those that take too long."""
+    for slot in list(takewhile(lambda slot: state.leaving[slot] == _JUST_NOW, reversed(state.leaving))):
+        state.leaving[slot] = now
+    patience = GRACE if state.is_needed else LONGEST_FAREWELL
+    while state.leaving and now >= _first_to_leave(state)[1] + patience:
+        _sever(state, now)
+
+
+def _first_to_leave(state: State) -> tuple[Slot, float]:
+    return next(iter(state.leaving.items()))
+
+
+def _sever(state: State, now: float) -> None:
+    slot, _ = _first_to_leave(state)
+    state.todo.append(Sever(slot))
+    left(state, slot, now, forced=True)
+
+
+def _refuse(state: State, waiter: Waiter, error: BaseException) -> None:
+    state.todo.append(Refuse(waiter, error))
+    state.waiting.leave(waiter)
+
+
+def _serve_first(state: State, now: float) -> bool:
+    """Serve the first in line, or refuse it; return False where it has to wait."""
+    waiter = state.waiting.first
     if state.idle and not waiter.fresh:
-        slot = state.idle[-1]
+        slot = next(reversed(state.idle))
         slot.place, slot.busy_since = Place.BUSY, now
-        grant = _grant(state, slot)
-        state.idle.pop()
-        return grant
-    is_full = state.occupied >= state.ceiling_in_force
-    makes_room = is_full and waiter.fresh and bool(state.idle)
-    if is_full and state.alive and not makes_room:
-        return None
-    if (error := state.lessons.refusal(now)) is not None:
-        # No login for a while: whoever can use a connection that works waits for it.
-        return None if state.alive and not waiter.fresh else Refuse(state.waiting.popleft(), error)
-    if makes_room:
-        _retire(state, state.idle[0], "replaced")
-    return _grant(state, Slot()) if state.occupied < state.ceiling_in_force else None
+        _grant(state, slot, state.busy)
+        state.idle.pop(slot, None)
+        return True
+    blocked = not state.lessons.may_log_in(now)
+    if blocked and (waiter.fresh or not state.alive):
+        _refuse(state, waiter, state.lessons.refusal())
+        return True
+    if waiter.fresh and state.idle and not state.leaving and state.occupied >= state.ceiling_in_force:
+        _close(state, _longest_idle(state), "replaced")
+        _see_how_long_they_leave(state, now)
+    if blocked or not _has_room(state, now):
+        return False
+    state.lessons.logs_in(now)
+    _grant(state, Slot(), state.dialling)
+    return True
 
 
-def _grant(state: State, slot: Slot) -> Grant:
-    waiter = state.waiting[0]
+def _has_room(state: State, now: float) -> bool:
+    """Tell whether one more may be opened; a goodbye that has had its time makes room."""
+    if state.occupied >= state.ceiling_in_force and state.leaving and now >= _first_to_leave(state)[1] + GRACE:
+        _sever(state, now)
+    return state.occupied < state.ceiling_in_force
+
+
+def _grant(state: State, slot: Slot, where: set[Slot]) -> None:
+    waiter = state.waiting.first
     slot.holder = waiter.holder
-    slot.lend_to(waiter)
-    state.out.add(slot)
-    state.waiting.popleft()
-    return Grant(waiter, slot)
+    slot.thread = waiter.blocks if waiter.holder is None else waiter.holder
+    state.lend(slot, waiter)
+    where.add(slot)
+    state.todo.append(Grant(waiter, slot))
+    state.waiting.leave(waiter)
 
 
 def _starved_by_batches(state: State) -> Waiter | None:
-    """Return one who must give up: every place is held by batches whose threads stand in line themselves."""
-    blocked = {waiter.blocks for waiter in state.waiting} - {None}
-    if not blocked or not state.out or not all(slot.holder in blocked for slot in state.out):
+    """Return a waiter that must give up: every place is held by batches whose threads stand in line themselves."""
+    if not state.out or state.leaving or state.elders:
         return None
-    return next(waiter for waiter in state.waiting if any(waiter.blocks == slot.holder for slot in state.out))
+    waiter: Waiter | None = None
+    for slot in state.everything_out():
+        waiter = state.waiting.of_thread(slot.holder)
+        if waiter is None:  # this one's thread goes on, and gives it back; mostly it is the first we look at
+            return None
+    return waiter
 
 
 def starved() -> PoolTimeout:
-    """Return the error of one who would wait for his own thread."""
+    """Return the error of one that would wait for its own thread."""
     return PoolTimeout(
         "every connection of the pool is busy with a batch of this same thread, which cannot go on while the "
         "thread waits: send mail from signal receivers and attachments after the batch, or set "
@@ -244,33 +277,43 @@ def starved() -> PoolTimeout:
     )
 
 
-def _spare(state: State) -> Dial:
+def _dial_spare(state: State) -> None:
     dial = Dial(Slot())
-    dial.slot.lend_to(dial)
-    state.out.add(dial.slot)
-    return dial
+    state.lend(dial.slot, dial)
+    state.dialling.add(dial.slot)
+    state.todo.append(dial)
 
 
-def _is_short_of_spares(state: State, now: float) -> bool:
+def _is_short_of_spares(state: State) -> bool:
     wanted = min(state.options.min_connections, state.ceiling_in_force)
-    if state.closed or state.occupied >= wanted or now - state.used_at >= IN_USE:
-        return False
-    # One dial at a time, and none at once after a failure.
-    return state.count(Place.DIALLING) == 0 and now - state.dial_failed_at >= SPARE_PAUSE
+    # One dial at a time.
+    return not state.closed and state.occupied < wanted and not state.dialling and state.lessons.login_error is None
+
+
+def _spare_at(state: State, now: float) -> float:
+    """Return the instant for the next spare: none at once after a failure, none for a pool that nobody uses."""
+    at = state.dial_failed_at + SPARE_PAUSE
+    return at if max(now, at) - state.used_at < IN_USE else float("inf")
 
 
 def _retire_worn_out(state: State, now: float) -> None:
-    idle_timeout, most = _idle_timeout(state), _most_messages(state)
-    for slot in list(state.idle):
-        if slot.messages >= most or slot.messages >= (getattr(slot.connection, "message_limit", None) or most):
-            _retire(state, slot, "max_messages")
-        elif slot.expires_at is not None and now >= slot.expires_at:
-            _retire(state, slot, "max_lifetime")
-        elif now >= slot.idle_since + idle_timeout and not _is_spare(state, now):
-            _retire(state, slot, "idle_timeout")
+    while (first := state.lifetimes.first(state.idle)) is not None and now >= first[0]:
+        _close(state, first[1], "max_lifetime")
+    while state.idle and now >= _longest_idle(state).idle_since + _idle_timeout(state) and not _is_spare(state, now):
+        _close(state, _longest_idle(state), "idle_timeout")
     # Not for the sake of dials under way: those beyond what the server allows will be refused.
-    while state.idle and len(state.idle) + state.count(Place.BUSY) > state.ceiling_in_force:
-        _retire(state, state.idle[0], "ceiling lowered")
+    while state.idle and state.alive > state.ceiling_in_force:
+        _close(state, _longest_idle(state), "ceiling lowered")
+    if state.lessons.limits_lowered:
+        state.lessons.limits_lowered = False
+        for slot in [slot for slot in state.idle if slot.messages >= _most_messages(state, slot)]:
+            _close(state, slot, "max_messages")
+
+
+def _why_worn_out(state: State, slot: Slot, now: float) -> str | None:
+    if slot.messages >= _most_messages(state, slot):
+        return "max_messages"
+    return "max_lifetime" if slot.expires_at is not None and now >= slot.expires_at else None
 
 
 def _is_spare(state: State, now: float) -> bool:
@@ -278,8 +321,9 @@ def _is_spare(state: State, now: float) -> bool:
     return state.occupied <= state.options.min_connections and now - state.used_at < IN_USE
 
 
-def _most_messages(state: State) -> float:
-    return min(state.options.max_messages or float("inf"), state.lessons.max_messages or float("inf"))
+def _most_messages(state: State, slot: Slot) -> float:
+    limits = (state.options.max_messages, state.lessons.max_messages, getattr(slot.connection, "message_limit", None))
+    return min((limit for limit in limits if limit), default=float("inf"))
 
 
 def _idle_timeout(state: State) -> float:
@@ -289,15 +333,20 @@ def _idle_timeout(state: State) -> float:
 
 def next_look(state: State, now: float) -> float | None:
     """Return the instant at which there is something to decide although nothing happens, None for never."""
-    lessons = state.lessons
-    instants = [lessons.paused_until, lessons.raise_at, lessons.probe_at] if state.waiting else []
-    instants = [instant for instant in instants if now < instant < float("inf")]
-    idle_timeout = _idle_timeout(state)
-    for slot in state.idle:
-        if slot.expires_at is not None:
-            instants.append(slot.expires_at)
-        if idle_timeout < float("inf"):
-            due = slot.idle_since + idle_timeout
-            # One that is overdue is kept for `min_connections`: until the pool falls out of use.
-            instants.append(due if due > now else state.used_at + IN_USE)
-    return min(instants, default=None)
+    lessons, instants = state.lessons, []
+    if state.waiting:
+        instants += [lessons.paused_until, lessons.raise_at]
+        if lessons.login_error is not None:
+            instants.append(lessons.probe_at)
+    if state.leaving:
+        patience = GRACE if state.waiting or state.is_needed else LONGEST_FAREWELL
+        instants.append(_first_to_leave(state)[1] + patience)
+    if _is_short_of_spares(state):
+        instants.append(_spare_at(state, now))
+    if (first := state.lifetimes.first(state.idle)) is not None:
+        instants.append(first[0])
+    if state.idle:
+        due = _longest_idle(state).idle_since + _idle_timeout(state)
+        # One that is overdue is kept for `min_connections`: until the pool falls out of use.
+        instants.append(due if due > now else state.used_at + IN_USE)
+    return min((instant for instant in instants if now < instant < float("inf")), default=None)

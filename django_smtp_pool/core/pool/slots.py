@@ -1,6 +1,6 @@
 """Places under the ceiling: what is in each, who has it, and what there is to do about it. Pure.
 
-a slot is   DIALLING -> BUSY <-> IDLE -> gone        and holds one place under the ceiling until it is gone
+A slot is DIALLING -> BUSY <-> IDLE -> leaving -> gone, and holds one place under the ceiling until it is gone.
 """
 
 from __future__ import annotations
@@ -29,15 +29,13 @@ class Slot:
     idle_since: float = 0.0
     busy_since: float = 0.0
     expires_at: float | None = None
+    is_listed: bool = False  # among those whose lifetime somebody watches
     holder: int | None = None  # the thread whose batch has it, which must not wait for it
+    thread: int | None = None  # the thread that uses it, batch or not, where that is known
     borrower: weakref.ref[Any] | None = None  # what lives as long as somebody may give the slot back
 
-    def lend_to(self, borrower: object) -> None:
-        """Leave the slot to somebody, until he gives it back or is no more."""
-        self.borrower = weakref.ref(borrower)
-
     def is_lent_to(self, borrower: object) -> bool:
-        """Tell whether somebody has the slot."""
+        """Tell whether a borrower has the slot."""
         return self.borrower is not None and self.borrower() is borrower
 
     @property
@@ -59,7 +57,10 @@ class Waiter(Protocol):
     fresh: bool
 
     def grant(self, slot: Slot) -> bool:
-        """Take the slot; False from one who is gone, so that the next is asked and no connection is lost."""
+        """Take the slot; False from a waiter that has gone, so that the next is asked and no connection is lost.
+
+        Where an exception came in between it is called again with the same slot, and the answer is the same.
+        """
         ...
 
     def refuse(self, error: BaseException) -> None:
@@ -85,10 +86,17 @@ class Refuse:
 
 @dataclass(frozen=True)
 class Close:
-    """Say goodbye to a connection."""
+    """Say goodbye to a connection; it keeps its place until `policy.left`."""
 
     slot: Slot
     reason: str
+
+
+@dataclass(frozen=True)
+class Sever:
+    """Close a connection whose goodbye takes too long: somebody has its place already."""
+
+    slot: Slot
 
 
 @dataclass(frozen=True)
@@ -98,4 +106,9 @@ class Dial:
     slot: Slot
 
 
-Action = Grant | Refuse | Close | Dial
+@dataclass(frozen=True)
+class Hurry:
+    """Ask the pool before this one, whose connections hold our places, to be quick about its goodbyes."""
+
+
+Action = Grant | Refuse | Close | Sever | Dial | Hurry

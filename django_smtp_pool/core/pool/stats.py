@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import NamedTuple
 
-from .policy import State
-from .slots import Place
+from .state import State
 
 COUNTERS = (
     "messages_accepted",
@@ -47,24 +47,34 @@ class Stats:
     learnt: Mapping[str, str]  # what was found out about the server's limits, and why
 
 
-def snapshot(state: State, counters: Counter[str], closed_for: Counter[str], rate_left: Mapping[str, int]) -> Stats:
-    """Return the figures of this moment."""
-    idle, busy = state.count(Place.IDLE), state.count(Place.BUSY)
+class Gauges(NamedTuple):
+    """The places of a pool at one moment."""
+
+    connecting: int
+    busy: int
+    idle: int
+    waiting: int
+    max_connections: int
+
+    def __str__(self) -> str:
+        places = f"{self.connecting} connecting, {self.busy} busy, {self.idle} idle"
+        return f"{places}, at most {self.max_connections} connections"
+
+
+def gauges(state: State) -> Gauges:
+    """Return the places of the pool; as a string they are for messages."""
+    return Gauges(len(state.dialling), len(state.busy), len(state.idle), len(state.waiting), state.ceiling_in_force)
+
+
+def snapshot(
+    now: Gauges, why: Mapping[str, str], counters: Counter[str], closed_for: Counter[str], rate_left: Mapping[str, int]
+) -> Stats:
+    """Return the figures of one moment."""
     return Stats(
-        open=idle + busy,
-        idle=idle,
-        busy=busy,
-        connecting=state.count(Place.DIALLING),
-        waiting=len(state.waiting),
-        max_connections=state.ceiling_in_force,
+        open=now.idle + now.busy,
+        **now._asdict(),
         rate_left=MappingProxyType(dict(rate_left)),
-        learnt=MappingProxyType(dict(state.lessons.why)),
+        learnt=MappingProxyType(dict(why)),
         connections_closed=MappingProxyType(dict(closed_for)),
         **{name: counters[name] for name in COUNTERS},
     )
-
-
-def gauges(state: State) -> str:
-    """Return the places of the pool in words, for messages."""
-    places = ", ".join(f"{state.count(place)} {place.value}" for place in Place)
-    return f"{places}, at most {state.ceiling_in_force} connections"

@@ -1,14 +1,42 @@
-"""A place in the pool's line, and the errors of those who waited in vain."""
+"""Waiting: in line for a connection, or for time to pass.
+
+Nothing here takes a lock that a signal handler or a finaliser of the same thread may want, too.
+"""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
 
-from ..errors import PoolFull, PoolTimeout
-from .policy import State
+from ..clock import Clock
+from ..errors import Failure, PoolFull, PoolTimeout
 from .slots import Slot
+from .state import State
 from .stats import gauges
+
+LOOK_EVERY = 5.0  # seconds after which one that waits looks for itself, should there be no thread that does
+
+
+_GONE = object()
+
+
+class Alarm:
+    """Wakes one thread: a lock that is held until somebody lets go of it, and so may be woken under any other lock."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def wake(self) -> None:
+        """Wake the thread, or keep it from falling asleep."""
+        try:
+            self._lock.release()
+        except RuntimeError:  # it has been woken already
+            return
+
+    def wait(self, clock: Clock, seconds: float) -> bool:
+        """Wait to be woken, so many seconds at most; tell whether that was so."""
+        return clock.wait(lambda left: self._lock.acquire(timeout=-1 if left is None else left), max(0.0, seconds))
 
 
 class Waiter:
@@ -22,53 +50,50 @@ class Waiter:
     """
 
     def __init__(self, *, holder: int | None = None, fresh: bool = False) -> None:
-        self.fresh = fresh
         self.blocks = threading.get_ident() if holder is None else None
         self.holder = holder
-        self.served = False
+        self.fresh = fresh
         self.wake: Callable[[], None] | None = None
-        self.slot: Slot | None = None  # guarded by: _lock
-        self._lock = threading.Lock()
-        self._error: BaseException | None = None  # guarded by: _lock
-        self._gone = False  # guarded by: _lock
+        # The first entry counts: what we were served with, or _GONE. Who comes first is decided by one append.
+        self._said: list[Slot | BaseException | object] = []
+
+    @property
+    def served(self) -> bool:
+        """Whether there is an answer."""
+        return bool(self._said)
 
     def grant(self, slot: Slot) -> bool:
         """Take the slot, unless the life has gone: a grant that races with a time-out loses no slot."""
-        with self._lock:
-            if self._gone:
-                return False
-            self.slot = slot
-        self._serve()
-        return True
+        return self._say(slot)
 
     def refuse(self, error: BaseException) -> None:
         """Wake the life with an error."""
-        with self._lock:
-            self._error = error
-        self._serve()
+        self._say(error)
 
-    def _serve(self) -> None:
-        self.served = True
+    def _say(self, what: Slot | BaseException) -> bool:
+        self._said.append(what)
         if self.wake is not None:
             self.wake()
+        return self._said[0] is what
 
     def leave(self) -> Slot | None:
-        """Leave the line; return the slot that came in time, and raise where the pool refused."""
-        with self._lock:
-            self._gone = True
-            if self._error is not None:
-                raise self._error
-            return self.slot
+        """Go, and return the slot that came in time, once; raise where the pool refused."""
+        self._said.append(_GONE)
+        said, self._said[0] = self._said[0], _GONE
+        if isinstance(said, BaseException):
+            raise said
+        return said if isinstance(said, Slot) else None
 
     def withdraw(self) -> Slot | None:
-        """Leave because of an interrupt, and return the slot that came all the same."""
-        with self._lock:
-            self._gone = True
-            return self.slot
+        """Go because of an interrupt, and return the slot that came all the same."""
+        try:
+            return self.leave()
+        except Failure:
+            return None
 
 
 def turned_away(name: str, state: State, limit: int) -> PoolFull:
-    """Return the error for a line that is too long."""
+    """Return the error of one for whom the line is too long."""
     return PoolFull(
         f"no connection to {name} is free and {limit} others wait already ({gauges(state)}): "
         "raise max_connections or max_waiting, or send less at once"
@@ -76,7 +101,7 @@ def turned_away(name: str, state: State, limit: int) -> PoolFull:
 
 
 def timed_out(name: str, state: State, waited: float, cause: BaseException | None) -> PoolTimeout:
-    """Return the error of a wait in vain: it answers whether the pool is too small or the server down."""
+    """Return the error of one that waited in vain: it answers whether the pool is too small or the server down."""
     advice = (
         f"the last attempt to connect failed: {cause}"
         if cause is not None
@@ -88,3 +113,11 @@ def timed_out(name: str, state: State, waited: float, cause: BaseException | Non
     )
     error.__cause__ = cause
     return error
+
+
+def reentered(name: str) -> PoolTimeout:
+    """Return the error of code that runs in the middle of the pool's own, and would wait for itself."""
+    return PoolTimeout(
+        f"the pool of {name} is being used by this very thread, which a signal handler, a finaliser or a tracer has "
+        "interrupted: send mail from there by another thread, or later"
+    )

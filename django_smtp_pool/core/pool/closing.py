@@ -1,0 +1,117 @@
+"""How a pool ends: what is under way comes to its end, what waits is told, and nobody waits for itself."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from functools import partial
+
+from ..errors import PoolClosed
+from .shared_state import SharedState
+from .waiters import Alarm, Waiter
+
+
+def closed() -> PoolClosed:
+    """Return the error for what a closed pool does not do any more."""
+    return PoolClosed("the pool was closed")
+
+
+class Closing(SharedState):
+    """What a pool knows of those that use it, and of its end."""
+
+    def _start_over(self) -> None:
+        super()._start_over()
+        self._users: dict[object, int | None] = {}  # sends and batches under way, and their threads
+        self._naps: set[Waiter] = set()  # of lives that wait for time to pass
+        self._closes_at: float | None = None  # instant (monotonic) until which those may go on
+
+    def begin(self, use: object, *, thread: int | None) -> bool:
+        """Hear that a send or a batch begins, in a thread: `close` lets it come to its end.
+
+        Return False where the pool is closed already: it is for another pool.
+        """
+        self._users[use] = thread
+        if self.is_closed:
+            self.end(use)
+            return False
+        return True
+
+    def end(self, use: object) -> None:
+        """Hear that a send or a batch has ended."""
+        self._state.spared.discard(self._users.pop(use, None))
+        if self._closes_at is not None:
+            self._wake_all()
+
+    def announce_close(self, timeout: float) -> None:
+        """Let nobody new in, and those who are in go on for so many seconds."""
+        self._closes_at = self._clock.monotonic() + timeout
+
+    def close(self, timeout: float = 10.0) -> None:
+        """Close the pool: let messages and batches finish, also those that wait for a connection; send QUIT.
+
+        Arguments:
+            timeout: seconds for them. After that, waiting messages are refused, and deliveries under way may still
+                finish. Messages of this thread are not waited for.
+        """
+        if self._is_inside:
+            self._late.append(partial(self.close, timeout))
+            return
+        self.announce_close(timeout)
+        try:
+            self._wait_while(self._others_use_it, timeout)
+        finally:
+            self.shut()
+            self._tell_if_free()
+
+    def shut(self) -> None:
+        """Close the pool at once, and tell nobody yet."""
+        self._change(self._shut)
+
+    def _shut(self) -> None:
+        own = threading.get_ident()
+        if own in self._users.values():  # we are called from inside a send, which goes on when we return
+            self._state.spared.add(own)
+        self._state.closed = True
+        for waiter in tuple(self._naps):
+            self._late.append(partial(waiter.refuse, closed()))
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the pool gives no connection any more: the next message is for a fresh one."""
+        return self._state.closed
+
+    def _others_use_it(self) -> bool:
+        own = threading.get_ident()
+        with self._lock:
+            threads = [slot.thread for slot in self._state.everything_out()]
+            threads += [waiter.blocks or waiter.holder for waiter in self._state.waiting]
+        return any(thread != own for thread in (*threads, *tuple(self._users.values())))
+
+    def wait_until_closed(self) -> bool:
+        """Wait where the pool is about to be closed; return whether it is closed now.
+
+        A thread that uses the pool itself does not wait: it may go on as long as the pool is open.
+        """
+        if self._closes_at is not None and threading.get_ident() not in tuple(self._users.values()):
+            self._wait_while(lambda: not self.is_closed, self._closes_at - self._clock.monotonic())
+        return self.is_closed
+
+    def naps(self, waiter: Waiter) -> None:
+        """Refuse a waiter, with PoolClosed, as soon as the pool is closed; until `wakes`."""
+        self._naps.add(waiter)
+        if self.is_closed:
+            waiter.refuse(closed())
+
+    def wakes(self, waiter: Waiter) -> None:
+        """Forget a waiter that no longer waits for time to pass."""
+        self._naps.discard(waiter)
+
+    def _wait_while(self, condition: Callable[[], bool], seconds: float) -> None:
+        until = self._clock.monotonic() + seconds
+        alarm = Alarm()
+        self._alarms.add(alarm)
+        try:
+            while (left := until - self._clock.monotonic()) > 0 and condition():
+                alarm.wait(self._clock, left)
+        finally:
+            self._alarms.discard(alarm)
