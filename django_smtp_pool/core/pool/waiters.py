@@ -55,7 +55,9 @@ class Waiter:
         self.fresh = fresh
         self.wake: Callable[[], None] | None = None
         # The first entry counts: what we were served with, or _GONE. Who comes first is decided by one append.
+        # It stays what it is: whoever grants may look at it after the life has gone on.
         self._said: list[Slot | BaseException | object] = []
+        self._is_taken = False
 
     @property
     def served(self) -> bool:
@@ -79,7 +81,9 @@ class Waiter:
     def leave(self) -> Slot | None:
         """Go, and return the slot that came in time, once; raise where the pool refused."""
         self._said.append(_GONE)
-        said, self._said[0] = self._said[0], _GONE
+        if self._is_taken:
+            return None
+        self._is_taken, said = True, self._said[0]
         if isinstance(said, BaseException):
             raise said
         return said if isinstance(said, Slot) else None
