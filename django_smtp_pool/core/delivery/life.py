@@ -95,7 +95,7 @@ def live(service: Service, delivery: Delivery, clock: Clock, loan: Loan | None =
 def _rests(service: Service, delivery: Delivery, clock: Clock, pause: float) -> Life[bool]:
     """Wait before the next attempt; return False where there is none, since the pool is closed."""
     try:
-        yield from nap(service, clock, pause)
+        yield from nap(service, clock, pause, "its next attempt")
     except PoolClosed as error:
         delivery.error = error
         return False
@@ -305,12 +305,12 @@ def _borrow(service: Service, delivery: Delivery, clock: Clock, loan: Loan) -> L
             if not pause:
                 return connection
             loan.end()
-            yield from nap(service, clock, pause)
+            yield from nap(service, clock, pause, "the rate limit")
     finally:
         ticket.leave()
 
 
-def nap(service: Service, clock: Clock, seconds: float) -> Life[None]:
+def nap(service: Service, clock: Clock, seconds: float, what_for: str) -> Life[None]:
     """Wait for a while; raise PoolClosed where the pool is closed meanwhile."""
     waiter, until = Waiter(), clock.monotonic() + seconds
     service.pool.naps(waiter)
@@ -319,7 +319,8 @@ def nap(service: Service, clock: Clock, seconds: float) -> Life[None]:
             yield Turn(waiter, until)
     finally:
         service.pool.wakes(waiter)
-    waiter.leave()
+    if waiter.served:
+        raise PoolClosed(f"the pool of {service.pool.name} was closed while this message waited for {what_for}")
 
 
 def warm_up(service: Service, clock: Clock) -> Life[bool]:
