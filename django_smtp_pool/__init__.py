@@ -39,10 +39,10 @@ def get_pool(using: str | None = None) -> Pool[Connection]:
     """Return the pool that messages go through.
 
     Arguments:
-        using: alias of a mailer in MAILERS; the default mailer, or EMAIL_BACKEND, where not given.
+        using: alias of a mailer in MAILERS. Unless given, it is the default mailer, or EMAIL_BACKEND.
 
-    Raises ImproperlyConfigured where that mailer does not use PooledBackend (under Django's test runner none
-    does: it puts the locmem backend in every mailer's place).
+    Raises ImproperlyConfigured if that mailer does not use PooledBackend. Under Django's test runner no mailer does,
+    because it replaces every backend with locmem.
     """
     from .mailers import pool_of
 
@@ -50,10 +50,10 @@ def get_pool(using: str | None = None) -> Pool[Connection]:
 
 
 def close_all(timeout: float = 10.0) -> None:
-    """Close every pool of this process: refuse who waits, let deliveries under way finish, say QUIT.
+    """Close every pool of this process: let what is under way finish, then refuse waiting messages, send QUIT.
 
     Arguments:
-        timeout: seconds for all pools together. A message sent afterwards opens a fresh pool.
+        timeout: seconds for all pools together. A message that is sent meanwhile waits for a new pool.
     """
     from .registry import registry
 
@@ -61,7 +61,7 @@ def close_all(timeout: float = 10.0) -> None:
 
 
 def status_of(message: EmailMessage) -> SmtpPoolStatus | None:
-    """Return what became of a message the last time it was sent, None where it did not go by the pool (locmem)."""
+    """Return what became of a message the last time it was sent; None if another backend sent it, such as locmem."""
     from .status import status_of
 
     return status_of(message)
@@ -70,13 +70,13 @@ def status_of(message: EmailMessage) -> SmtpPoolStatus | None:
 def set_options(
     message: EmailMessage, *, dsn: Mapping[str, Any] | None = None, require_tls: bool | None = None
 ) -> None:
-    """Say what one message asks of the server: `message.smtp_options`, checked. What is not given stays as it is.
+    """Set and check `message.smtp_options`, which is what a message asks of the server; None changes nothing.
 
     Arguments:
         dsn: delivery status notifications; `{}` asks for none.
         require_tls: whether every server on the way must use TLS (RFC 8689).
 
-    Raises ValueError for what cannot be asked for.
+    Raises ValueError for an unknown key or an invalid value.
     """
     from .message.smtp_options import set_options
 

@@ -40,10 +40,10 @@ _stock_values = attrgetter(*conf.STOCK_KEYS)
 class PooledBackend(EmailBackend):
     """Send mail over warm, authenticated connections that all threads of the process share.
 
-    A backend object is a throw-away facade: the pool belongs to its options, not to it. It takes the options
-    of Django's SMTP backend and those of the documentation's table, as keyword arguments or OPTIONS.
+    A backend object is cheap: the pool belongs to the options, not to the object. It takes the options of Django's
+    SMTP backend and those of this package, as keyword arguments or OPTIONS.
 
-    Raises ImproperlyConfigured (InvalidMailer under MAILERS) for unknown options and bad values.
+    Raises ImproperlyConfigured (InvalidMailer with MAILERS) for unknown options and invalid values.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -115,17 +115,17 @@ class PooledBackend(EmailBackend):
 
     @property
     def pool(self) -> Pool[Connection]:
-        """The pool that this backend's messages go through at the moment."""
+        """The pool that sends this backend's messages at the moment."""
         return self._sender.pool
 
     # -- Django's contract -----------------------------------------------------------------------------
 
     def open(self) -> bool | None:
-        """Make sure that a connection can be had, and leave it in the pool.
+        """Make sure that a connection is available, and leave it in the pool.
 
-        Returns True where this backend was not open before, False where it was, None where no connection can be
-        had and `fail_silently` is set. Raises what stands in the way. A subclass's `connection_class` is opened as
-        Django opens it, and is no part of the pool.
+        Returns True if this backend was not open before, False if it was, and None if no connection is available and
+        `fail_silently` is set. Otherwise raises what is wrong. A subclass's `connection_class` is opened as Django
+        opens it, outside the pool.
         """
         if self._has_own_class:
             return super().open()
@@ -142,7 +142,7 @@ class PooledBackend(EmailBackend):
         return True  # also over a connection that was open: whoever gets True closes what it has opened
 
     def close(self) -> None:
-        """Let go of the proxy; the connections stay in the pool for others. One of the caller's own is closed."""
+        """Forget the proxy; the connections stay in the pool. A connection that you set yourself is closed."""
         if type(self.connection) is not ConnectionProxy:
             super().close()
         self.connection = None
@@ -150,11 +150,11 @@ class PooledBackend(EmailBackend):
     def send_messages(self, email_messages: Iterable[Any]) -> int:
         """Send messages and return how many the server accepted, for at least one recipient each.
 
-        A refusal is about one message: the rest is sent all the same, and then the first failure is raised,
-        with `failures` mapping the index of each failed message to its error. Where no connection can be had,
-        the rest is left alone. With `fail_silently` nothing that the network or the server does is raised.
+        A refusal does not stop the other messages. At the end, the first failure is raised, with `failures`, which
+        maps the index of each failed message to its error, and `batch`. If no connection is available, the rest is
+        not tried. With `fail_silently`, errors of the network and the server are not raised.
 
-        Raises TypeError for what is no message.
+        Raises TypeError for an object that is not a message.
         """
         if not email_messages:
             return 0

@@ -20,22 +20,22 @@ class MailerOptions:
     service: str | None = option(
         None,
         lambda value: find(value).name,
-        "well-known provider, by name, alias or domain; what is set beside it wins over what it brings",
+        "name, alias or domain of a well-known provider; your own options win over its preset",
     )
     batch_connections: int | None = option(
         None,
         whole(minimum=1),
-        "connections that one send_messages() may use at once; 1 = in order. Default: max_connections",
+        "connections that one `send_messages()` may use at once; 1 keeps the order. Default: `max_connections`",
     )
     finishers: tuple[Any, ...] = option(
         (),
         callables,
-        "list of callables or dotted paths, bytes -> bytes, that have the last word on a rendered message: a signature",
+        "list of callables or dotted paths, from bytes to bytes, that sign or change a rendered message",
     )
     on_partial_refusal: str = option(
         "warn",
         choice("warn", "ignore", "raise"),
-        "some recipients refused, the rest accepted: 'warn' (log, status), 'ignore', or 'raise' PartiallyRefused",
+        "if some recipients are refused and others accepted: 'warn' (log), 'ignore', or 'raise' `PartiallyRefused`",
     )
 
     def __post_init__(self) -> None:

@@ -1,15 +1,15 @@
 """Signals. They are sent robustly, in the thread that sent the message, after its connection is back in the pool.
 
-`message_sent` and `message_failed`: sender is the backend's class; `message`, `status`, and `error` of a failure.
-A message that a receiver sends itself is sent, and sends no signal that it would be sent by: so a receiver of
-`message_failed` that mails somebody cannot go round in circles. What a receiver raises is logged by Django.
+`message_sent` and `message_failed`: the sender is the backend's class. Arguments: `message`, `status`, and for a
+failure `error`. A message that a receiver sends does not send the same signal again, so a receiver of
+`message_failed` that sends mail cannot cause an endless loop. Django logs the exceptions of receivers.
 
-`connection_opened` and `connection_closed`: sender is `Pool`; `server`, `connection` (its number), and for
-the latter `reason` and `messages`.
+`connection_opened` and `connection_closed`: the sender is `Pool`. Arguments: `server`, `connection` (its number), and
+for the latter `reason` and `messages`.
 
-`token_refreshed`: sender is `AccessToken`; `user` (None where several accounts share the token, or nobody names
-one), `expires_at` (seconds since the epoch, or None) and `refresh_token`: a `Secret` to `reveal()` and keep where the
-provider has replaced it, else None.
+`token_refreshed`: the sender is `AccessToken`. Arguments: `user` (None if several accounts share the token, or if no
+option and no token names one), `expires_at` (seconds since the epoch, or None) and `refresh_token` (a `Secret` to
+`reveal()` and save if the provider has replaced it, otherwise None).
 """
 
 from __future__ import annotations

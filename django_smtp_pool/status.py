@@ -18,9 +18,9 @@ class RecipientStatus:
     """What became of one recipient.
 
     Arguments:
-        address: as the server was told it.
+        address: as it was sent to the server.
         outcome: "accepted", "refused", "not_sent" or "unknown".
-        reply: the reply that decided, None where none was read.
+        reply: the reply that decided, None if none was read.
     """
 
     address: str
@@ -51,13 +51,13 @@ class SmtpPoolStatus:
     Arguments:
         outcome: "accepted", "refused", "not_sent" or "unknown".
         recipients: each address with what became of it.
-        reply: the reply that decided, None where none was read.
-        error: what was raised (or swallowed by `fail_silently`), None for a message that was accepted.
-        attempts: how many connections it was tried on.
+        reply: the reply that decided, None if none was read.
+        error: the exception that was raised (or suppressed by `fail_silently`), None for an accepted message.
+        attempts: the number of connections it was tried on.
         reused: whether the last of them had carried messages before.
         waited, connected, sent: seconds spent waiting for a connection, opening one, and delivering.
-        dsn: of an accepted message that asks for notifications, whether the server was asked for them: it may not
-            offer DSN. Else None.
+        dsn: for an accepted message that asks for notifications, whether the server was asked for them; False if
+            it does not offer DSN. Otherwise None.
     """
 
     outcome: str
@@ -84,7 +84,7 @@ class SmtpPoolStatus:
 
     @property
     def queue_id(self) -> str | None:
-        """The server's name for the message, where it was accepted and the reply has one."""
+        """The server's name for the message, if it was accepted and the reply has one."""
         if self.outcome != Outcome.ACCEPTED.value or self.reply is None:
             return None
         return queue_id_of(self.reply.text)

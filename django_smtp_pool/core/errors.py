@@ -48,10 +48,10 @@ SETUP_STAGES = frozenset({Stage.CONNECT, Stage.GREETING, Stage.EHLO, Stage.START
 
 
 class Failure(smtplib.SMTPException):
-    """What every error of ours tells: `outcome`, `stage`, and the server's `reply` where one was read.
+    """The base class: has `outcome`, `stage`, and the server's `reply` if one was read.
 
-    `is_final`: trying again cannot help, although the message was not sent. `session_survives`: both sides
-    are still in step, so that the connection may carry another message.
+    `is_final`: another attempt cannot help, although the message was not sent. `session_survives`: the connection may
+    carry another message.
     """
 
     outcome: Outcome = Outcome.NOT_SENT
@@ -110,11 +110,11 @@ class ConnectionLost(Failure, smtplib.SMTPServerDisconnected):
 
 
 class ReplyTimeout(ConnectionLost, TimeoutError):
-    """The server did not answer, or did not take what we wrote, in time."""
+    """The server did not answer, or did not accept what was sent, in time."""
 
 
 class ProtocolError(ConnectionLost):
-    """The server sent something that is no reply, one that nobody asked for, or a login that proves nothing (SCRAM)."""
+    """The server sent something else than a reply, an unexpected reply, or no proof in a login by SCRAM."""
 
 
 class GreetingRefused(Failure, smtplib.SMTPConnectError):
@@ -136,13 +136,13 @@ class NotOffered(Failure, smtplib.SMTPNotSupportedError):
 
 
 class AuthRefused(Failure, smtplib.SMTPAuthenticationError):
-    """The server refused the login; `explanation` is what it said of a token before that, if anything."""
+    """The server refused the login; `explanation` is what it said about a token before that, if anything."""
 
     explanation: str = ""
 
 
 class TokenUnavailable(Failure):
-    """No OAuth2 access token could be had, so nobody could log in; the cause tells why."""
+    """No OAuth2 access token is available, so there was no login; the cause says why."""
 
     stage = Stage.AUTH
     is_final = True
@@ -157,16 +157,16 @@ class RecipientsRefused(Failure, smtplib.SMTPRecipientsRefused):
 
 
 class DataRefused(Failure, smtplib.SMTPDataError):
-    """The server refused DATA, or the message after its last octet."""
+    """The server refused DATA, or the message after its last byte."""
 
 
 class DeliveryUnknown(Failure):
     """The connection was lost after the whole message may have left, before the server's answer was read.
 
-    The server may have the message or not; resending may duplicate it. `in_doubt` is True, `recipients` are
-    those the server had accepted, `message_id` identifies the message in the server's log. In LMTP, where each
-    recipient has an answer of his own, `recipients` are those without one, and `accepted` those who have the message
-    for certain, each with the reply.
+    The server may have the message or not; sending it again may deliver it twice. `in_doubt` is True, `recipients` are
+    those that the server had accepted, and `message_id` identifies the message in the server's log. With LMTP, each
+    recipient has its own reply: `recipients` are those without one, and `accepted` maps those that certainly have the
+    message to the reply.
     """
 
     outcome = Outcome.UNKNOWN
@@ -179,7 +179,7 @@ class DeliveryUnknown(Failure):
 class PartiallyRefused(Failure):
     """The message was accepted for some recipients and refused for others (`on_partial_refusal="raise"`).
 
-    `accepted` holds addresses, `refused` maps addresses to replies. Do not resend to all: some have it.
+    `accepted` has addresses, `refused` maps addresses to replies. Do not send it to all again: some have it.
     """
 
     outcome = Outcome.ACCEPTED
@@ -200,7 +200,7 @@ class PoolTimeout(Failure, TimeoutError):
 
 
 class PoolFull(Failure):
-    """`max_waiting` others wait for a connection already."""
+    """`max_waiting` other messages wait for a connection already."""
 
 
 class PoolClosed(Failure):
@@ -208,14 +208,14 @@ class PoolClosed(Failure):
 
 
 class RateLimited(Failure):
-    """The rate limit has no place for the message within `rate_wait`; it has after `retry_after` seconds."""
+    """The rate limit has no place for the message within `rate_wait`, but after `retry_after` seconds."""
 
     is_final = True
     retry_after: float = 0.0  # infinity where the message has more recipients than the limit ever lets go
 
 
 class RateStorageUnavailable(Failure):
-    """The store of the rate limit gave no answer, and `on_rate_storage_failure` lets nothing go without one."""
+    """The store of the rate limit did not answer, and `on_rate_storage_failure` is "closed"."""
 
     is_final = True
 

@@ -20,12 +20,12 @@ SERVICE_URL = "https://oauth2.googleapis.com/token"
 
 @dataclass(frozen=True)
 class AccessToken:
-    """What a generator gives.
+    """What a generator returns.
 
     Arguments:
-        expires_at: seconds since the epoch, or an aware datetime; None = not known: it is used until it is refused.
-        user: the account, where the options name none.
-        refresh_token: a new one, where the provider replaced it: the signal `token_refreshed` tells it.
+        expires_at: seconds since the epoch, or an aware datetime; None if unknown: it is used until it is refused.
+        user: the account, if the options name none.
+        refresh_token: a new one, if the provider replaced it; the signal `token_refreshed` passes it on.
     """
 
     token: str = field(repr=False)

@@ -37,6 +37,7 @@ def _modules_of_the_reader(monkeypatch):
     for name in ("project", "project.mail"):
         monkeypatch.setitem(sys.modules, name, ModuleType(name))
     monkeypatch.setattr(sys.modules["project.mail"], "access_token", lambda: "token", raising=False)
+    monkeypatch.setattr(sys.modules["project.mail"], "sign_by_dkim", lambda content: content, raising=False)
 
 
 def ids(cases):

@@ -16,43 +16,49 @@ ACQUIRE_TIMEOUT = "acquire_timeout"  # whose value `rate_wait` has unless it is 
 class PoolOptions:
     """The rules of the pool."""
 
-    max_connections: int = option(5, whole(minimum=1), "ceiling of connections, in this process")
-    max_messages: int = option(100, whole(), "messages on one connection; 0 = no limit")
-    min_connections: int = option(0, whole(), "connections kept open while the pool is in use")
-    idle_timeout: float = option(60.0, seconds(zero="never"), "close a connection unused for so long; 0 = never")
-    max_lifetime: float = option(
-        600.0, seconds(zero="never"), "replace a connection after so long, jittered downwards; 0 = never"
+    max_connections: int = option(5, whole(minimum=1), "limit of connections, in this process")
+    max_messages: int = option(100, whole(), "messages sent over one connection; 0 = no limit")
+    min_connections: int = option(0, whole(), "connections to keep open while the pool is in use")
+    idle_timeout: float = option(
+        60.0, seconds(zero="never"), "time after which an unused connection is closed; 0 = never"
     )
-    acquire_timeout: float = option(30.0, seconds(), "longest wait for a free connection, then PoolTimeout")
-    max_waiting: int = option(0, whole(), "more waiters than this: PoolFull at once; 0 = no limit")
+    max_lifetime: float = option(
+        600.0, seconds(zero="never"), "time after which a connection is replaced, shortened at random; 0 = never"
+    )
+    acquire_timeout: float = option(30.0, seconds(), "longest wait for a free connection before `PoolTimeout`")
+    max_waiting: int = option(
+        0, whole(), "number of waiting messages above which `PoolFull` is raised at once; 0 = no limit"
+    )
     delivery_timeout: float = option(
         120.0,
         seconds(),
-        "for acquiring, dialling, all attempts and back-off of one message together; "
-        "never cuts the wait for the reply to the end of the data",
+        "time limit for one message: waiting, connecting, all attempts and the pauses between them; "
+        "it does not shorten the wait for the reply to the end of the data",
     )
-    max_requeues: int = option(5, whole(), "tries on fresh connections for a message that was certainly not sent")
+    max_requeues: int = option(
+        5, whole(), "further attempts, on other connections, for a message that was certainly not sent"
+    )
     rate_limit: int | None = option(
-        None, whole(minimum=1), "messages in a window of `rate_delta` seconds, wherever that starts; None = no limit"
+        None, whole(minimum=1), "messages in any window of `rate_delta` seconds; None = no limit"
     )
     rate_delta: float = option(1.0, seconds(), "length of the window of `rate_limit`")
     rate_limits: tuple[Quota, ...] = option(
-        (), quotas, "list of further limits, such as '30/minute', '100 per 2 hours' or '10000/day recipients'"
+        (), quotas, "list of limits, such as '30/minute', '100 per 2 hours' or '10000/day recipients'"
     )
     rate_wait: float | str = option(
         ACQUIRE_TIMEOUT,
         seconds_or(ACQUIRE_TIMEOUT),
-        "longest wait for a place under the rate limit, then RateLimited; None = as long as it takes",
+        "longest wait for the rate limit before `RateLimited`; None = as long as it takes",
     )
     rate_storage: StorageURI | None = option(
         None,
         storage_uri,
-        "URI of a Redis in which all processes and hosts keep one rate limit for each account; None = each by itself",
+        "URI of a Redis in which all processes and hosts share one rate limit for each account; None = do not share",
     )
     on_rate_storage_failure: str = option(
         "open",
         choice("open", "closed"),
-        "that Redis gives no answer: 'open' (each process keeps the limit for itself), or 'closed' (nothing is sent)",
+        "if Redis does not answer: 'open' (each process keeps the limit for itself) or 'closed' (nothing is sent)",
     )
 
     def __post_init__(self) -> None:

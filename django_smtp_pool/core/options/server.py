@@ -54,71 +54,79 @@ class ServerOptions:
 
     host: str = option("localhost", server_host, "name or IP address of the server, or `unix:/path` of its socket")
     port: int = option(25, whole(minimum=1, maximum=65535), "TCP port")
-    username: str | None = option(None, text, "account; no login unless a secret is set too")
+    username: str | None = option(None, text, "user name; there is no login unless a password or token is set too")
     password: Secret | None = option(None, secret, "the account's password")
-    use_tls: bool = option(False, flag, "STARTTLS, required: where the server does not offer it, sending fails")
-    use_ssl: bool = option(False, flag, "TLS from the first octet (port 465)")
+    use_tls: bool = option(False, flag, "require STARTTLS: if the server does not offer it, sending fails")
+    use_ssl: bool = option(False, flag, "use implicit TLS (port 465)")
     timeout: float | None = option(
         None,
         seconds(),
-        "for each reply, and for the server to take what we write; where it is set, it bounds every other wait for the "
-        "server too, unless that has an option of its own. Default: 60",
+        "time limit for each reply, and for the server to accept what is sent; if it is set, it also bounds every "
+        "other wait that has no option of its own. Default: 60",
     )
     opportunistic_tls: bool = option(
-        False, flag, "STARTTLS where the server offers it, else go on in clear: no protection against an attacker"
+        False, flag, "use STARTTLS if the server offers it, else send in clear; this does not stop an attacker"
     )
-    ssl_keyfile: str | None = option(None, path, "private key of the client certificate, PEM")
-    ssl_certfile: str | None = option(None, path, "client certificate, PEM; the CA store is loaded too")
+    ssl_keyfile: str | None = option(None, path, "private key of the client certificate, a PEM file")
+    ssl_certfile: str | None = option(
+        None, path, "client certificate, a PEM file; the system's CA certificates are loaded too"
+    )
     tls_options: TLSOptions = option(
         TLSOptions(),
         tls_dict,
-        "dict: `ca_file`, `verify`, `minimum_version`, `ciphers`, `server_hostname`, `context`",
+        "dictionary with `ca_file`, `verify`, `minimum_version`, `ciphers`, `server_hostname`, `context`",
     )
-    local_hostname: str | None = option(None, greeting_name, "name to greet the server with (EHLO)")
+    local_hostname: str | None = option(
+        None,
+        greeting_name,
+        "name to greet the server with (EHLO); without it this machine's name, or its IP address if that has no dot",
+    )
     source_address: tuple[str, int] | None = option(
         None, source_address, "local IP address to connect from, or (IP address, port)"
     )
     connection_timeout: float | None = option(
-        None, seconds(), "for name resolution, every address, TCP. Default: `timeout` where it is set, else 30"
+        None,
+        seconds(),
+        "time limit for connecting: name resolution, every address, TCP. Default: `timeout` if it is set, else 30",
     )
     greeting_timeout: float | None = option(
         None,
         seconds(),
-        "for banner, EHLO, STARTTLS and its handshake, each. Default: `timeout` where it is set, else 30",
+        "time limit for each of greeting, EHLO, STARTTLS and TLS handshake. Default: `timeout` if it is set, else 30",
     )
     data_timeout: float | None = option(
         None,
         seconds(),
-        "for the reply to the end of the data; a short one makes mail end as unknown. "
-        "Default: `timeout` where it is set, else 120",
+        "time limit for the reply to the end of the data; if it is short, messages end as unknown. "
+        "Default: `timeout` if it is set, else 120",
     )
     auth_method: str | None = option(
-        None, choice(*MECHANISMS, upper=True), "the SASL mechanism to use, instead of the best one offered"
+        None, choice(*MECHANISMS, upper=True), "SASL mechanism to use, instead of the best one that is offered"
     )
     oauth2_token: Secret | None = option(
-        None, secret, "a fixed OAuth2 access token; used instead of the password, needs `username`"
+        None, secret, "fixed OAuth2 access token, used instead of the password; needs `username`"
     )
     oauth2_generator: str | Same | None = option(
-        None, token_generator, "a callable that gives access tokens, or the dotted path of one, of a class or a factory"
+        None, token_generator, "callable that returns access tokens, or the dotted path of a callable, class or factory"
     )
     oauth2: OAuth2Options | None = option(
-        None, oauth2_options, "dict for the built-in generators of access tokens: see the documentation"
+        None, oauth2_options, "dictionary for the built-in generators of access tokens"
     )
     allow_insecure_auth: bool = option(
-        False, flag, "send a reusable secret without TLS to a host that is not this machine"
+        False, flag, "allow a password or token to be sent without TLS to another machine"
     )
     proxy: ProxyURL | None = option(
         None,
         proxy_url,
-        "URL of a proxy to connect through: `socks5://`, `socks5h://` (it resolves the name), `http://`",
+        "URL of a proxy to connect through: `socks5://`, `socks5h://` (the proxy resolves the name), `http://`",
     )
-    pipelining: bool = option(True, flag, "send several commands at once where the server offers PIPELINING")
-    chunking: bool = option(True, flag, "send the content by BDAT where the server offers CHUNKING")
+    pipelining: bool = option(True, flag, "send several commands at once if the server offers PIPELINING")
+    chunking: bool = option(True, flag, "send the content with BDAT if the server offers CHUNKING")
     lmtp: bool = option(
-        False, flag, "speak LMTP, to a mailbox server of your own: a reply for each recipient; port 24 unless set"
+        False, flag, "use LMTP, to your own mailbox server, with a reply for each recipient; the default port is 24"
     )
     debug: bool = option(
-        False, flag, "write the dialogue to the logger `django_smtp_pool.wire`, secrets and bodies masked"
+        False, flag, "log the dialogue with the server to `django_smtp_pool.wire`, with secrets and bodies masked"
     )
 
     def __post_init__(self) -> None:

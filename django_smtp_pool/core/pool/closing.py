@@ -47,11 +47,11 @@ class Closing(SharedState):
         self._closes_at = self._clock.monotonic() + timeout
 
     def close(self, timeout: float = 10.0) -> None:
-        """Close the pool: let sends and batches under way finish, those too that wait for a connection; say QUIT.
+        """Close the pool: let messages and batches finish, also those that wait for a connection; send QUIT.
 
         Arguments:
-            timeout: seconds for them; after that those that wait are refused, and deliveries under way finish all
-                the same. Those of this very thread are not waited for.
+            timeout: seconds for them. After that, waiting messages are refused, and deliveries under way may still
+                finish. Messages of this thread are not waited for.
         """
         if self._is_inside:
             self._late.append(partial(self.close, timeout))
