@@ -14,11 +14,18 @@ it comes from.
 
 from __future__ import annotations
 
+import errno
 import functools
 import signal
 from collections.abc import Callable, Iterator
 from types import CodeType
 from typing import Any, TypeVar
+
+_OF_OURS = (
+    LookupError, AttributeError, TypeError, ValueError, ArithmeticError, RuntimeError, AssertionError, MemoryError,
+    BlockingIOError,
+)  # fmt: skip
+_USED_UP = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ENOBUFS})
 
 ErrorT = TypeVar("ErrorT", bound=BaseException)
 T = TypeVar("T")
@@ -56,6 +63,16 @@ def _handlers() -> Iterator[CodeType]:
 def is_interrupt(error: BaseException) -> bool:
     """Tell whether an exception has to reach the caller, wherever it struck."""
     return not isinstance(error, Exception) or from_signal_handler(error)
+
+
+def is_defect(error: BaseException) -> bool:
+    """Tell whether an exception out of code that is all ours may be a mistake of that code, or a resource used up.
+
+    Nothing else can arise there by itself: a TimeoutError, a plain Exception or another library's type is an
+    interrupt, even where no signal handler can be seen.
+    """
+    may_be = isinstance(error, _OF_OURS) or (isinstance(error, OSError) and error.errno in _USED_UP)
+    return may_be and not from_signal_handler(error)
 
 
 def as_failure(error: ErrorT) -> ErrorT:

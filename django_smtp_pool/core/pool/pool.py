@@ -123,7 +123,7 @@ class Pool(Closing, Generic[ConnectionT]):
     def failed_to_open(self, slot: Slot, error: BaseException) -> None:
         """Give up the slot of a dial that has failed."""
         failure = without_frames(error) if isinstance(error, Exception) else None
-        self._news.append(DialFailed(server=self.name, error=error))
+        self._note(DialFailed, error=error)
         self._change(self._dial_failed, slot, error, failure)
         self._tell_if_free()
 
@@ -140,7 +140,7 @@ class Pool(Closing, Generic[ConnectionT]):
             policy.connected(self._state, slot, connection, self._expiry())
             self._counters["connections_opened"] += 1
             self._last_failure = None
-        self._news.append(Opened(connection=connection.number, server=self.name, seconds=took))
+        self._note(Opened, connection=connection.number, seconds=took)
 
     def _expiry(self) -> float | None:
         lifetime = self.options.max_lifetime

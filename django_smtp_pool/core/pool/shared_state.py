@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from ..clock import Clock
 from ..events import records
 from ..events.events import Closed, Event, Learnt, Observer
-from ..interrupts import is_interrupt
+from ..interrupts import is_defect, is_interrupt
 from ..options.options import PoolOptions
 from . import policy
 from .contracts import Caretaker, PooledConnection
@@ -46,7 +46,7 @@ def harmless(method: MethodT) -> MethodT:
         try:
             method(*arguments, **keywords)
         except Exception as error:
-            if is_interrupt(error):
+            if not is_defect(error):
                 raise
             report(method.__name__)
 
@@ -62,7 +62,7 @@ def surely(method: MethodT) -> MethodT:
             method(*arguments, **keywords)
         except BaseException as error:
             harmless(method)(*arguments, **keywords)
-            if is_interrupt(error):
+            if not is_defect(error):
                 raise
             report(method.__name__)
 
@@ -78,7 +78,7 @@ def ends_lease(method: MethodT) -> MethodT:
             method(self, slot, *arguments, **keywords)
         except BaseException as error:
             self.give_up(slot)
-            if is_interrupt(error):
+            if not is_defect(error):
                 raise
             report(method.__name__)
 
@@ -147,7 +147,7 @@ class SharedState:
         self._gauges = gauges(state)
         while state.lessons.news:
             what, why = state.lessons.news.pop(0)
-            self._news.append(Learnt(server=self.name, what=what, why=why))
+            self._note(Learnt, what=what, why=why)
         if self._heir is not None:
             self._late.append(functools.partial(self._heir.count_elders, state.occupied))
         self._wake_all()
@@ -173,7 +173,7 @@ class SharedState:
             self._do(mine[0])
             mine.clear()
         except Exception as error:
-            if is_interrupt(error):
+            if not is_defect(error):
                 raise
             if mine:  # else another thread took the last one
                 harmless(self._do)(mine.pop())
@@ -226,8 +226,7 @@ class SharedState:
             self._apply(
                 functools.partial(policy.left, forced=reason in BY_FORCE), self._state, slot, self._clock.monotonic()
             )
-        closed = Closed(connection=connection.number, server=self.name, reason=reason, messages=connection.messages)
-        self._news.append(closed)
+        self._note(Closed, connection=connection.number, reason=reason, messages=connection.messages)
 
     def _says_quit(self, slot: Slot, connection: PooledConnection) -> bool:
         try:
@@ -235,7 +234,7 @@ class SharedState:
                 self._caretaker.see_off(connection, functools.partial(self.left, slot))
                 return True
         except Exception as error:
-            if is_interrupt(error):
+            if not is_defect(error):
                 raise
             report("saying goodbye")
         return False
@@ -285,6 +284,11 @@ class SharedState:
         """Look: close what is idle or old, serve whom a pause kept waiting; return the instant to look again."""
         self._change(lambda: None)
         return self._due
+
+    def _note(self, kind: type[Event], **fields: Any) -> None:
+        """Keep an event until observers can be told, if one of them hears it."""
+        if self._observer.hears(kind):
+            self._news.append(kind(server=self.name, **fields))
 
     @property
     def has_news(self) -> bool:
