@@ -24,7 +24,7 @@ ROOMS = {
     "events": {"options"},
     "pool": {"options", "events"},
     "rate_limit": {"options", "events"},
-    "drivers": {"net"},
+    "drivers": {"net", "events"},
     "delivery": {"options", "events", "net", "smtp", "pool", "rate_limit"},
 }
 # What those outside use: they put the rooms together.

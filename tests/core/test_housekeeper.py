@@ -1,11 +1,13 @@
 """The housekeeper: there when needed, gone when not, and it never loses sight of a pool."""
 
+import selectors
+import socket
 import threading
-from types import SimpleNamespace
 
 import pytest
 
 from django_smtp_pool.core.drivers.farewells import FAREWELL, Farewells
+from django_smtp_pool.core.needs import Wait
 from django_smtp_pool.core.pool.housekeeper import Housekeeper
 from tests.clocks import LeapingClock, ManualClock
 from tests.core.fakes import until
@@ -30,18 +32,6 @@ class Pool:
         return answer() if callable(answer) else answer
 
 
-class Gone:
-    """A run that has ended."""
-
-    done = True
-
-    def start(self):
-        pass
-
-    def raise_interrupt(self):
-        pass
-
-
 class Leaver:
     """A connection on its way out."""
 
@@ -49,10 +39,14 @@ class Leaver:
         self.said_quit = self.closed = 0
         self.has_left = False
 
-    def leaving(self, patience):
-        assert patience == FAREWELL
+    def leave(self, clock, deadline):
+        assert deadline == clock.monotonic() + FAREWELL
         self.said_quit += 1
-        return Gone()
+        yield from self.answer(deadline)
+
+    def answer(self, deadline):
+        """Wait for the answer to QUIT, which is there at once."""
+        return ()
 
     def close(self):
         self.closed += 1
@@ -243,7 +237,7 @@ def test_a_thread_that_cannot_be_started_is_nobodys_failure(error, monkeypatch):
 
 def test_a_farewell_that_fails_is_not_the_last():
     keeper, unlucky, next_one = keeper_with(ManualClock()), Leaver(), Leaver()
-    unlucky.leaving = failing(OSError(24, "Too many open files"))
+    unlucky.answer = failing(OSError(24, "Too many open files"))
     see_off(keeper, unlucky)
     ended(keeper)
     assert (unlucky.closed, unlucky.has_left) == (1, True)
@@ -257,29 +251,30 @@ def test_where_no_descriptor_is_left_to_wait_with_they_are_closed_all_the_same(c
         raise OSError(24, "Too many open files")
 
     monkeypatch.setattr("django_smtp_pool.core.drivers.farewells.Wakeup", fail)
-    keeper, leaver = keeper_with(ManualClock()), Leaver()
-    leaver.leaving = lambda patience: Waiting()
+    keeper, leaver = keeper_with(ManualClock()), Slow()
     see_off(keeper, leaver)
     ended(keeper)
     assert (leaver.closed, leaver.has_left, "Too many open files" in caplog.text) == (1, True, True)
 
 
-class Waiting:
-    """A run whose server does not answer."""
+class Slow(Leaver):
+    """A connection whose server does not answer."""
 
-    done = False
-    outlook = SimpleNamespace(watched=(), wake_at=float("inf"))
+    def __init__(self):
+        super().__init__()
+        self.ours, self.theirs = socket.socketpair()
 
-    def start(self):
-        pass
+    def answer(self, deadline):
+        yield Wait(((self.ours, selectors.EVENT_READ),), deadline)
 
-    def look(self):
-        pass
+    def close(self):
+        super().close()
+        self.ours.close()
+        self.theirs.close()
 
 
 def test_one_whose_place_is_needed_is_closed_before_its_server_answers():
-    keeper, slow, other = keeper_with(ManualClock()), Leaver(), Leaver()
-    slow.leaving = other.leaving = lambda patience: Waiting()
+    keeper, slow, other = keeper_with(ManualClock()), Slow(), Slow()
     see_off(keeper, slow)
     see_off(keeper, other)
     keeper.sever(slow)
@@ -290,8 +285,7 @@ def test_one_whose_place_is_needed_is_closed_before_its_server_answers():
 
 
 def test_a_fork_does_not_wait_for_a_farewell_and_it_goes_on_afterwards():
-    keeper, slow = keeper_with(ManualClock()), Leaver()
-    slow.leaving = lambda patience: Waiting()
+    keeper, slow = keeper_with(ManualClock()), Slow()
     see_off(keeper, slow)
     until(lambda: keeper._farewells._wakeup)
     keeper.pause()
@@ -304,8 +298,7 @@ def test_a_fork_does_not_wait_for_a_farewell_and_it_goes_on_afterwards():
 
 def test_the_end_is_bounded_even_where_nobody_answers():
     clock = LeapingClock()
-    keeper, slow = keeper_with(clock), Leaver()
-    slow.leaving = lambda patience: Waiting()
+    keeper, slow = keeper_with(clock), Slow()
     keeper.pause()
     see_off(keeper, slow)
     before = clock.monotonic()
@@ -316,7 +309,7 @@ def test_the_end_is_bounded_even_where_nobody_answers():
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_thread_that_was_killed_is_followed_by_another():
     keeper, fatal, next_one = keeper_with(ManualClock()), Leaver(), Leaver()
-    fatal.leaving = failing(Killed())
+    fatal.answer = failing(Killed())
     see_off(keeper, fatal)
     killed = keeper._threads[-1]
     until(lambda: not killed.is_alive())
@@ -330,7 +323,7 @@ class Killed(BaseException):
 
 
 def failing(error):
-    def leaving(patience):
+    def answer(deadline):
         raise error
 
-    return leaving
+    return answer

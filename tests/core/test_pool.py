@@ -6,14 +6,15 @@ import threading
 from dataclasses import FrozenInstanceError
 
 import pytest
-from django_smtp_pool.core.pool.lease import Lease
 
+from django_smtp_pool.core.delivery import life
+from django_smtp_pool.core.drivers import blocking
 from django_smtp_pool.core.errors import DataRefused, PoolClosed, PoolFull, PoolTimeout, Stage, refusal
 from django_smtp_pool.core.events.events import Closed, DialFailed, Opened
 from django_smtp_pool.core.pool import policy
 from django_smtp_pool.core.pool.policy import GRACE, IN_USE
 from django_smtp_pool.core.pool.slots import Slot
-from django_smtp_pool.core.pool.waiters import ThreadWaiter
+from django_smtp_pool.core.pool.waiters import _GONE, Waiter
 from django_smtp_pool.core.replies import Reply
 from tests.clocks import LeapingClock
 from tests.core.fakes import Bench, Diary, FakeCaretaker, in_thread, until
@@ -92,7 +93,7 @@ def test_dialling_counts_towards_the_ceiling():
         assert gate.wait(20)
         return connect(deadline)
 
-    bench.pool._connect = slow
+    bench.server.connect = slow
     first = in_thread(bench.pool.acquire)
     assert inside.wait(20)
     second = in_thread(bench.pool.acquire)
@@ -165,11 +166,11 @@ def test_a_wait_ends_at_the_deadline_of_the_message_if_that_is_sooner():
 def test_a_wait_in_vain_has_the_last_connection_failure_for_its_cause():
     bench = Bench(max_connections=1, acquire_timeout=5, clock=LeapingClock())
     gate, inside = threading.Event(), threading.Event()
-    refused = ConnectionRefusedError(111, "Connection refused")
+    refused, connect = ConnectionRefusedError(111, "Connection refused"), bench.server.connect
     bench.server.fails_with = [refused]
     with pytest.raises(ConnectionRefusedError):
         bench.pool.acquire()
-    bench.pool._connect = lambda deadline: (inside.set(), gate.wait(20))[1] and bench.server.connect(deadline)
+    bench.server.connect = lambda deadline: (inside.set(), gate.wait(20))[1] and connect(deadline)
     dialling = in_thread(bench.pool.acquire)
     assert inside.wait(20)
     with pytest.raises(PoolTimeout, match=r"1 connecting.*the last attempt to connect failed:.*refused") as caught:
@@ -251,15 +252,15 @@ def test_a_time_out_that_races_with_a_grant_loses_no_slot(connected, monkeypatch
     bench = Bench(max_connections=1, acquire_timeout=5)
     if connected:
         bench.use()
-    late = []
+    late, grant = [], Waiter.grant
 
-    def no_time_at_all(self, clock, deadline):
-        late.append(self)
-        self._said.append(None)  # as `leave` would, were it a moment sooner
+    def grant_late(self, slot):
+        late.append(slot)
+        self._said.insert(0, _GONE)  # as `leave` would have, a moment ago
+        return grant(self, slot)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ThreadWaiter, "grant", lambda self, slot: late.append(slot))
-        patch.setattr(ThreadWaiter, "wait", no_time_at_all)
+        patch.setattr(Waiter, "grant", grant_late)
         with pytest.raises(PoolTimeout):
             bench.pool.acquire()
     assert isinstance(late[0], Slot)
@@ -269,7 +270,7 @@ def test_a_time_out_that_races_with_a_grant_loses_no_slot(connected, monkeypatch
 
 
 def test_a_waiter_takes_one_slot_or_none():
-    waiter, slot = ThreadWaiter(), Slot()
+    waiter, slot = Waiter(), Slot()
     assert waiter.grant(slot)
     assert waiter.grant(slot)
     assert waiter.leave() is slot
@@ -278,10 +279,12 @@ def test_a_waiter_takes_one_slot_or_none():
 
 
 def test_a_grant_after_the_time_out_but_before_leaving_is_taken():
-    waiter, slot = ThreadWaiter(), Slot()
-    waiter.wait(LeapingClock(), 0.0)
-    assert waiter.grant(slot)
-    assert waiter.leave() is slot
+    bench = Bench(max_connections=1, acquire_timeout=5, clock=LeapingClock())
+    lease, leave_line = bench.pool.acquire(), bench.pool.leave_line
+    bench.pool.leave_line = lambda *arguments: (lease.give_back(), leave_line(*arguments))
+    before = bench.clock.monotonic()
+    assert bench.pool.acquire().connection is lease.connection
+    assert bench.clock.monotonic() - before == 5
 
 
 # Interrupts
@@ -360,7 +363,7 @@ def test_a_dial_that_fails_lets_the_next_in_line_try():
     gate, inside = threading.Event(), threading.Event()
     connect = bench.server.connect
     bench.server.fails_with = [OSError("no")]
-    bench.pool._connect = lambda deadline: (inside.set(), gate.wait(20)) and connect(deadline)
+    bench.server.connect = lambda deadline: (inside.set(), gate.wait(20)) and connect(deadline)
     first = in_thread(bench.pool.acquire)
     assert inside.wait(20)
     second = in_thread(bench.pool.acquire)
@@ -687,7 +690,7 @@ def test_time_spent_waiting_is_counted_once():
     bench = Bench(max_connections=1)
     bench.use().is_usable = False
     connect = bench.server.connect
-    bench.pool._connect = lambda deadline: bench.clock.advance(1) or connect(deadline)
+    bench.server.connect = lambda deadline: bench.clock.advance(1) or connect(deadline)
     lease = bench.pool.acquire()
     assert (lease.waited, lease.dialled) == (0.0, 1.0)
     assert bench.pool.stats().wait_ms == 0
@@ -710,7 +713,7 @@ def test_nothing_is_told_dialled_or_closed_under_the_lock():
         bench.pool._lock.release()
 
     connect = bench.server.connect
-    bench.pool._connect = lambda deadline: free() or connect(deadline)
+    bench.server.connect = lambda deadline: free() or connect(deadline)
     bench.diary.notice = bench.caretaker.watch = bench.caretaker.see_off = free
     bench.use()
     bench.use()
@@ -718,10 +721,15 @@ def test_nothing_is_told_dialled_or_closed_under_the_lock():
 
 def test_warming_up_opens_one_connection_and_no_more():
     bench = Bench()
-    assert bench.pool.warm_up() is True
-    assert bench.pool.warm_up() is False
-    bench.pool.acquire()
-    assert bench.pool.warm_up() is False
+
+    def warm_up():
+        return blocking.run(life.warm_up(bench.service, bench.clock), bench.clock)
+
+    assert warm_up() is True
+    assert warm_up() is False
+    lease = bench.pool.acquire()
+    assert warm_up() is False
+    lease.give_back()
     assert bench.pool.stats().connections_opened == 1
 
 
@@ -751,7 +759,7 @@ def test_after_a_fork_the_pool_is_empty_and_unlocked():
     assert bench.pool.stats().open == 0
     lease.give_back()
     assert (bench.pool.stats().open, lease.connection.closed) == (0, 0)
-    assert isinstance(bench.pool.acquire(), Lease)
+    assert not bench.pool.acquire().reused
 
 
 def test_the_repr_tells_the_state():
@@ -902,7 +910,7 @@ def test_one_that_is_told_holds_no_place():
 
 def test_sleepers_hear_of_the_end():
     bench = Bench()
-    sleeper = in_thread(bench.pool.sleep, 1000)
+    sleeper = in_thread(blocking.run, life.nap(bench.service, bench.clock, 1000), bench.clock)
     until(lambda: bench.clock.waits)
     bench.pool.close(timeout=0)
     with pytest.raises(PoolClosed):

@@ -197,7 +197,7 @@ def test_after_a_fork_the_parent_closes_its_idle_connections_in_time(server):
 from dataclasses import replace
 sender = registry.sender(PoolKey(server=ServerOptions(host="127.0.0.1", port=int(sys.argv[1]), timeout=5,
     local_hostname="client.example"), pool=PoolOptions(idle_timeout=0.2, max_lifetime=0)))
-sender.pool.acquire().give_back()
+borrow(sender).give_back()
 pid = os.fork()
 if pid == 0:
     os._exit(0)
@@ -221,7 +221,7 @@ def test_a_fork_waits_for_no_server(server):
         """
 import time
 pool = sender().pool
-lease = pool.acquire()
+lease = borrow(sender())
 lease.connection.messages = 1000
 lease.give_back()
 assert pool.stats().idle == 0

@@ -169,9 +169,7 @@ def decide(state: State, now: float) -> None:
     _retire_worn_out(state, now)
     if state.closed:
         retire_idle(state, "pool closed")
-        for waiter in [
-            waiter for waiter in state.waiting if waiter.blocks is None or waiter.blocks not in state.spared
-        ]:
+        for waiter in [each for each in state.waiting if each.blocks is None or each.blocks not in state.spared]:
             _refuse(state, waiter, PoolClosed("the pool was closed"))
     while state.waiting and now >= state.lessons.paused_until and _serve_first(state, now):
         continue
