@@ -17,7 +17,7 @@ from .delivery.connection import Connection, Connector
 from .delivery.delivery import Delivery
 from .drivers import blocking
 from .drivers.farewells import FAREWELL, Farewells
-from .events.events import Observer
+from .events.events import Observer, Observers
 from .events.logs import LogObserver
 from .net import transport
 from .options.host import name_to_greet_with
@@ -56,7 +56,7 @@ class Client:
         observer: Observer | None = None,
     ) -> None:
         self._server, self._options = server, pool or PoolOptions()
-        self._clock, self._observer = clock or SystemClock(), observer or LogObserver()
+        self._clock, self._observer = clock or SystemClock(), Observers([observer or LogObserver()])
         self._rate = RateLimit(self._options.quotas)
         self._start_over()
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..clock import Clock
+from ..errors import Failure
 from ..events import records
 from ..interrupts import is_interrupt
 from ..needs import Life, Wait
@@ -39,9 +40,11 @@ class _Farewell:
         try:
             need = next(self._life) if self._life is not None else None
             self.need = need if isinstance(need, Wait) else None
-        except Exception as error:
+        except (StopIteration, Failure):
             self.need = None  # it has gone, one way or the other
-            if not isinstance(error, StopIteration) and is_interrupt(error):
+        except Exception as error:
+            self.need = None
+            if is_interrupt(error):
                 raise
 
 
