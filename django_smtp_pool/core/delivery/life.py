@@ -88,6 +88,7 @@ def live(service: Service, delivery: Delivery, clock: Clock, loan: Loan | None =
                 return
             loan = loan.another(fresh=delivery.wants_fresh)
     except BaseException:
+        delivery.fate = delivery.outcome  # not after: a connection that is given up says QUIT, and doubt is forgotten
         loan.abandon()
         raise
 
