@@ -9,7 +9,7 @@ it comes from.
   dialling, a certificate file that cannot be read, a message that cannot be rendered. Only failures are judged.
 * Foreign code's: what a receiver, a log handler or a token generator raises is its own affair, unless a signal handler
   struck there (`from_signal_handler`).
-* The pool's own work must not fail a message: there, what looks like a defect is logged (`is_interrupt`).
+* The pool's own work must not fail a message: there, what looks like a defect is logged (`is_defect`).
 * Everything else is an interrupt.
 """
 
@@ -59,19 +59,6 @@ def _handlers() -> Iterator[CodeType]:
         code = getattr(handler, "__code__", None) or getattr(type(handler).__call__, "__code__", None)
         if code is not None:
             yield code
-
-
-def is_interrupt(error: BaseException) -> bool:
-    """Tell whether an exception out of our own code has to reach the caller; else it is a defect, or want of memory.
-
-    Another thread may have raised it here (`PyThreadState_SetAsyncExc`, a killed greenlet), and no frame shows that.
-    So its type decides: ours are Python's own exceptions, and an OSError only with its number.
-    """
-    if isinstance(error, OSError):
-        is_ours = error.errno is not None
-    else:
-        is_ours = isinstance(error, Exception) and type(error).__module__ == "builtins"
-    return not is_ours or from_signal_handler(error)
 
 
 def is_defect(error: BaseException) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 from ..clock import Clock
 from ..errors import Failure
 from ..events import records
-from ..interrupts import is_interrupt
+from ..interrupts import is_defect
 from ..needs import Life, Wait
 from .polling import Poller
 from .side_by_side import Wakeup
@@ -44,7 +44,7 @@ class _Farewell:
             self.need = None  # it has gone, one way or the other
         except Exception as error:
             self.need = None
-            if is_interrupt(error):
+            if not is_defect(error):
                 raise
 
 
@@ -94,7 +94,7 @@ class Farewells:
             self._begin()
             self._wait(until)
         except Exception as error:
-            if is_interrupt(error):
+            if not is_defect(error):
                 raise
             # No descriptor is left to wait with, say. They are closed all the same.
             text, number = "%s closed without QUIT", records.counted(len(self._under_way), "connection")

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from ..clock import Clock
 from ..events import records
 from ..events.events import Closed, Event, Learnt, Observer
-from ..interrupts import is_defect, is_interrupt
+from ..interrupts import is_defect
 from ..options.options import PoolOptions
 from . import policy
 from .contracts import Caretaker, PooledConnection
@@ -305,7 +305,7 @@ class SharedState:
             try:
                 self._observer.notice(event)
             except Exception as error:
-                if is_interrupt(error):
+                if not is_defect(error):
                     raise
                 report("an observer")
 
