@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 from typing import Any
 
 from .delivery.batch import Batch, Finish
 from .delivery.delivery import Delivery
 from .delivery.life import Loan, Service, live, warm_up
-from .drivers import blocking, side_by_side
+from .drivers import aio, blocking, side_by_side
 from .needs import Life
 from .replies import Reply
 from .smtp.envelope import Envelope
@@ -36,7 +37,12 @@ class Sender(Service):
         return delivery
 
     def send_many(
-        self, envelopes: Iterable[tuple[Any, Envelope]], finish: Finish, connections: int, *, may_nest: bool = True
+        self,
+        envelopes: Iterable[tuple[Any, Envelope] | None],
+        finish: Finish,
+        connections: int,
+        *,
+        may_nest: bool = True,
     ) -> None:
         """Deliver messages side by side over up to so many connections; see `delivery.batch.Batch`.
 
@@ -47,6 +53,41 @@ class Sender(Service):
         try:
             lives = batch.generators()
             side_by_side.run(lives, clock, main=lives[0])
+        except BaseException as interrupt:
+            batch.break_off(interrupt)
+            raise
+        if batch.error is not None:
+            raise batch.error
+
+    async def asend(self, envelope: Envelope) -> Delivery:
+        """Do what `send` does, in the running event loop."""
+        return await self.acomplete(self.begin(envelope))
+
+    async def acomplete(self, delivery: Delivery) -> Delivery:
+        """Do what `complete` does, in the running event loop."""
+        # The loop's thread holds the connection without waiting for it: a call that blocks the loop must not either.
+        loan = Loan(self, self.clock, threading.get_ident())
+        try:
+            await aio.run(live(self, delivery, self.clock, loan), self.clock)
+        except BaseException as interrupt:
+            delivery.cut_short(interrupt)
+            raise
+        self.finish(delivery)
+        return delivery
+
+    async def asend_many(
+        self,
+        envelopes: Iterable[tuple[Any, Envelope] | None],
+        finish: Finish,
+        connections: int,
+        *,
+        may_nest: bool = True,
+    ) -> None:
+        """Do what `send_many` does, in the running event loop; what `finish` returns is awaited."""
+        batch = Batch(self, envelopes, finish, connections, may_nest=may_nest, clock=self.clock)
+        try:
+            lives = batch.generators()
+            await aio.run_until_first(lives, self.clock)
         except BaseException as interrupt:
             batch.break_off(interrupt)
             raise

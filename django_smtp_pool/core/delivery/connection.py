@@ -6,6 +6,7 @@ import itertools
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from ..clock import Clock
 from ..errors import AuthRefused, DataRefused, Failure, Stage
@@ -16,7 +17,7 @@ from ..options.options import ServerOptions
 from ..replies import Reply
 from ..smtp.credentials import Credentials, TokenSource
 from ..smtp.delivery import UNKNOWN_COMMAND, Receipt, deliver
-from ..smtp.envelope import Envelope
+from ..smtp.envelope import Envelope, dot_stuffed
 from ..smtp.extensions import Offer
 from ..smtp.fitting import fit
 from ..smtp.session import Experience, Greeter, noop, open_session, quit_politely
@@ -26,6 +27,7 @@ from .channel import Channel
 
 _numbers = itertools.count(1)
 
+LARGE = 65536  # octets of content that an event loop does not look through by itself
 ONE_SHOT_SIZE = 65536  # octets of content
 ONE_SHOT_AGE = 2.0  # seconds since the server's last good reply on this connection
 
@@ -159,14 +161,18 @@ class Connection:
         Raises what `fit` raises before anything is said, and what `smtp.delivery.deliver` raises.
         """
         self.channel.begin_message()
+        is_large, stuffed = len(envelope.content) > LARGE, None
+        fitted = partial(fit, self.offer, envelope, tls_flaw=flaw_of(self.tls))
         try:
-            content = fit(self.offer, envelope, tls_flaw=flaw_of(self.tls))
+            content = (yield Call(fitted)) if is_large else fitted()
         except ValueError as error:
             error.stage = Stage.MAIL  # type: ignore[attr-defined]
             raise
         session = self._session(len(content))
+        if is_large and not session.chunking:
+            stuffed = yield Call(partial(dot_stuffed, content))
         self.messages += 1
-        receipt = yield from self._keep_step(deliver(session, envelope, content), clock, deadline, session)
+        receipt = yield from self._keep_step(deliver(session, envelope, content, stuffed), clock, deadline, session)
         self._answered_at = self._clock.monotonic()
         self._is_broken = self._is_broken or not receipt.session_survives
         if session.chunking:

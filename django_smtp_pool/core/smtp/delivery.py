@@ -48,8 +48,8 @@ class Receipt:
     session_survives: bool = True
 
 
-def deliver(session: Session, envelope: Envelope, content: bytes) -> Dialogue[Receipt]:
-    """Deliver one message, its content as `fitting.fit` returned it.
+def deliver(session: Session, envelope: Envelope, content: bytes, stuffed: bytes | None = None) -> Dialogue[Receipt]:
+    """Deliver one message, its content as `fitting.fit` returned it; `stuffed` is the same for DATA, if it is there.
 
     Returns the receipt, or raises what tells the message's outcome.
     """
@@ -61,7 +61,7 @@ def deliver(session: Session, envelope: Envelope, content: bytes) -> Dialogue[Re
         survives = yield from _abandon(transaction, lmtp=session.lmtp)
         raise _all_refused(fates.refused, stage=Stage.RCPT, session_survives=survives)
     try:
-        receipt = yield from _conclude(session, transaction, envelope, content, fates)
+        receipt = yield from _conclude(session, transaction, envelope, content, fates, stuffed)
     except Failure as error:
         # These have their answer, whatever becomes of the others.
         error.refused = {**fates.refused, **error.refused}
@@ -70,7 +70,7 @@ def deliver(session: Session, envelope: Envelope, content: bytes) -> Dialogue[Re
 
 
 def _conclude(
-    session: Session, transaction: Transaction, envelope: Envelope, content: bytes, fates: Fates
+    session: Session, transaction: Transaction, envelope: Envelope, content: bytes, fates: Fates, stuffed: bytes | None
 ) -> Dialogue[Receipt]:
     """Send the content, if it has not gone with the commands, and hear the verdict."""
     if session.one_shot:
@@ -80,9 +80,10 @@ def _conclude(
     if session.chunking:
         return (yield from _send_chunk(envelope, content, fates))
     transaction.judge_data()
+    stuffed = dot_stuffed(content) if stuffed is None else stuffed
     if session.lmtp:
-        return (yield from _send_to_each(envelope, content, fates))
-    return (yield from _send_data(envelope, content, fates))
+        return (yield from _send_to_each(envelope, stuffed, fates))
+    return (yield from _send_data(envelope, stuffed, fates))
 
 
 def _abandon(transaction: Transaction, *, lmtp: bool) -> Dialogue[bool]:
@@ -110,9 +111,9 @@ def _all_refused(refused: Mapping[str, Reply], *, stage: Stage, session_survives
     return error
 
 
-def _send_data(envelope: Envelope, content: bytes, fates: Fates) -> Dialogue[Receipt]:
+def _send_data(envelope: Envelope, stuffed: bytes, fates: Fates) -> Dialogue[Receipt]:
     # The dot is a piece of its own: while it has not left, the server cannot have accepted anything.
-    heard = yield from _say_content(envelope, (dot_stuffed(content), b".\r\n"), fates)
+    heard = yield from _say_content(envelope, (stuffed, b".\r\n"), fates)
     return _verdict(envelope, fates, heard)
 
 
@@ -185,9 +186,9 @@ def _check_all_said(heard: Heard) -> None:
 # -- LMTP: a verdict for each recipient (RFC 2033 §4.2) ------------------------------------------------------------
 
 
-def _send_to_each(envelope: Envelope, content: bytes, fates: Fates) -> Dialogue[Receipt]:
+def _send_to_each(envelope: Envelope, stuffed: bytes, fates: Fates) -> Dialogue[Receipt]:
     """Send the content, and hear a reply for each recipient that RCPT accepted, in their order."""
-    heard = yield from _say_content(envelope, (dot_stuffed(content), b".\r\n"), fates)
+    heard = yield from _say_content(envelope, (stuffed, b".\r\n"), fates)
     _check_all_said(heard)
     replies, why = [heard.replies[0]], ""
     try:
