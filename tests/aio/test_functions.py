@@ -19,14 +19,15 @@ ONE = ("Hello", "How are you?", "from@example.com", ["to@example.com"])
 @pytest.fixture(name="mailer")
 def fixture_mailer(server, settings):
     """Make the server the default mailer's."""
+    backend = "django_smtp_pool.backend.PooledBackend"
     if MAILERS:
-        backend = "django_smtp_pool.backend.PooledBackend"
         options = {"host": server.host, "port": server.port}
         settings.MAILERS = {
             "default": {"BACKEND": backend, "OPTIONS": options},
             "other": {"BACKEND": backend, "OPTIONS": options},
         }
     else:
+        settings.EMAIL_BACKEND = backend
         settings.EMAIL_HOST, settings.EMAIL_PORT = server.host, server.port
     return server
 
