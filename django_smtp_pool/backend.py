@@ -9,12 +9,14 @@ from operator import attrgetter
 from typing import Any
 
 import django
+from asgiref.sync import sync_to_async
 from django.core.exceptions import ImproperlyConfigured
 from django.core.mail.backends.smtp import EmailBackend
 
 from . import conf
 from .connection_proxy import ConnectionProxy
 from .core.delivery.connection import Connection
+from .core.drivers import aio
 from .core.errors import Outcome, is_failure, outcome_of
 from .core.events import records
 from .core.options.options import ServerOptions
@@ -168,6 +170,24 @@ class PooledBackend(EmailBackend):
         self._raise_first(mailing)
         return mailing.accepted
 
+    async def asend_messages(self, email_messages: Iterable[Any]) -> int:
+        """Do what `send_messages` does in the running event loop, without blocking it.
+
+        Threads and tasks share the connections, the limits and the queue. A subclass with a way of its own to send
+        is asked in a thread.
+        """
+        if not email_messages:
+            return 0
+        check_messages(email_messages)
+        if records.are_being_handled():
+            return _drop(email_messages)
+        if self._is_customised or self._sends_its_own_way or not aio.can_watch():
+            return int(await sync_to_async(self.send_messages)(email_messages))
+        mailing = self._mailing()
+        await mailing.asend(email_messages)
+        self._raise_first(mailing)
+        return mailing.accepted
+
     def _mailing(self) -> Mailing:
         config = self.config
         return Mailing(type(self), registry.sender(config.key), config, getattr(self, "prep_address", None))
@@ -178,6 +198,12 @@ class PooledBackend(EmailBackend):
         kind, own = type(self), vars(self)
         is_overridden = any(getattr(kind, name) is not getattr(PooledBackend, name) for name in _HOOKS)
         return is_overridden or not own.keys().isdisjoint(_HOOKS) or self._has_own_class or self._has_own_connection
+
+    @property
+    def _sends_its_own_way(self) -> bool:
+        """Whether somebody overrides `send_messages`, and nobody does the same for `asend_messages`."""
+        is_overridden = "send_messages" in vars(self) or type(self).send_messages is not PooledBackend.send_messages
+        return is_overridden and type(self).asend_messages is PooledBackend.asend_messages
 
     @property
     def _has_own_class(self) -> bool:

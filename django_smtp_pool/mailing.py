@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from email.errors import MessageError
@@ -20,7 +22,7 @@ from .core.sender import Sender
 from .core.smtp.envelope import Envelope
 from .message.addresses import quick
 from .message.parts import ALONE, Batch
-from .message.render import envelope_of
+from .message.render import envelope_of, takes_long
 from .status import SmtpPoolStatus, record, status_after, status_without_delivery
 
 logger = logging.getLogger("django_smtp_pool.sender")
@@ -85,6 +87,25 @@ class _Item:
     is_told: bool = False  # what became of it is on the message
 
 
+class _News:
+    """What the receivers of signals are still to be told in an event loop; awaiting it tells them."""
+
+    def __init__(self, kind: type) -> None:
+        self._kind = kind
+        self._untold: deque[tuple[Any, SmtpPoolStatus]] = deque()
+
+    def add(self, message: Any, status: SmtpPoolStatus) -> None:
+        """Add the outcome of a message."""
+        self._untold.append((message, status))
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return self._tell().__await__()
+
+    async def _tell(self) -> None:
+        while self._untold:
+            await signals.atell(self._kind, *self._untold.popleft())
+
+
 class Mailing:
     """The messages of one call, their outcomes and failures.
 
@@ -106,6 +127,7 @@ class Mailing:
         self._accepted: list[int] = []
         self._interrupted: dict[int, BaseException] = {}
         self._without_recipients: set[int] = set()
+        self._news: _News | None = None  # in an event loop
         self._known = 0  # messages that there are, as far as we know
 
     @property
@@ -126,6 +148,17 @@ class Mailing:
             self.mark(error)
             raise
 
+    async def asend(self, messages: Iterable[Any]) -> None:
+        """Do what `send` does, in the running event loop; what takes long to render is rendered in a thread."""
+        self._news = _News(self._kind)
+        try:
+            await self._asend(messages)
+        except BaseException as error:
+            self.mark(error)
+            if isinstance(error, (Exception, asyncio.CancelledError)):  # else there is no loop to go on in
+                await self._news
+            raise
+
     def mark(self, error: BaseException) -> None:
         """Put on an error that is raised how far the batch has come."""
         failures = {**self._failures, **self._interrupted}
@@ -141,29 +174,65 @@ class Mailing:
             add_note(error, str(progress))
 
     def _send(self, messages: Iterable[Any]) -> None:
+        if self._is_single(messages):
+            self._send_one(messages)
+            return
+        may_nest = signals.have_receivers(self._kind)
+        self._sender.send_many(self._rendered(messages), self._ended, self._connections, may_nest=may_nest)
+
+    async def _asend(self, messages: Iterable[Any]) -> None:
+        if self._is_single(messages):
+            await self._asend_one(self._rendered(messages))
+        else:
+            may_nest = signals.have_receivers(self._kind)
+            source = self._rendered(messages)
+            await self._sender.asend_many(source, self._ended, self._connections, may_nest=may_nest)
+        if self._news is not None:  # of those that could not be rendered
+            await self._news
+
+    def _is_single(self, messages: Iterable[Any]) -> bool:
+        """Tell whether this is one message by itself, and forget what became of all when they were sent before."""
         if isinstance(messages, Collection):
             self._known = len(messages)
             for message in messages:
                 record(message, None)  # one that is never reached is not left with the status of an earlier send
             if len(messages) == 1:
-                self._send_one(messages)
-                return
+                return True
         self._batch = Batch(is_alone=False)
-        may_nest = signals.have_receivers(self._kind)
-        self._sender.send_many(self._rendered(messages), self._ended, self._connections, may_nest=may_nest)
+        return False
 
     def _send_one(self, messages: Iterable[Any]) -> None:
-        for item, envelope in self._rendered(messages):
-            delivery = self._sender.begin(envelope)
-            try:
-                self._ended(item, self._sender.complete(delivery))
-            except BaseException as interrupt:
-                delivery.cut_short(interrupt)
-                self._ended(item, delivery)
-                raise
+        for found in self._rendered(messages):
+            if found is not None:
+                item, envelope = found
+                delivery = self._sender.begin(envelope)
+                try:
+                    self._ended(item, self._sender.complete(delivery))
+                except BaseException as interrupt:
+                    delivery.cut_short(interrupt)
+                    self._ended(item, delivery)
+                    raise
 
-    def _rendered(self, messages: Iterable[Any]) -> Iterator[tuple[_Item, Envelope]]:
-        """Render messages one by one, as they are asked for; one that cannot be rendered is a failure of its own."""
+    async def _asend_one(self, source: Iterator[tuple[_Item, Envelope] | None]) -> None:
+        found = next(source, ())
+        if found is None:
+            found = await asyncio.to_thread(next, source, ())
+        if not found:
+            return
+        item, envelope = found
+        delivery = self._sender.begin(envelope)
+        try:
+            self._ended(item, await self._sender.acomplete(delivery))
+        except BaseException as interrupt:
+            delivery.cut_short(interrupt)
+            self._ended(item, delivery)
+            raise
+
+    def _rendered(self, messages: Iterable[Any]) -> Iterator[tuple[_Item, Envelope] | None]:
+        """Render messages one by one, as they are asked for; one that cannot be rendered is a failure of its own.
+
+        Yields None before one that takes long.
+        """
         for index, message in enumerate(messages):
             check_message(message, index)
             self._known = max(self._known, index + 1)
@@ -172,6 +241,8 @@ class Mailing:
                 if not foreign(message.recipients):
                     self._without_recipients.add(index)
                     continue
+                if self._options.finishers or takes_long(message):
+                    yield None
                 envelope = envelope_of(message, self._prep_address, self._options.finishers, self._batch)
             except Exception as error:
                 if not _is_about_message(error):
@@ -182,10 +253,10 @@ class Mailing:
             else:
                 yield _Item(index=index, message=message, envelope=envelope), envelope
 
-    def _ended(self, item: _Item, delivery: Delivery) -> None:
+    def _ended(self, item: _Item, delivery: Delivery) -> _News | None:
         """Take note of what became of a message; its connection is back in the pool by now."""
         if item.is_told:  # an interrupt came while the receivers of a signal were told
-            return
+            return self._news
         status = status_after(item.envelope, delivery)
         record(item.message, status)
         item.is_told = True
@@ -198,11 +269,15 @@ class Mailing:
             self._interrupted[item.index] = delivery.error
         elif delivery.receipt is not None and delivery.receipt.refused:
             self._partially_refused(item.index, delivery)
+        return self._news
 
     def _conclude(self, message: Any, status: SmtpPoolStatus) -> None:
         record(message, status)
         if status.error is None or is_failure(status.error):  # nobody waits for receivers after an interrupt
-            signals.tell(self._kind, message, status)
+            if self._news is not None:
+                self._news.add(message, status)
+            else:
+                signals.tell(self._kind, message, status)
 
     def _partially_refused(self, index: int, delivery: Delivery) -> None:
         if delivery.receipt is None:

@@ -19,7 +19,7 @@ import contextvars
 import logging
 import threading
 import weakref
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from typing import Any
 
 from django.dispatch import Signal
@@ -94,20 +94,45 @@ def tell(sender: type, message: Any, status: SmtpPoolStatus) -> None:
         _send(message_failed, sender=sender, message=message, status=status, error=status.error)
 
 
+async def atell(sender: type, message: Any, status: SmtpPoolStatus) -> None:
+    """Do what `tell` does, in an event loop: receivers that are not asynchronous run in a thread, as Django has it."""
+    if status.error is None:
+        await _asend(message_sent, sender=sender, message=message, status=status)
+    else:
+        await _asend(message_failed, sender=sender, message=message, status=status, error=status.error)
+
+
 def tell_of_token(token: AccessToken, user: str | None) -> None:
     """Send the signal of a new access token; raises nothing but an interrupt."""
     rotated = Secret(token.refresh_token) if token.refresh_token else None
     _send(token_refreshed, sender=AccessToken, user=user, expires_at=token.expires_at, refresh_token=rotated)
 
 
-def _send(signal: Signal, **arguments: Any) -> None:
-    if not signal.has_listeners(arguments["sender"]):
-        return
+def _begun(signal: Signal) -> tuple[records.UnderWay, Token[Any]] | None:
+    """Take note that a signal is being sent, as long as the result is kept; None where it is already."""
     under_way = [each for each in (reference() for reference in _being_sent.get()) if each is not None]
     if any(each.what is signal for each in under_way):
-        return
+        return None
     sending = records.UnderWay(signal)
-    token = _being_sent.set(tuple(map(weakref.ref, (*under_way, sending))))
+    return sending, _being_sent.set(tuple(map(weakref.ref, (*under_way, sending))))
+
+
+async def _asend(signal: Signal, **arguments: Any) -> None:
+    if not signal.has_listeners(arguments["sender"]) or (begun := _begun(signal)) is None:
+        return
+    try:
+        await signal.asend_robust(**arguments)
+    except Exception as error:
+        if from_signal_handler(error):
+            raise
+        records.write(logger, logging.WARNING, "A signal could not be sent", exc_info=True)
+    finally:
+        _being_sent.reset(begun[1])
+
+
+def _send(signal: Signal, **arguments: Any) -> None:
+    if not signal.has_listeners(arguments["sender"]) or (begun := _begun(signal)) is None:
+        return
     answers: list[tuple[Any, Any]] = []
     try:
         answers = signal.send_robust(**arguments)
@@ -117,7 +142,7 @@ def _send(signal: Signal, **arguments: Any) -> None:
         # Django logs what a receiver raises, and a log handler may raise in turn.
         records.write(logger, logging.WARNING, "A signal could not be sent", exc_info=True)
     finally:
-        _being_sent.reset(token)
+        _being_sent.reset(begun[1])
     for _, answer in answers:
         if isinstance(answer, Exception) and from_signal_handler(answer):
             raise answer

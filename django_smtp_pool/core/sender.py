@@ -9,7 +9,7 @@ from typing import Any
 from .delivery.batch import Batch, Finish
 from .delivery.delivery import Delivery
 from .delivery.life import Loan, Service, live, warm_up
-from .drivers import blocking, side_by_side
+from .drivers import aio, blocking, side_by_side
 from .needs import Life
 from .replies import Reply
 from .smtp.envelope import Envelope
@@ -42,7 +42,12 @@ class Sender(Service):
         return delivery
 
     def send_many(
-        self, envelopes: Iterable[tuple[Any, Envelope]], finish: Finish, connections: int, *, may_nest: bool = True
+        self,
+        envelopes: Iterable[tuple[Any, Envelope] | None],
+        finish: Finish,
+        connections: int,
+        *,
+        may_nest: bool = True,
     ) -> None:
         """Deliver messages side by side over up to so many connections; see `delivery.batch.Batch`.
 
@@ -58,13 +63,65 @@ class Sender(Service):
         self.renewed().send_many(envelopes, finish, connections, may_nest=may_nest)
 
     def _send_many(
-        self, envelopes: Iterable[tuple[Any, Envelope]], finish: Finish, connections: int, *, may_nest: bool
+        self, envelopes: Iterable[tuple[Any, Envelope] | None], finish: Finish, connections: int, *, may_nest: bool
     ) -> None:
         clock = side_by_side.StoppableClock(self.clock)
         batch = Batch(self, envelopes, finish, connections, may_nest=may_nest, clock=clock)
         try:
             lives = batch.generators()
             side_by_side.run(lives, clock, main=lives[0])
+        except BaseException as interrupt:
+            batch.break_off(interrupt)
+            raise
+        if batch.error is not None:
+            raise batch.error
+
+    async def asend(self, envelope: Envelope) -> Delivery:
+        """Do what `send` does, in the running event loop."""
+        return await self.acomplete(self.begin(envelope))
+
+    async def acomplete(self, delivery: Delivery) -> Delivery:
+        """Do what `complete` does, in the running event loop."""
+        # The loop's thread holds the connection without waiting for it: a call that blocks the loop must not either.
+        loan = Loan(self, self.clock, threading.get_ident())
+        try:
+            if not self.pool.begin(delivery, thread=threading.get_ident()) and self.renewed is not None:
+                renewed: Sender = self.renewed()
+                return await renewed.acomplete(delivery)
+            await aio.run(live(self, delivery, self.clock, loan), self.clock)
+        except BaseException as interrupt:
+            delivery.cut_short(interrupt)
+            raise
+        finally:
+            self.pool.end(delivery)
+        self.finish(delivery)
+        return delivery
+
+    async def asend_many(
+        self,
+        envelopes: Iterable[tuple[Any, Envelope] | None],
+        finish: Finish,
+        connections: int,
+        *,
+        may_nest: bool = True,
+    ) -> None:
+        """Do what `send_many` does, in the running event loop; what `finish` returns is awaited."""
+        use = object()
+        try:
+            if self.pool.begin(use, thread=threading.get_ident()) or self.renewed is None:
+                await self._asend_many(envelopes, finish, connections, may_nest=may_nest)
+                return
+        finally:
+            self.pool.end(use)
+        await self.renewed().asend_many(envelopes, finish, connections, may_nest=may_nest)
+
+    async def _asend_many(
+        self, envelopes: Iterable[tuple[Any, Envelope] | None], finish: Finish, connections: int, *, may_nest: bool
+    ) -> None:
+        batch = Batch(self, envelopes, finish, connections, may_nest=may_nest, clock=self.clock)
+        try:
+            lives = batch.generators()
+            await aio.run_until_first(lives, self.clock)
         except BaseException as interrupt:
             batch.break_off(interrupt)
             raise

@@ -8,6 +8,8 @@ from functools import partial
 from io import BytesIO
 from typing import Any
 
+from django.core.mail import EmailMessage
+
 from ..core.interrupts import foreign
 from ..core.smtp.envelope import Envelope, with_crlf
 from .addresses import (
@@ -27,6 +29,9 @@ from .writer import Written, drawn_boundary, write
 
 _LARGE = 1 << 20  # octets of content: from here on memory counts
 _MARGIN = 1 << 16  # for header and boundaries
+
+LARGE = 65536  # bytes that an event loop does not render by itself
+_A_RECIPIENT = 100  # bytes of text that take as long as an address
 
 
 def envelope_of(
@@ -67,6 +72,24 @@ def envelope_of(
         dsn=asked.dsn,
         require_tls=asked.require_tls,
     )
+
+
+def takes_long(message: Any) -> bool:
+    """Guess whether an event loop had better leave the rendering of a message to a thread.
+
+    So it is where there is much of it, or where somebody else's code renders.
+    """
+    if getattr(type(message), "message", None) is not EmailMessage.message or "message" in vars(message):
+        return True
+    size = _A_RECIPIENT * len(message.recipients()) + _size(message.body)
+    size += sum(_size(each[0]) for each in getattr(message, "alternatives", None) or ())
+    size += sum(LARGE if isinstance(each, Message) else _size(each[1]) for each in message.attachments or ())
+    return size >= LARGE
+
+
+def _size(content: Any) -> int:
+    # What is neither may be a message or a file.
+    return len(content) if isinstance(content, (str, bytes)) else 0 if content is None else LARGE
 
 
 def _ready(content: bytes, *, smtputf8: bool) -> bytes:

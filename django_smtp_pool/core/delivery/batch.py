@@ -16,8 +16,9 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from ..clock import Clock
@@ -34,7 +35,10 @@ AHEAD = 2**20  # bytes of rendered messages that may wait for a connection, befo
 FIRST_BREAK = 1.0  # seconds with fewer workers, after one got no connection while others worked; doubles
 LONGEST_BREAK = 30.0
 
-Finish = Callable[[Any, Delivery], None]  # (token, what became of the message)
+_NO_MORE: Any = object()
+
+# (token, what became of the message); what it returns is awaited in an event loop.
+Finish = Callable[[Any, Delivery], Awaitable[None] | None]
 
 
 @dataclass(eq=False, kw_only=True)
@@ -51,7 +55,7 @@ class Batch:
 
     Arguments:
         envelopes: (token, envelope) pairs; the next is asked for only when its turn is near, so that a generator of
-            a million is never held in a list.
+            a million is never held in a list. None between them says that the next pair takes long to make.
         finish: told of each message when its outcome is known and its connection is back in the pool.
         connections: how many to use at once at most; 1 keeps the order.
         may_nest: whether `finish` may send mail itself: then a connection is left for it while there is news.
@@ -61,7 +65,7 @@ class Batch:
     def __init__(
         self,
         service: Service,
-        envelopes: Iterable[tuple[Any, Envelope]],
+        envelopes: Iterable[tuple[Any, Envelope] | None],
         finish: Finish,
         connections: int,
         *,
@@ -69,7 +73,8 @@ class Batch:
         clock: Clock,
     ) -> None:
         self._service = service
-        self._source: Iterator[tuple[Any, Envelope]] | None = iter(envelopes)
+        self._source: Iterator[tuple[Any, Envelope] | None] | None = iter(envelopes)
+        self._next_is_slow = False
         self._finish = finish
         self._limit = connections
         self._may_nest = may_nest
@@ -100,7 +105,7 @@ class Batch:
             elif self._service.pool.has_news:
                 yield Call(self._service.pool.tell)
             elif self._wants_message:
-                yield Call(self._render)
+                yield from self._render()
             elif self._is_over:
                 break
             else:
@@ -117,35 +122,41 @@ class Batch:
             return False
         return not self._ready or sum(len(entry.envelope.content) for entry in self._ready) < AHEAD
 
-    def _render(self) -> None:
+    def _render(self) -> Life[None]:
         """Ask for the next message, so that it is ready when a connection is."""
         if self._source is None:
             return
-        try:
-            token, envelope = next(self._source)
-        except StopIteration:
-            self._source = None
+        try:  # in an event loop, a thread asks for a slow one, and touches nothing else
+            found = yield Call(partial(next, self._source, _NO_MORE), is_quick=not self._next_is_slow)
         except Exception as error:
             if from_signal_handler(error):
                 raise
             self._source, self.error = None, error  # raised when the messages under way have found their outcome
-        else:
-            self._ready.append(_Entry(token=token, envelope=envelope))
-            self._wake_workers(1)
+            return
+        if found is _NO_MORE:
+            self._source = None
+        elif self._source is not None:  # the batch may have stopped meanwhile
+            self._next_is_slow = found is None
+            if found is not None:
+                self._ready.append(_Entry(token=found[0], envelope=found[1]))
+                self._wake_workers(1)
 
-    def _tell(self) -> None:
+    def _tell(self) -> Awaitable[None] | None:
         entry = self._ended[0]
-        self._tell_of(entry)
+        told = self._tell_of(entry)
         self._ended.popleft()  # and not before: an interrupt must not hide what became of it
         self._wake_workers()
+        return told
 
-    def _tell_of(self, entry: _Entry) -> None:
+    def _tell_of(self, entry: _Entry) -> Awaitable[None] | None:
         if entry.delivery is None:
-            return
+            return None
+        told = None
         try:
             self._service.finish(entry.delivery)
         finally:  # an interrupt in a log handler must not hide what became of the message
-            self._finish(entry.token, entry.delivery)
+            told = self._finish(entry.token, entry.delivery)
+        return told
 
     # -- the workers -----------------------------------------------------------------------------------
 

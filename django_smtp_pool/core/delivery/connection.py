@@ -28,7 +28,7 @@ from ..options.options import ServerOptions
 from ..replies import Reply
 from ..smtp.credentials import Credentials, TokenSource
 from ..smtp.delivery import UNKNOWN_COMMAND, Receipt, deliver
-from ..smtp.envelope import Envelope, may_be_chunk, names_recipients
+from ..smtp.envelope import Envelope, dot_stuffed, may_be_chunk, names_recipients
 from ..smtp.experience import Experience, Suspicion, may_be_limit
 from ..smtp.extensions import Extensions, fit
 from ..smtp.session import Greeter, noop, open_session, quit_politely
@@ -38,6 +38,7 @@ from .channel import Channel
 
 _numbers = itertools.count(1)
 
+LARGE = 65536  # octets of content that an event loop does not look through by itself
 ONE_SHOT_SIZE = 65536  # octets of content
 ONE_SHOT_AGE = 2.0  # seconds since the server's last good reply on this connection
 
@@ -189,11 +190,15 @@ class Connection:
         Raises what `fit` raises before anything is said, and what `smtp.delivery.deliver` raises.
         """
         self.channel.begin_message()
-        content = foreign(partial(fit, self.extensions, envelope, tls_flaw=flaw_of(self.tls)), kinds=ValueError)
+        is_large, stuffed = len(envelope.content) > LARGE, None
+        fitted = partial(foreign, partial(fit, self.extensions, envelope, tls_flaw=flaw_of(self.tls)), kinds=ValueError)
+        content = (yield Call(fitted)) if is_large else fitted()
         session = self._session(envelope.sender, content)
+        if is_large and not session.chunking:
+            stuffed = yield Call(partial(dot_stuffed, content))
         carried, self.messages = self.messages, self.messages + 1
         try:
-            receipt = yield from self._keep_step(deliver(session, envelope, content), clock, deadline)
+            receipt = yield from self._keep_step(deliver(session, envelope, content, stuffed), clock, deadline)
         except Failure as error:
             self._learn_from(error, session, envelope.sender, carried)
             raise

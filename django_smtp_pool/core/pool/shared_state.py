@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from ..clock import Clock
 from ..events import records
 from ..events.events import Closed, Event, Learnt, Observer
-from ..interrupts import is_defect
+from ..interrupts import from_signal_handler, is_defect
 from ..options.options import PoolOptions
 from . import policy
 from .contracts import Caretaker, PooledConnection
@@ -305,7 +305,7 @@ class SharedState:
             try:
                 self._observer.notice(event)
             except Exception as error:
-                if not is_defect(error):
+                if from_signal_handler(error):
                     raise
                 report("an observer")
 

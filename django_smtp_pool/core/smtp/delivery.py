@@ -51,8 +51,8 @@ class Receipt:
     session_survives: bool = True
 
 
-def deliver(session: Session, envelope: Envelope, content: bytes) -> Dialogue[Receipt]:
-    """Deliver one message, its content as `extensions.fit` returned it.
+def deliver(session: Session, envelope: Envelope, content: bytes, stuffed: bytes | None = None) -> Dialogue[Receipt]:
+    """Deliver one message, its content as `extensions.fit` returned it; `stuffed` is the same for DATA, if it is there.
 
     Returns the receipt, or raises what tells the message's outcome.
     """
@@ -63,7 +63,7 @@ def deliver(session: Session, envelope: Envelope, content: bytes) -> Dialogue[Re
         survives = yield from _abandon(transaction, lmtp=session.lmtp)
         raise _all_refused(fates.refused, stage=Stage.RCPT, session_survives=survives)
     try:
-        receipt = yield from _conclude(session, transaction, envelope, content, fates)
+        receipt = yield from _conclude(session, transaction, envelope, content, fates, stuffed)
     except Failure as error:
         # These have their answer, whatever becomes of the others.
         error.refused = {**fates.refused, **error.refused}
@@ -72,7 +72,7 @@ def deliver(session: Session, envelope: Envelope, content: bytes) -> Dialogue[Re
 
 
 def _conclude(
-    session: Session, transaction: Transaction, envelope: Envelope, content: bytes, fates: Fates
+    session: Session, transaction: Transaction, envelope: Envelope, content: bytes, fates: Fates, stuffed: bytes | None
 ) -> Dialogue[Receipt]:
     """Send the content, if it has not gone with the commands, and hear the verdict."""
     if session.one_shot:
@@ -84,7 +84,7 @@ def _conclude(
     else:
         transaction.answer(Stage.DATA)
         # The dot is a piece of its own: while it has not left, the server cannot have accepted anything.
-        pieces = (dot_stuffed(content), DOT)
+        pieces = (dot_stuffed(content) if stuffed is None else stuffed, DOT)
     heard = yield from _say_content(envelope, pieces, fates)
     if session.lmtp:
         return (yield from _hear_each(session, envelope, fates, heard))

@@ -1,0 +1,174 @@
+"""The asyncio driver: runs lives in the event loop. The way of `asend_messages()`.
+
+A life never waits itself, so that between two of its needs the loop is free. What may take long (`Call`) runs in a
+thread with a copy of the context; cancelling does not wait for it. A cancelled task throws CancelledError into its
+life, which leaves a true outcome and gives back what it holds before the task goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import math
+import os
+import selectors
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from ..clock import Clock
+from ..needs import Bell, Call, HasFileno, Life, Need, Servable, T, Turn, Wait
+
+
+def can_watch() -> bool:
+    """Tell whether the running loop can watch a socket: Windows' own cannot."""
+    return not isinstance(asyncio.get_running_loop(), getattr(asyncio, "ProactorEventLoop", ()))
+
+
+async def run(life: Life[T], clock: Clock) -> T:
+    """Run a life to its end and return its result, or raise what it raises.
+
+    What is raised while it waits, CancelledError above all, is raised in the life and then here.
+    """
+    result: T = await _Runner(life, clock).run()
+    return result
+
+
+async def run_until_first(lives: Iterable[Life[None]], clock: Clock) -> None:
+    """Run lives, each in a task of its own, until the first has ended; then the others are closed.
+
+    Whatever one of them raises, or strikes this task, ends all of them, and is raised.
+    """
+    runners = [_Runner(life, clock) for life in lives]
+    tasks = [asyncio.ensure_future(runner.run()) for runner in runners]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        # At once and without waiting: what is true of the messages is known before anybody else runs.
+        for runner in runners:
+            runner.end()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()
+
+
+class _Runner:
+    """Runs one life."""
+
+    def __init__(self, life: Life[Any], clock: Clock) -> None:
+        self._life = life
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._pid = os.getpid()
+        self._watched: dict[int, tuple[HasFileno, int]] = {}  # by descriptor: what the loop watches for us
+        self._awaited: asyncio.Future[None] | None = None
+
+    async def run(self) -> Any:
+        """Run the life to its end."""
+        life = self._life
+        try:
+            need = next(life)
+            while True:
+                try:
+                    answer = await self._meet(need)
+                except BaseException as error:  # noqa: BLE001 - of a call, or a cancellation: the life decides
+                    self._watch({})  # before a socket is closed, and its number given to another one
+                    need = life.throw(error)
+                else:
+                    need = life.send(answer)
+        except StopIteration as stop:
+            return stop.value
+        finally:
+            self.end()
+
+    def end(self) -> None:
+        """Close the life, wherever it is."""
+        self._watch({})
+        with contextlib.suppress(Exception):
+            self._life.close()
+
+    async def _meet(self, need: Need) -> Any:
+        """Wait until a need is met or its instant has passed; return the answer to a call."""
+        if isinstance(need, Wait):
+            self._watch({sock.fileno(): (sock, events) for sock, events in need.watched})
+            return await self._until(need.until)
+        self._watch({})
+        if isinstance(need, Call):
+            return await self._call(need)
+        if isinstance(need, Turn):
+            return await self._until(need.until, need.waiter)
+        return await self._until(need.until)
+
+    async def _until(self, until: float, waiter: Servable | None = None) -> None:
+        """Wait until something happens, or until an instant."""
+        awaited = self._awaited = self._loop.create_future()
+        if waiter is not None:
+            waiter.wake = _alarm(self._loop, awaited, waiter)
+            if waiter.served:
+                waiter.wake()
+        timer = None
+        if until < math.inf:
+            timer = self._loop.call_later(max(0.0, until - self._clock.monotonic()), _set, awaited)
+        try:
+            await awaited
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    async def _call(self, call: Call) -> Any:
+        if not call.is_quick:
+            return await asyncio.to_thread(call.function)
+        answer = call.function()
+        if inspect.isawaitable(answer):
+            return await answer
+        await asyncio.sleep(0)  # many quick calls take long as well
+        return answer
+
+    # -- sockets ---------------------------------------------------------------------------------------
+
+    def _watch(self, wanted: dict[int, tuple[HasFileno, int]]) -> None:
+        """Have the loop watch these and nothing else. It is told only what changes."""
+        if self._watched == wanted:
+            return
+        for descriptor, (sock, events) in list(self._watched.items()):
+            # A socket that is closed has left the kernel's list, and its number may be another one's by now.
+            if wanted.get(descriptor, (None, 0))[0] is not sock or events & ~wanted[descriptor][1]:
+                self._forget(descriptor)
+        for descriptor, (_, events) in wanted.items():
+            if self._watched.get(descriptor) != wanted[descriptor]:
+                if events & selectors.EVENT_READ:
+                    self._loop.add_reader(descriptor, self._ready)
+                if events & selectors.EVENT_WRITE:
+                    self._loop.add_writer(descriptor, self._ready)
+        self._watched = wanted
+
+    def _forget(self, descriptor: int) -> None:
+        del self._watched[descriptor]
+        if os.getpid() != self._pid:  # the kernel's list is the parent's as well
+            return
+        for remove in (self._loop.remove_reader, self._loop.remove_writer):
+            with contextlib.suppress(OSError, RuntimeError):  # the socket is closed, or the loop is
+                remove(descriptor)
+
+    def _ready(self) -> None:
+        if self._awaited is not None:
+            _set(self._awaited)
+
+
+def _set(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _alarm(loop: asyncio.AbstractEventLoop, awaited: asyncio.Future[None], waiter: Servable) -> Callable[[], None]:
+    """Return what wakes a life: by one that runs beside it, or from any thread."""
+    if isinstance(waiter, Bell):
+        return lambda: _set(awaited)
+
+    def wake() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(_set, awaited)
+
+    return wake

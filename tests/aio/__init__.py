@@ -1,0 +1,1 @@
+"""The asyncio driver, through the backend."""
