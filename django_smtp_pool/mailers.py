@@ -12,6 +12,8 @@ from .backend import PooledBackend
 from .core.delivery.connection import Connection
 from .core.pool.pool import Pool
 
+LOCMEM = "django.core.mail.backends.locmem.EmailBackend"
+
 
 def pool_of(using: str | None) -> Pool[Connection]:
     """Return the pool of a mailer; see `django_smtp_pool.get_pool`."""
@@ -24,9 +26,16 @@ def backend_of(using: str | None) -> PooledBackend:
     if not isinstance(backend, PooledBackend):
         kind = f"{type(backend).__module__}.{type(backend).__qualname__}"
         raise ImproperlyConfigured(
-            f"the mailer {using or 'default'!r} has no pool: it uses {kind}, not django_smtp_pool.backend.PooledBackend"
+            f"the mailer {using or 'default'!r} has no pool: it uses {kind}, not "
+            f"django_smtp_pool.backend.PooledBackend{_why(kind)}"
         )
     return backend
+
+
+def _why(kind: str) -> str:
+    if kind != LOCMEM:
+        return ""
+    return "; Django's test runner puts that one in every mailer's place: see the documentation's page on testing"
 
 
 def _backend(using: str | None) -> Any:
@@ -35,3 +44,8 @@ def _backend(using: str | None) -> Any:
     if using not in {None, "default"}:
         raise ImproperlyConfigured(f"there is no mailer {using!r}: Django {django.get_version()} has no MAILERS")
     return mail.get_connection()
+
+
+def aliases() -> list[str]:
+    """Return the mailers that MAILERS has; none before Django 6.1."""
+    return list(mail.mailers.settings) if django.VERSION >= (6, 1) else []

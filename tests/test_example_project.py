@@ -76,7 +76,7 @@ def fixture_site(migrated, tmp_path):
 @pytest.fixture(name="newsletter", scope="module")
 def fixture_newsletter(var):
     """Send the newsletter, once for all tests."""
-    return manage(var, "newsletter", f"--count={LETTERS}", "--delay=0")
+    return manage(var, "newsletter", f"--count={LETTERS}", "--delay=0", "--rounds=1")
 
 
 def letters_in(mbox):
@@ -126,6 +126,23 @@ def test_table_compares_like_with_like(newsletter):
     assert 2 < int(server_count[0]) <= 5, "a batch goes over several connections, never more than max_connections"
     assert server_count[2:] == ("1", str(LETTERS))
     assert "django-smtp-pool, a send() each: 2 connections where stock" in newsletter.stdout
+
+
+def test_it_says_what_it_is_doing(newsletter):
+    lines = newsletter.stdout.splitlines()
+    assert lines[0] == f"Sending the newsletter: {LETTERS} messages ..."
+    for row in rows(newsletter.stdout):
+        assert any(re.fullmatch(rf"  1/1  {re.escape(row)}: \d+\.\d\d s", line) for line in lines)
+
+
+def test_a_row_is_the_median_of_its_runs(site):
+    done = manage(site, "newsletter", "--count=3", "--delay=0", "--rounds=3")
+    assert done.returncode == 0, done.stderr
+    for label, cells in rows(done.stdout).items():
+        seconds = re.findall(rf"  \d/3  {re.escape(label)}: (\S+) s", done.stdout)
+        assert len(seconds) == 3
+        assert sorted(seconds, key=float)[1] in cells
+    assert "3 times. Each row is the median run." in done.stdout
 
 
 def test_no_progress_bar_where_there_is_no_terminal(newsletter):

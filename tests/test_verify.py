@@ -14,6 +14,7 @@ from django_smtp_pool.core.options.options import ServerOptions
 from django_smtp_pool.verify import advice as advice_module
 from django_smtp_pool.verify.advice import advice_for
 from django_smtp_pool.verify.refusals import KNOWN
+from django_smtp_pool.verify.verification import patient
 from tests.backend.project import HAS_MAILERS, POOLED, project
 from tests.core.transcript import reply_of
 from tests.servers import Fault, FaultServer, faults
@@ -441,12 +442,26 @@ def test_advice_about_a_blocked_port():
     assert "block port 25" in advice_for(error, ServerOptions(host="mail.example"))
 
 
+@pytest.mark.parametrize("at", ["connect", "banner", "ehlo", "end"])
+def test_a_silent_server_is_not_waited_for(settings, at):
+    with FaultServer(fault=Fault(at=at, do=faults.hang)) as server:
+        project(settings, server, timeout=3600)
+        text, failure = run("--to", "me@example.com", "--timeout", "0.05")
+    assert failure is not None
+    assert steps(text)[-1][0] == "FAIL"
+
+
+def test_no_wait_of_verify_takes_longer_than_five_seconds():
+    waits = patient(ServerOptions(timeout=60, connection_timeout=2), 5.0).waits
+    assert (waits.connect, waits.greeting, waits.reply, waits.end_of_data) == (2, 5, 5, 5)
+
+
 # -- the transcripts of the documentation ---------------------------------------------------------------------
 
 
 def transcripts():
     text = (Path(__file__).parent.parent / "docs" / "verify.rst").read_text(encoding="utf-8")
-    return re.findall(r"(?m)^    \$ (?:.*)\n((?:    .*\n)+)", text)
+    return re.findall(r"(?m)^    \$ .*smtp_pool verify.*\n((?:    .*\n)+)", text)
 
 
 def test_the_documentation_shows_steps_and_advice_that_there_are():
@@ -458,5 +473,5 @@ def test_the_documentation_shows_steps_and_advice_that_there_are():
     }
     for shown in transcripts():
         assert {name for _, name in steps(re.sub(r"(?m)^    ", "", shown))} <= names
-        assert set(re.findall(r"(?m)^ +now +(.*)$", shown)) <= advice
+        assert set(re.findall(r"(?m)^ +fix +(.*)$", shown)) <= advice
     assert len(transcripts()) == 7

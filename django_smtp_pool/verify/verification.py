@@ -240,3 +240,15 @@ def expected(server: ServerOptions, *, asks: bool, secures: bool, logs_in: bool,
 def watched(server: ServerOptions) -> ServerOptions:
     """Return options whose dialogue can be watched; who we are is the same."""
     return replace(server, debug=True)
+
+
+def patient(server: ServerOptions, seconds: float) -> ServerOptions:
+    """Return options under which no wait for the server takes longer: somebody looks on."""
+    waits = server.waits
+    return replace(
+        server,
+        timeout=min(waits.reply, seconds),
+        connection_timeout=min(waits.connect, seconds),
+        greeting_timeout=min(waits.greeting, seconds),
+        data_timeout=min(waits.end_of_data, seconds),
+    )

@@ -51,6 +51,11 @@ class Row:
         )
 
 
+def median(rows):
+    """Return the row in the middle, by seconds: a run that took place, with its own counts."""
+    return sorted(rows, key=lambda row: row.seconds)[len(rows) // 2]
+
+
 def number(value, form="d"):
     """Return a number as text, or a dash for one that nobody knows."""
     return "-" if value is None else format(value, form)

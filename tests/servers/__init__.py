@@ -1,8 +1,8 @@
-"""Servers for tests: SMTP over real sockets that misbehaves on demand and keeps the ground truth."""
+"""Servers for tests: the package's own, SMTP over real sockets, and what only our tests need."""
 
-from tests.servers import faults
-from tests.servers.fault import FaultServer
-from tests.servers.plan import POINTS, Fault, RandomFaults
-from tests.servers.record import Accepted, Struck
+from django_smtp_pool.testing.server import content, faults, login
+from django_smtp_pool.testing.server.fault import FaultServer
+from django_smtp_pool.testing.server.plan import POINTS, Fault, RandomFaults
+from django_smtp_pool.testing.server.record import Accepted, Struck
 
-__all__ = ["POINTS", "Accepted", "Fault", "FaultServer", "RandomFaults", "Struck", "faults"]
+__all__ = ["POINTS", "Accepted", "Fault", "FaultServer", "RandomFaults", "Struck", "content", "faults", "login"]

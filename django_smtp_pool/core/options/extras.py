@@ -9,6 +9,7 @@ EXTRAS = {
     "proxy": ("python_socks",),
     "ratelimit": ("limits", "redis"),
     "scram": ("scramp",),
+    "testing": ("trustme",),
 }
 
 

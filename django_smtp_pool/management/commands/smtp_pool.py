@@ -1,64 +1,92 @@
-"""`manage.py smtp_pool services [QUERY]` and `manage.py smtp_pool verify`."""
+"""`manage.py smtp_pool`: `verify`, `send`, `services` and `stats`."""
 
 from __future__ import annotations
 
+import argparse
 import json
+import os
 from argparse import ArgumentParser
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
-from django.core.mail import EmailMessage
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand, CommandError, CommandParser, DjangoHelpFormatter
 
-from ...mailers import backend_of
+from ...backend import PooledBackend
+from ...mailers import aliases, backend_of
 from ...message.render import envelope_of
 from ...registry import registry
-from ...services import Service, search
-from ...verify.verification import Report
+from ...services import search
+from ...status import status_of
+from ...verify.verification import Report, patient
+from .. import report as words
+from .. import trial_message
+
+EXAMPLES = """examples:
+  manage.py smtp_pool verify                          connect, TLS, login; sends nothing
+  manage.py smtp_pool verify --to me@example.com      ... and send a test message
+  manage.py smtp_pool send me@example.com --attach report.pdf --dsn failure
+  manage.py smtp_pool services ses europe             find a provider's preset
+  manage.py smtp_pool stats --json                    the pool's figures in this process
+"""
+OF_THIS_PROCESS = (
+    "This is the pool of process {pid}, this command's own. Every process has a pool: those of your web server or "
+    "workers show their figures by get_pool().stats() there."
+)
+
+
+class _Formatter(DjangoHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Keeps the lines of the examples."""
 
 
 class Command(BaseCommand):
     """Tools for the pooled SMTP backend."""
 
-    help = "Tools for the pooled SMTP backend."
+    help = "Try out a mailer, send a test message, find a provider's preset, or show the pool's figures."
     requires_system_checks: list[str] = []  # noqa: RUF012 - as Django spells it
+
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        """Return Django's parser, with examples below the options."""
+        return super().create_parser(prog_name, subcommand, formatter_class=_Formatter, epilog=EXAMPLES, **kwargs)
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare the subcommands."""
-        tools = parser.add_subparsers(dest="tool", required=True)
+        self._parser = parser
+        tools = parser.add_subparsers(dest="tool", title="subcommands")
+        verify = tools.add_parser("verify", help="try a mailer: connect, TLS, login, QUIT")
+        verify.add_argument("--to", metavar="ADDR", help="also send one test message, to this address")
+        verify.add_argument(
+            "--timeout", type=_seconds, default=5.0, metavar="SECONDS", help="longest wait for the server; default: 5"
+        )
+        send = tools.add_parser("send", help="send a test message")
+        trial_message.add_arguments(send)
         services = tools.add_parser("services", help="list the well-known providers, or search them")
         services.add_argument("query", nargs="*", help="words of a name, domain, host or description")
-        verify = tools.add_parser("verify", help="try a mailer: connect, TLS, login, QUIT")
-        verify.add_argument("--using", metavar="ALIAS", help="a mailer of MAILERS; the default one unless given")
-        verify.add_argument("--to", metavar="ADDR", help="also send one test message, to this address")
-        verify.add_argument("--json", action="store_true", dest="as_json", help="say it as JSON")
+        stats = tools.add_parser("stats", help="show the pool's figures in this process")
+        for tool in (verify, send, stats):
+            tool.add_argument("--using", metavar="ALIAS", help="a mailer of MAILERS; the default one unless given")
+        for tool in (verify, send, services, stats):
+            tool.add_argument("--json", action="store_true", dest="as_json", help="print JSON")
 
-    def handle(self, *args: Any, tool: str, **options: Any) -> None:  # noqa: ARG002 - a signature of Django's
-        """Run a subcommand."""
-        if tool == "services":
-            self._services(options["query"])
-        else:
-            self._verify(options["using"], options["to"], as_json=options["as_json"])
+    def handle(self, *args: Any, tool: str | None = None, **options: Any) -> None:  # noqa: ARG002 - Django's
+        """Run a subcommand; without one, show the help."""
+        if tool is None:
+            self.stdout.write(self._parser.format_help())
+            return
+        getattr(self, f"_{tool}")(options)
 
-    def _services(self, query: list[str]) -> None:
-        found = search(" ".join(query))
-        if not found:
-            raise CommandError(f"no provider is known by {' '.join(query)!r}: set host and port instead of service")
-        width = max(len(service.name) for service in found)
-        for service in found:
-            self.stdout.write(f"{service.name:{width}}  {_described(service)}")
-
-    def _verify(self, using: str | None, to: str | None, *, as_json: bool) -> None:
+    def _verify(self, options: dict[str, Any]) -> None:
+        backend = _backend(options["using"])
+        finishers, prepare = backend.config.mailer.finishers, getattr(backend, "prep_address", None)
         try:
-            backend = backend_of(using)
-            finishers, prepare = backend.config.mailer.finishers, getattr(backend, "prep_address", None)
-            envelope = envelope_of(_test_message(to), prepare, finishers) if to else None
-        except (ImproperlyConfigured, ValueError) as error:
+            message = trial_message.short(options["to"]) if options["to"] else None
+            envelope = envelope_of(message, prepare, finishers) if message else None
+        except ValueError as error:
             raise CommandError(str(error)) from None
-        report = registry.verification(backend.config, envelope).run()
-        if as_json:
-            self.stdout.write(json.dumps({"ok": report.ok, **asdict(report)}, indent=2))
+        config = replace(backend.config, server=patient(backend.config.server, options["timeout"]))
+        report = registry.verification(config, envelope).run()
+        if options["as_json"]:
+            self._json({"ok": report.ok, **asdict(report)})
         else:
             self._show(report)
         if not report.ok:
@@ -69,40 +97,72 @@ class Command(BaseCommand):
             style = self.style.SUCCESS if step.ok else self.style.ERROR
             self.stdout.write(style(f"{'ok' if step.ok else 'FAIL':4}  {step.name:13}  {step.detail}".rstrip()))
         if report.advice:
-            self.stdout.write(f"      {'now':13}  {report.advice}")
-        for name, text in _facts(report):
+            self.stdout.write(f"      {'fix':13}  {report.advice}")
+        for name, text in words.facts(report):
             self.stdout.write(f"      {name:13}  {text}")
 
+    def _send(self, options: dict[str, Any]) -> None:
+        backend = _backend(options["using"])
+        try:
+            message = trial_message.described(options)
+        except (OSError, ValueError) as error:
+            raise CommandError(str(error)) from None
+        problem: Exception | None = None
+        try:
+            backend.send_messages([message])
+        except Exception as error:  # noqa: BLE001 - shown below
+            problem = error
+        status = status_of(message)
+        if status is None:
+            raise CommandError(str(problem)) from None
+        if options["as_json"]:
+            self._json({"ok": problem is None, **words.fate(status)})
+        else:
+            for line in words.fate_lines(status):
+                self.stdout.write(line)
+        if problem is not None:
+            raise CommandError(f"{status.outcome}: {problem}") from None
 
-def _test_message(to: str) -> EmailMessage:
-    return EmailMessage(
-        "A test of django-smtp-pool", "This is a test message, sent by manage.py smtp_pool verify.\n", to=[to]
-    )
+    def _services(self, options: dict[str, Any]) -> None:
+        query = " ".join(options["query"])
+        found = search(query)
+        if not found:
+            raise CommandError(f"no provider is known by {query!r}: set host and port instead of service")
+        if options["as_json"]:
+            self._json([asdict(service) for service in found])
+            return
+        width = max(len(service.name) for service in found)
+        for service in found:
+            self.stdout.write(f"{service.name:{width}}  {words.provider(service)}")
+
+    def _stats(self, options: dict[str, Any]) -> None:
+        backend = _backend(options["using"])
+        figures = words.figures(backend.pool.stats())
+        if options["as_json"]:
+            self._json({"server": backend.config.server.place, "process": os.getpid(), **figures})
+            return
+        self.stdout.write(f"{backend.config.server.place}")
+        for name, value in figures.items():
+            shown = ", ".join(f"{key}: {each}" for key, each in value.items()) if isinstance(value, dict) else value
+            self.stdout.write(f"  {name:21}  {'-' if shown == '' else shown}")
+        self.stdout.write(OF_THIS_PROCESS.format(pid=os.getpid()))
+
+    def _json(self, value: Any) -> None:
+        self.stdout.write(json.dumps(value, indent=2, default=str))
 
 
-def _facts(report: Report) -> list[tuple[str, str]]:
-    facts = []
-    if report.tls is not None:
-        facts.append(("TLS", f"{report.tls.version}, {report.tls.cipher}"))
-        facts.append(("certificate", _certificate(report)))
-    if report.extensions:
-        facts.append(("extensions", ", ".join(report.extensions)))
-    facts.append(("limits", ", ".join(f"{key}={value}" for key, value in report.limits.items() if value is not None)))
-    return facts
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError("must be a number of seconds above 0")
+    return seconds
 
 
-def _certificate(report: Report) -> str:
-    if report.tls is None or not report.tls.expires:
-        return "not checked (tls_options)"
-    whose = report.tls.subject or ", ".join(report.tls.names)
-    return f"{whose}; until {report.tls.expires}, in {report.days_left} days"
-
-
-def _described(service: Service) -> str:
-    tls = {"implicit": "TLS", "starttls": "STARTTLS", "none": "no TLS"}[service.tls]
-    parts = [f"{service.host}:{service.port} {tls}", service.description]
-    names = (*service.aliases, *service.domains)
-    if names:
-        parts.append(f"also {', '.join(names)}")
-    parts += [f"{key}={value}" for key, value in service.options.items()]
-    return "; ".join(parts)
+def _backend(using: str | None) -> PooledBackend:
+    try:
+        return backend_of(using)
+    except (ImproperlyConfigured, ValueError) as error:
+        if isinstance(error, KeyError):  # Django's MailerDoesNotExist, which is shown in quotes
+            known = ", ".join(aliases()) or "none"
+            raise CommandError(f"there is no mailer {using}; MAILERS has: {known}") from None
+        raise CommandError(str(error)) from None

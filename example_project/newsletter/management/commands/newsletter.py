@@ -5,7 +5,7 @@ import sys
 import tempfile
 import time
 from contextlib import contextmanager, nullcontext
-from itertools import cycle, islice
+from itertools import cycle, islice, product
 from pathlib import Path
 
 from django.conf import settings
@@ -23,8 +23,8 @@ PROBLEMS_SHOWN = 20
 INTERRUPTED = 130  # what a shell expects after Ctrl-C
 
 EXPLANATION = """
-The first row is the newsletter, and includes its delivery records. The others are the same
-messages once more, to a server of the same kind, whose mailbox is thrown away.
+The same messages went to a server of the same kind, whose mailbox was thrown away: in every way,
+{rounds}. Each row is the median run.
 """
 
 WAYS = {BATCH: "one send_messages()", EACH: "a send() each"}
@@ -49,6 +49,7 @@ class Command(BaseCommand):
         own.add_argument("--mbox", type=Path, default=settings.VAR_DIR / "newsletter.mbox", help="written anew")
         own.add_argument("--refuse", action="append", default=[], metavar="ADDRESS", help="recipient to refuse")
         own.add_argument("--delay", type=float, default=5, metavar="MS", help="milliseconds before each reply")
+        own.add_argument("--rounds", type=int, default=3, help="runs of each way in the comparison; default: 3")
         own.add_argument("--no-comparison", action="store_true", help="send once; leave the other ways out")
         real = parser.add_argument_group("a real server")
         real.add_argument("--host", help="send there instead: real mail to real people")
@@ -73,6 +74,7 @@ class Command(BaseCommand):
         server = real_server(options) if options["host"] else None
         recipients = self.load_recipients(options, real=server is not None)
         own_server = {"refuse": options["refuse"], "delay_ms": options["delay"]}
+        self.say(f"Sending the newsletter: {len(recipients)} messages ...")
         if server is None:
             mbox = fresh_file(options["mbox"])
             report, row = self.mail(recipients, options["way"], mbox=mbox, **own_server)
@@ -80,10 +82,11 @@ class Command(BaseCommand):
             self.stdout.write(f"The server took {options['delay']:g} ms for each reply, as one in the same town does.")
         else:
             report, row = self.mail(recipients, options["way"], server=server)
+        self.say(f"Sent in {row.seconds:.2f} s.")
         rows = [row]
         if server is None and not options["no_comparison"] and report.error is None:
-            rows += self.compare(recipients, options["way"], **own_server)
-        self.show(rows)
+            rows = self.compare(recipients, options["way"], options["rounds"], **own_server)
+        self.show(rows, options["rounds"])
         self.conclude(report, len(recipients))
 
     def load_recipients(self, options, *, real):
@@ -94,6 +97,8 @@ class Command(BaseCommand):
         except (OSError, csv_import.BadFileError) as error:
             raise CommandError(str(error)) from error
         count = len(people) if options["count"] is None else options["count"]
+        if options["rounds"] < 1:
+            raise CommandError("--rounds must be at least 1.")
         if not people or count < 1:
             raise CommandError("There is nobody to write to.")
         if real and count > len(people):
@@ -123,22 +128,30 @@ class Command(BaseCommand):
             pool_count=pool_count,
         )
 
-    def compare(self, recipients, way, **own_server):
-        """Do the same work in the other ways, into a mailbox that is thrown away, and return the rows."""
+    def compare(self, recipients, way, rounds, **own_server):
+        """Do the same work in each way, in turn, into a mailbox that is thrown away; return the medians' rows."""
         ways = [way, *(other for other in WAYS if other != way)]
-        others = [(alias, each) for alias in (mailers.DEFAULT, mailers.STOCK) for each in ways]
+        candidates = [(alias, each) for alias in (mailers.DEFAULT, mailers.STOCK) for each in ways]
+        self.say(f"\nComparing: {times(rounds)} each. Django's backend takes its time.")
+        runs = {candidate: [] for candidate in candidates}
         with tempfile.TemporaryDirectory() as directory:
             mbox = Path(directory) / "mbox"
-            return [
-                self.mail(recipients, each, alias=alias, mbox=mbox, record=False, **own_server)[1]
-                for alias, each in others[1:]
-            ]
+            for number, (alias, each) in product(range(1, rounds + 1), candidates):
+                row = self.mail(recipients, each, alias=alias, mbox=mbox, record=False, **own_server)[1]
+                self.say(f"  {number}/{rounds}  {row.label}: {row.seconds:.2f} s")
+                runs[alias, each].append(row)
+        return [table.median(rows) for rows in runs.values()]
 
-    def show(self, rows):
+    def say(self, text):
+        """Print a line now, also into a pipe."""
+        self.stdout.write(text)
+        self.stdout.flush()
+
+    def show(self, rows, rounds):
         """Print the table, and how like compares with like."""
         self.stdout.write(f"\n{table.render(rows)}\n")
         if len(rows) > 1:
-            self.stdout.write(EXPLANATION)
+            self.stdout.write(EXPLANATION.format(rounds=times(rounds)))
         by_label = {row.label: row for row in rows}
         for way in (EACH, BATCH):
             pooled, stock = (by_label.get(label(alias, way)) for alias in (mailers.DEFAULT, mailers.STOCK))
@@ -182,6 +195,11 @@ def real_server(options):
         if not server["password"]:
             raise CommandError(f"The environment has no {options['password_env']} for the user's password.")
     return server
+
+
+def times(rounds):
+    """Say how often."""
+    return "once" if rounds == 1 else f"{rounds} times"
 
 
 def label(alias, way):

@@ -5,8 +5,8 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tests.servers import faults
-from tests.servers.misbehaviour import Misbehaviour
+from . import faults
+from .misbehaviour import Misbehaviour
 
 # In the order of a conversation. A fault at a point that answers a command replaces the answer.
 POINTS = (

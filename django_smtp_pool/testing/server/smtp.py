@@ -2,8 +2,8 @@
 
 import re
 
-from tests.servers import content, login
-from tests.servers.record import Accepted
+from . import content, login
+from .record import Accepted
 
 HOSTNAME = "fault.test"
 PATH = re.compile(r'(?i)(?:FROM|TO):<((?:"(?:\\.|[^"\\])*"|[^<>"])*)>(?: (.*))?')

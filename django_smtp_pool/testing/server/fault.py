@@ -5,12 +5,12 @@ import select
 import socket
 import threading
 
-from tests.servers import faults
-from tests.servers.options import Options
-from tests.servers.plan import POINTS, Plan
-from tests.servers.record import Gate, Record
-from tests.servers.session import Session
-from tests.servers.smtp import Conversation
+from . import faults
+from .options import Options
+from .plan import POINTS, Plan
+from .record import Gate, Record
+from .session import Session
+from .smtp import Conversation
 
 # What close_idle() calls the ways in which servers and networks end an idle connection.
 WAYS = {
@@ -73,6 +73,7 @@ class FaultServer(Options):
 
     @fault.setter
     def fault(self, fault):
+        """Set what goes wrong from now on."""
         self._fault, self.plan = fault, Plan(fault)
 
     def hold(self, *points):

@@ -3,9 +3,9 @@
 import ssl
 import threading
 
-from tests.servers.misbehaviour import code_of
-from tests.servers.plan import Moment
-from tests.servers.wire import SessionEndedError, Wire
+from .misbehaviour import code_of
+from .plan import Moment
+from .wire import SessionEndedError, Wire
 
 LONGEST_LINE = 65536
 # States: "answering" alone passes by itself; in "command", "answer" (to a challenge), "content", "handshake",

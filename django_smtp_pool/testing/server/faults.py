@@ -7,17 +7,23 @@ Replies that a client cannot make sense of *accept* at the end of data: so does 
 import base64
 from dataclasses import replace
 
-from tests.servers.misbehaviour import CATALOGUE, Misbehaviour, code_of, sin
+from .misbehaviour import CATALOGUE, Misbehaviour, code_of, sin
+from .oddities import bare_code, chopped, latin_1, ticked, wordy
 
 __all__ = [
     "CATALOGUE",
     "MIXTURE",
     "Misbehaviour",
     "accepted_then",
+    "bare_code",
     "challenge",
+    "chopped",
+    "latin_1",
     "refused_then",
     "reply",
     "reply_and_close",
+    "ticked",
+    "wordy",
 ]
 
 FLOOD = 256 * 2**20  # octets after which an endless reply gives up on a client that reads everything
@@ -285,45 +291,6 @@ def proper_then_hang(session, proper):
     """Answer properly, then never again."""
     session.say(proper)
     session.hang()
-
-
-# Replies that are odd, but good
-
-
-@sin(accepts=True)
-def bare_code(session, proper):
-    """Send the code with no text nor blank."""
-    session.say(proper[:3])
-    return code_of(proper)
-
-
-@sin(accepts=True)
-def chopped(session, proper):
-    """Send the proper reply in as many segments as it has octets."""
-    session.trickle(proper.encode() + b"\r\n", pause=0)
-    return code_of(proper)
-
-
-@sin(accepts=True)
-def ticked(session, proper):
-    """Send the proper reply, one octet for each tick of the server's."""
-    session.trickle(proper.encode() + b"\r\n")
-    return code_of(proper)
-
-
-@sin(accepts=True)
-def wordy(session, proper):
-    """Send the proper reply behind twenty lines of the same code."""
-    session.say("\r\n".join([*(f"{proper[:3]}-line {number}" for number in range(20)), proper]))
-    return code_of(proper)
-
-
-@sin(accepts=True)
-def latin_1(session, proper):
-    """Send the proper reply, with text in its first line that is not UTF-8."""
-    first, *others = proper.split("\r\n")
-    session.send("\r\n".join([f"{first} Bon app\xe9tit", *others, ""]).encode("latin-1"))
-    return code_of(proper)
 
 
 # Replies that come early, for the middle of the content

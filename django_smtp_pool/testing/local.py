@@ -1,0 +1,65 @@
+"""A real server on the loopback interface, made the project's own for the time of a test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import django
+from django.test import override_settings
+
+from ..conf import BY_KEY
+from ..registry import reset
+from .server.fault import FaultServer
+
+POOLED = "django_smtp_pool.backend.PooledBackend"
+USER, PASSWORD = "user", "secret"
+
+
+def certificates() -> Any:
+    """Return the certificates made in this process: a CA, servers good and bad, and a client.
+
+    Raises ImportError, which names the extra, without trustme.
+    """
+    from .server import certificates as made
+
+    return made.certificates()
+
+
+@contextmanager
+def mailer(backend: str, options: dict[str, Any]) -> Iterator[None]:
+    """Make this the project's default mailer, as each Django spells it."""
+    if django.VERSION >= (6, 1):
+        settings: dict[str, Any] = {"MAILERS": {"default": {"BACKEND": backend, "OPTIONS": options}}}
+    else:
+        settings = {"EMAIL_BACKEND": backend, **{BY_KEY[key].setting: value for key, value in options.items()}}
+    with override_settings(**settings):
+        try:
+            yield
+        finally:
+            reset()  # idle connections close with QUIT while their server is there
+
+
+@contextmanager
+def local_server(
+    *, tls: str | None = None, login: bool = False, options: dict[str, Any] | None = None, **server: Any
+) -> Iterator[FaultServer]:
+    """Run a server, and make it the project's default mailer.
+
+    Arguments:
+        tls: "starttls" or "implicit", with a certificate made at run time (the extra `testing`).
+        login: whether the server asks for a login, which the mailer has.
+        options: more options of the mailer.
+        server: options of FaultServer, such as `fault`, `refuse_recipients`, `max_connections`.
+    """
+    own: dict[str, Any] = dict(options or {})
+    if tls is not None:
+        server[{"starttls": "starttls", "implicit": "implicit_tls"}[tls]] = certificates().server_context()
+        own |= {"use_tls": tls == "starttls", "use_ssl": tls == "implicit"}
+        own["tls_options"] = {"context": certificates().client_context(), **own.get("tls_options", {})}
+    if login:
+        server |= {"require_auth": True, "users": {USER: PASSWORD}}
+        own |= {"username": USER, "password": PASSWORD}
+    with FaultServer(**server) as running, mailer(POOLED, {"host": running.host, "port": running.port, **own}):
+        yield running

@@ -1,0 +1,186 @@
+"""A backend without a network: it keeps mail in `mail.outbox`, and answers as a test tells it to.
+
+All but the conversation is the pooled backend's own: rendering, checks, statuses, errors, signals.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from django.core import mail
+
+from ..backend import PooledBackend
+from ..core.delivery.delivery import Delivery
+from ..core.errors import DataRefused, DeliveryUnknown, Outcome, RecipientsRefused, Stage, refusal
+from ..core.replies import Reply
+from ..core.smtp.delivery import Receipt
+from ..core.smtp.envelope import Envelope
+from ..mailing import Mailing
+from ..status import SmtpPoolStatus
+from .local import mailer
+
+BACKEND = "django_smtp_pool.testing.recording.RecordingBackend"
+
+
+class ManualClock:
+    """A clock that only tests move, and slow messages."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += seconds
+
+
+@dataclass(kw_only=True)
+class Answers:
+    """How the next messages are answered; accepted unless told otherwise.
+
+    Arguments:
+        clock: moved by each slow message.
+    """
+
+    clock: ManualClock = field(default_factory=ManualClock)
+    _recipients: dict[str, str] = field(default_factory=dict)
+    _next: list[str] = field(default_factory=list)
+    _seconds: float = 0.0
+    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    @property
+    def outbox(self) -> list[Any]:
+        """The messages that were accepted: Django's `mail.outbox`."""
+        return mail.outbox
+
+    def refuse_recipient(self, address: str, reply: str = "550 5.1.1 No such user") -> None:
+        """Refuse this recipient from now on."""
+        self._recipients[address] = reply
+
+    def refuse_message(self, reply: str = "554 5.7.1 Refused") -> None:
+        """Refuse one message, the next that is not answered yet, after its data."""
+        self._next.append(reply)
+
+    def lose_connection(self) -> None:
+        """Lose the connection after the data of one message, the next: it raises DeliveryUnknown."""
+        self._next.append("")
+
+    def accept_message(self) -> None:
+        """Accept one message, the next: for those between which others fail."""
+        self._next.append("250 2.0.0 Ok")
+
+    def be_slow(self, seconds: float) -> None:
+        """Move the clock by so much for every message, which its status shows as `sent`; nobody waits."""
+        self._seconds = seconds
+
+    def settle(self, delivery: Delivery) -> None:
+        """Answer a message."""
+        self.clock.advance(self._seconds)
+        delivery.attempts, delivery.sent = 1, self._seconds
+        envelope = delivery.envelope
+        refused = {each: _reply(self._recipients[each]) for each in envelope.recipients if each in self._recipients}
+        accepted = tuple(each for each in envelope.recipients if each not in refused)
+        if not accepted:
+            delivery.error = _all_refused(refused)
+            return
+        answer = self._next.pop(0) if self._next else "250 2.0.0 Ok"
+        if not answer:
+            delivery.error = _in_doubt(envelope, accepted)
+        elif answer.startswith("2"):
+            reply = _reply(f"{answer}: queued as T{next(self._numbers):06}")
+            delivery.receipt = Receipt(accepted=accepted, refused=refused, reply=reply)
+        else:
+            delivery.error = refusal(DataRefused, _reply(answer), stage=Stage.CONTENT, outcome=Outcome.REFUSED)
+
+
+def _reply(text: str) -> Reply:
+    return Reply(code=int(text[:3]), lines=(text[4:].encode(),))
+
+
+def _all_refused(refused: dict[str, Reply]) -> RecipientsRefused:
+    error = RecipientsRefused({address: (reply.code, reply.message) for address, reply in refused.items()})
+    error.outcome, error.stage, error.refused = Outcome.REFUSED, Stage.RCPT, refused
+    error.reply = next(iter(refused.values()))
+    return error
+
+
+def _in_doubt(envelope: Envelope, recipients: tuple[str, ...]) -> DeliveryUnknown:
+    error = DeliveryUnknown("the test lost the connection after the data, and the answer with it")
+    error.stage, error.recipients, error.message_id = Stage.CONTENT, recipients, envelope.message_id
+    return error
+
+
+class _Scripted:
+    """Stands for a pool's sender."""
+
+    def begin(self, envelope: Envelope) -> Delivery:
+        return Delivery(envelope=envelope)
+
+    def complete(self, delivery: Delivery) -> Delivery:
+        _answers[-1].settle(delivery)
+        return delivery
+
+    def send_many(self, envelopes: Iterable[tuple[Any, Envelope]], finish: Any, *_: Any, may_nest: bool = True) -> None:
+        for item, envelope in envelopes:
+            finish(item, self.complete(self.begin(envelope)))
+
+
+class _Recording(Mailing):
+    """Puts what was accepted into the outbox."""
+
+    def _conclude(self, message: Any, status: SmtpPoolStatus) -> None:
+        super()._conclude(message, status)
+        if status.outcome == Outcome.ACCEPTED.value:
+            mail.outbox.append(_copied(message))
+
+
+def _copied(message: Any) -> Any:
+    """Return a copy as locmem keeps it; the backend on a message has locks, which cannot be copied."""
+    backend = vars(message).get("connection")  # Django 6.1 warns of the attribute
+    return copy.deepcopy(message, {id(backend): backend})
+
+
+class RecordingBackend(PooledBackend):
+    """The pooled backend without a network; `recorded_mail` installs it."""
+
+    _is_customised = False
+
+    def open(self) -> bool:
+        """Open nothing."""
+        return True
+
+    def close(self) -> None:
+        """Close nothing."""
+
+    def _mailing(self) -> Mailing:
+        # Receivers of signals may have asked for those of PooledBackend.
+        sender = cast("Any", _Scripted())
+        return _Recording(PooledBackend, sender, self.config, getattr(self, "prep_address", None))
+
+
+_answers = [Answers()]  # the last one counts
+
+
+@contextmanager
+def recorded_mail(**options: Any) -> Iterator[Answers]:
+    """Keep mail in `mail.outbox`, emptied before, and answer as the value of the `with` is told to.
+
+    Arguments:
+        options: of the mailer, such as `on_partial_refusal`.
+    """
+    answers = Answers()
+    before, mail.outbox = getattr(mail, "outbox", None), []
+    _answers.append(answers)
+    try:
+        with mailer(BACKEND, {"host": "localhost", **options}):
+            yield answers
+    finally:
+        _answers.remove(answers)
+        if before is None:
+            del mail.outbox
+        else:
+            mail.outbox = before

@@ -1,0 +1,1 @@
+"""A real SMTP server on the loopback interface that misbehaves on demand and keeps the ground truth."""

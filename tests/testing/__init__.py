@@ -1,0 +1,1 @@
+"""`django_smtp_pool.testing`."""
