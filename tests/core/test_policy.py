@@ -21,14 +21,19 @@ def decided(state, now):
     return [state.todo.popleft() for _ in range(len(state.todo))]
 
 
+def one_of(data, choices):
+    """Draw by number: what hypothesis has drawn it keeps, and then nobody is ever no more."""
+    return choices[data.draw(st.integers(0, len(choices) - 1))]
+
+
 class Waiter:
     """Somebody in line."""
 
     blocks = holder = None
-    fresh = False
 
-    def __init__(self, number):
+    def __init__(self, number, *, fresh=False):
         self.number = number
+        self.fresh = fresh
         self.gone = False
 
     def __repr__(self):
@@ -60,9 +65,9 @@ class PoolMachine(RuleBasedStateMachine):
 
     # What happens
 
-    @rule(first=st.booleans())
-    def somebody_comes(self, first):
-        waiter = self.new_waiter()
+    @rule(first=st.booleans(), fresh=st.booleans())
+    def somebody_comes(self, first, fresh):
+        waiter = self.new_waiter(fresh)
         self.line.insert(0 if first else len(self.line), waiter)
         policy.queue_up(self.state, waiter, self.now, first=first)
         self.settle()
@@ -71,19 +76,19 @@ class PoolMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def somebody_is_gone_before_he_hears(self, data):
         """He stays in line, as one does who has not got the lock yet."""
-        data.draw(st.sampled_from(self.line)).gone = True
+        one_of(data, self.line).gone = True
 
     @precondition(lambda self: self.line)
     @rule(data=st.data())
     def somebody_leaves_the_line(self, data):
-        waiter = data.draw(st.sampled_from(self.line))
+        waiter = one_of(data, self.line)
         self.line.remove(waiter)
         self.state.waiting.leave(waiter)
 
     @precondition(lambda self: self.dialling())
     @rule(data=st.data(), lifetime=st.sampled_from([None, 3.0, 30.0]))
     def a_dial_succeeds(self, data, lifetime):
-        slot = data.draw(st.sampled_from(self.dialling()))
+        slot = one_of(data, self.dialling())
         self.count += 1
         self.connections.add(self.count)
         policy.connected(self.state, slot, self.count, None if lifetime is None else self.now + lifetime)
@@ -93,7 +98,7 @@ class PoolMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.dialling())
     @rule(data=st.data())
     def a_dial_fails(self, data):
-        slot = data.draw(st.sampled_from(self.dialling()))
+        slot = one_of(data, self.dialling())
         del self.held[slot]
         policy.dial_failed(self.state, slot, self.now)
         self.settle()
@@ -101,13 +106,13 @@ class PoolMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.busy())
     @rule(data=st.data(), more=st.integers(0, 1))
     def one_comes_back(self, data, more):
-        slot = data.draw(st.sampled_from(self.busy()))
+        slot = one_of(data, self.busy())
         self.give_back(slot, slot.messages + more)
 
     @precondition(lambda self: self.busy())
     @rule(data=st.data(), twice=st.booleans())
     def one_is_given_up(self, data, twice):
-        slot = data.draw(st.sampled_from(self.busy()))
+        slot = one_of(data, self.busy())
         del self.held[slot]
         policy.give_up(self.state, slot, "broken")
         if twice:
@@ -118,7 +123,7 @@ class PoolMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.busy())
     @rule(data=st.data())
     def one_was_stale(self, data):
-        slot = data.draw(st.sampled_from(self.busy()))
+        slot = one_of(data, self.busy())
         del self.held[slot]
         policy.died_idle(self.state, slot, self.now)
         policy.suspect(self.state, slot)
@@ -129,7 +134,7 @@ class PoolMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def somebody_is_no_more(self, data):
         """An interrupt took him, and all he had, before he could give it back."""
-        slot = data.draw(st.sampled_from(list(self.held)))
+        slot = one_of(data, list(self.held))
         del self.held[slot]
         self.settle()
         assert not self.state.is_out(slot)
@@ -137,7 +142,7 @@ class PoolMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.leaving)
     @rule(data=st.data())
     def a_server_lets_go(self, data):
-        slot = data.draw(st.sampled_from(self.leaving))
+        slot = one_of(data, self.leaving)
         self.gone(slot)
         policy.left(self.state, slot, self.now)
         self.settle()
@@ -145,7 +150,7 @@ class PoolMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.held)
     @rule(data=st.data(), sender=st.sampled_from(["a@example.com", "b@example.com"]))
     def the_server_wants_a_pause(self, data, sender):
-        slot = data.draw(st.sampled_from(list(self.held)))
+        slot = one_of(data, list(self.held))
         error = refusal(DataRefused, Reply(code=454, lines=(b"4.7.0 later",)), stage=Stage.CONTENT)
         policy.learn(self.state, slot, error, self.now, sender)
         assert self.state.lessons.paused_until - self.now <= self.state.options.acquire_timeout / 2
@@ -154,7 +159,7 @@ class PoolMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.dialling())
     @rule(data=st.data())
     def a_login_is_refused(self, data):
-        slot = data.draw(st.sampled_from(self.dialling()))
+        slot = one_of(data, self.dialling())
         del self.held[slot]
         error = refusal(AuthRefused, Reply(code=535, lines=(b"5.7.8 no",)), stage=Stage.AUTH)
         policy.learn(self.state, slot, error, self.now)
@@ -164,7 +169,7 @@ class PoolMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.dialling())
     @rule(data=st.data())
     def one_more_is_too_many(self, data):
-        slot = data.draw(st.sampled_from(self.dialling()))
+        slot = one_of(data, self.dialling())
         del self.held[slot]
         error = refusal(DataRefused, Reply(code=421, lines=(b"4.7.0 too many",)), stage=Stage.GREETING)
         policy.learn(self.state, slot, error, self.now)
@@ -234,7 +239,7 @@ class PoolMachine(RuleBasedStateMachine):
                 assert isinstance(action.error, PoolClosed)
             else:
                 assert isinstance(action.error, AuthRefused)
-                assert not self.state.alive, "one that works may come back"
+                assert action.waiter.fresh or not self.state.alive, "one that works may come back"
             assert self.line.pop(0) is action.waiter
         elif isinstance(action, Close):
             assert action.slot.connection in self.connections, "closed twice, or never open"
@@ -257,6 +262,7 @@ class PoolMachine(RuleBasedStateMachine):
     def grant(self, waiter, slot):
         assert self.line.pop(0) is waiter, "somebody jumped the line"
         assert slot not in self.held, "two own one slot"
+        assert not (waiter.fresh and slot.connection), "this one has carried messages"
         if not waiter.gone:
             self.held[slot] = waiter
             return False
@@ -271,9 +277,9 @@ class PoolMachine(RuleBasedStateMachine):
         policy.put_back(self.state, slot, messages, self.now)
         self.settle()
 
-    def new_waiter(self):
+    def new_waiter(self, fresh):
         self.count += 1
-        return Waiter(self.count)
+        return Waiter(self.count, fresh=fresh)
 
     def dialling(self):
         return [slot for slot in self.held if slot.connection is None]
@@ -323,7 +329,7 @@ class PoolMachine(RuleBasedStateMachine):
         if self.now < lessons.paused_until:
             assert due <= lessons.paused_until
             return
-        assert not self.state.idle
+        assert not self.state.idle or self.line[0].fresh
         if self.state.occupied < self.state.ceiling_in_force:
             assert not lessons.may_log_in(self.now)
             assert self.state.busy

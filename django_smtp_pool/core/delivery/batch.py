@@ -25,7 +25,7 @@ from ..clock import Clock
 from ..errors import Outcome, PoolFull, is_failure, let_go
 from ..interrupts import from_signal_handler
 from ..needs import Bell, Call, Life, Turn
-from ..pool.policy import starved
+from ..pool.waiters import starved
 from ..smtp.envelope import Envelope
 from .delivery import Delivery
 from .life import Loan, Service, judged, live

@@ -17,10 +17,11 @@ from __future__ import annotations
 from itertools import takewhile
 from typing import Any
 
-from ..errors import PoolClosed, PoolTimeout, Stage
+from ..errors import PoolClosed, Stage
 from .learning import Incident
 from .slots import Close, Dial, Grant, Hurry, Place, Refuse, Sever, Slot, Waiter
 from .state import State
+from .waiters import starved
 
 IN_USE = 600.0  # seconds since the last message during which `min_connections` are kept open
 SPARE_PAUSE = 30.0  # seconds after a failed dial before one that nobody waits for
@@ -180,6 +181,7 @@ def decide(state: State, now: float) -> None:
         state.todo.append(Hurry())
     if _is_short_of_spares(state) and now >= _spare_at(state, now):
         _dial_spare(state)
+    _retire_worn_out(state, now)  # again: one that was kept as a spare is none beside what has just been granted
     _see_how_long_they_leave(state, now)
 
 
@@ -264,15 +266,6 @@ def _starved_by_batches(state: State) -> Waiter | None:
         if waiter is None:  # this one's thread goes on, and gives it back; mostly it is the first we look at
             return None
     return waiter
-
-
-def starved() -> PoolTimeout:
-    """Return the error of one that would wait for its own thread."""
-    return PoolTimeout(
-        "every connection of the pool is busy with a batch of this same thread, which cannot go on while the "
-        "thread waits: send mail from signal receivers and attachments after the batch, or set "
-        "batch_connections below max_connections"
-    )
 
 
 def _dial_spare(state: State) -> None:

@@ -125,3 +125,12 @@ def reentered(name: str) -> PoolTimeout:
         f"the pool of {name} is being used by this very thread, which a signal handler, a finaliser or a tracer has "
         "interrupted: send mail from there by another thread, or later"
     )
+
+
+def starved() -> PoolTimeout:
+    """Return the error of one that would wait for its own thread."""
+    return PoolTimeout(
+        "every connection of the pool is busy with a batch of this same thread, which cannot go on while the "
+        "thread waits: send mail from signal receivers and attachments after the batch, or set "
+        "batch_connections below max_connections"
+    )
