@@ -116,6 +116,12 @@ def upper_tls(name):
     return {"ssl"} if name == "django_smtp_pool.own_context" else set()
 
 
+@pytest.mark.parametrize("name", CORE)
+def test_only_its_driver_knows_asyncio(name):
+    if name != "django_smtp_pool.core.drivers.aio":
+        assert not top_levels(name) & {"asyncio", "concurrent"}
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_only_the_clock_knows_time(name):
     if name != "django_smtp_pool.core.clock" and not name.startswith(SERVER_FOR_TESTS):

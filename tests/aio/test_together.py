@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from django_smtp_pool import RateLimited
 from django_smtp_pool.core.errors import PoolTimeout
 from tests.aio.waiting import assert_no_place_is_taken, until
 from tests.core.test_processes import ROOT
@@ -170,3 +171,23 @@ def test_a_fork_with_a_running_loop(server):
     assert (done.returncode, done.stderr) == (0, "")
     assert sorted(subjects(server)) == [*range(1, 12), 100]
     assert len({each.connection for each in server.accepted}) == 2
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_one_rate_limit(server, count):
+    backend = backend_for(server, rate_limit=2, rate_delta=3600, rate_wait=1)
+    assert backend.send_messages([message(1)]) == 1
+    assert asyncio.run(backend.asend_messages([message(2)])) == 1
+    with pytest.raises(RateLimited):
+        asyncio.run(backend.asend_messages([message(number) for number in range(count)]))
+    assert len(server.accepted) == 2
+    assert_no_place_is_taken(backend)
+
+
+def test_a_rate_limit_is_waited_for_in_the_loop(server):
+    backend = backend_for(server, rate_limit=1, rate_delta=0.05)
+
+    async def main():
+        return await asyncio.gather(*(backend.asend_messages([message(number)]) for number in range(3)))
+
+    assert asyncio.run(main()) == [1, 1, 1]
