@@ -148,6 +148,7 @@ class RecordingBackend(PooledBackend):
     """The pooled backend without a network; `recorded_mail` installs it."""
 
     _is_customised = False
+    _sends_its_own_way = True  # asend_messages() asks send_messages() in a thread
 
     def open(self) -> bool:
         """Open nothing."""
