@@ -115,7 +115,10 @@ def _in_doubt(envelope: Envelope, recipients: tuple[str, ...]) -> DeliveryUnknow
 
 
 class _Scripted:
-    """Stands for a pool's sender."""
+    """Stands for the sender of a pool, which is there for its name and figures."""
+
+    def __init__(self, pool: Any) -> None:
+        self.pool = pool
 
     def begin(self, envelope: Envelope) -> Delivery:
         return Delivery(envelope=envelope)
@@ -159,7 +162,7 @@ class RecordingBackend(PooledBackend):
 
     def _mailing(self) -> Mailing:
         # Receivers of signals may have asked for those of PooledBackend.
-        sender = cast("Any", _Scripted())
+        sender = cast("Any", _Scripted(self.pool))
         return _Recording(PooledBackend, sender, self.config, getattr(self, "prep_address", None))
 
 
