@@ -245,7 +245,7 @@ def test_no_more_than_two_copies_of_a_large_message():
         server.release()
         sending.join()
         assert len(server.accepted[0].content) > size
-    ours = held.filter_traces([tracemalloc.Filter(inclusive=False, filename_pattern="*/tests/servers/*")])
+    ours = held.filter_traces([tracemalloc.Filter(inclusive=False, filename_pattern="*/testing/server/*")])
     assert 1.9 * size < sum(trace.size for trace in ours.traces) < 2.6 * size
 
 
