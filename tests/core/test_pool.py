@@ -910,7 +910,7 @@ def test_one_that_is_told_holds_no_place():
 
 def test_sleepers_hear_of_the_end():
     bench = Bench()
-    sleeper = in_thread(blocking.run, life.nap(bench.service, bench.clock, 1000), bench.clock)
+    sleeper = in_thread(blocking.run, life.nap(bench.service, bench.clock, 1000, "the rate limit"), bench.clock)
     until(lambda: bench.clock.waits)
     bench.pool.close(timeout=0)
     with pytest.raises(PoolClosed):

@@ -191,9 +191,8 @@ class Connection:
         """
         self.channel.begin_message()
         is_large, stuffed = len(envelope.content) > LARGE, None
-        fitted = partial(foreign, partial(fit, self.extensions, envelope, tls_flaw=flaw_of(self.tls)), kinds=ValueError)
-        content = (yield Call(fitted)) if is_large else fitted()
-        session = self._session(envelope.sender, content)
+        content, may_chunk = (yield Call(partial(self._fit, envelope))) if is_large else self._fit(envelope)
+        session = self._session(envelope.sender, content, chunking=may_chunk)
         if is_large and not session.chunking:
             stuffed = yield Call(partial(dot_stuffed, content))
         carried, self.messages = self.messages, self.messages + 1
@@ -238,9 +237,13 @@ class Connection:
             found.wear_out()
             self.found_limit = (found.carried, found.reply)
 
-    def _session(self, sender: str, content: bytes) -> Session:
+    def _fit(self, envelope: Envelope) -> tuple[bytes, bool]:
+        """Return the content in the form that this server takes, and whether it may go by BDAT."""
+        content = foreign(partial(fit, self.extensions, envelope, tls_flaw=flaw_of(self.tls)), kinds=ValueError)
+        return content, self._may_chunk and may_be_chunk(content)
+
+    def _session(self, sender: str, content: bytes, *, chunking: bool) -> Session:
         pipelining = self.server.pipelining and self.extensions.pipelining
-        chunking = self._may_chunk and may_be_chunk(content)
         return Session(
             extensions=self.extensions,
             carried=self.messages > 0,

@@ -26,7 +26,7 @@ class Options:
     refuse_content: Mapping[str, str] = field(default_factory=dict)  # address: reply, after the data; of LMTP only
     lmtp: bool = False  # RFC 2033: LHLO, and a reply for each recipient after the data
     refuse_bdat: str | None = None  # what BDAT is answered at once, the chunk unread: it is read as commands
-    swallows: int = 0  # octets of a chunk refused so that are lost all the same
+    swallows: int = 0  # octets of a chunk refused so that are lost anyway
     patient: bool = False  # takes what was sent without waiting for a reply, whatever the RFCs say
     lenient_data: bool = False  # 354 though every recipient was refused
     max_connections: int | None = None  # a 421 for a banner from the next one on
