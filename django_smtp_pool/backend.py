@@ -89,12 +89,16 @@ class PooledBackend(EmailBackend):
         raise problem
 
     def _configured(self, context: dict[str, Any]) -> conf.Config:
+        given = self._given(context)
+        make = lambda: conf.configuration(given, alias=self.alias, found=self._settings)  # noqa: E731
+        return configurations.get(self._key(given), make)
+
+    def _given(self, context: dict[str, Any]) -> dict[str, Any]:
         given = dict(zip(conf.STOCK_KEYS, _stock_values(self), strict=True))
-        given |= {key: vars(self)[key] for key in vars(self).keys() & _OWN_KEYS} | context
-        return configurations.get(
-            (self.alias, frozen((*given, *given.values())), frozen((*self._settings, *self._settings.values()))),
-            lambda: conf.configuration(given, alias=self.alias, found=self._settings),
-        )
+        return given | {key: vars(self)[key] for key in vars(self).keys() & _OWN_KEYS} | context
+
+    def _key(self, given: dict[str, Any]) -> Any:
+        return self.alias, frozen((*given, *given.values())), frozen((*self._settings, *self._settings.values()))
 
     def _own_context(self) -> dict[str, Any]:
         """Return the tls_options of a backend with an `ssl_context` of its own, which replaces them."""
@@ -183,6 +187,8 @@ class PooledBackend(EmailBackend):
             return _drop(email_messages)
         if self._is_customised or self._sends_its_own_way or not aio.can_watch():
             return int(await sync_to_async(self.send_messages)(email_messages))
+        if self._key(self._given(self._own_context())) not in configurations:  # files are looked at
+            await sync_to_async(lambda: self.config, thread_sensitive=False)()
         mailing = self._mailing()
         await mailing.asend(email_messages)
         self._raise_first(mailing)

@@ -72,6 +72,9 @@ class Memory:
         kept[key] = made
         return made
 
+    def __contains__(self, key: Any) -> bool:
+        return key in self._kept
+
     def forget(self) -> None:
         """Keep nothing."""
         self._kept.clear()

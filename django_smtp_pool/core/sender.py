@@ -118,7 +118,7 @@ class Sender(Service):
     async def _asend_many(
         self, envelopes: Iterable[tuple[Any, Envelope] | None], finish: Finish, connections: int, *, may_nest: bool
     ) -> None:
-        batch = Batch(self, envelopes, finish, connections, may_nest=may_nest, clock=self.clock)
+        batch = Batch(self, envelopes, finish, connections, may_nest=may_nest, clock=self.clock, in_loop=True)
         try:
             lives = batch.generators()
             await aio.run_until_first(lives, self.clock)

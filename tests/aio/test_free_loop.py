@@ -10,7 +10,7 @@ from tests.servers import FaultServer
 from tests.servers.certificates import certificates
 
 LONGEST_STEP = 0.005
-ROUNDS = 3
+ROUNDS = 5
 
 
 class Timed(asyncio.SelectorEventLoop):

@@ -60,6 +60,7 @@ class Batch:
         connections: how many to use at once at most; 1 keeps the order.
         may_nest: whether `finish` may send mail itself: then a connection is left for it while there is news.
         clock: of the driver that runs the generators.
+        in_loop: an event loop runs them, so that nothing else in this thread stands still meanwhile.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Batch:
         *,
         may_nest: bool,
         clock: Clock,
+        in_loop: bool = False,
     ) -> None:
         self._service = service
         self._source: Iterator[tuple[Any, Envelope] | None] | None = iter(envelopes)
@@ -80,6 +82,7 @@ class Batch:
         self._may_nest = may_nest
         self._clock = clock
         self._holder = threading.get_ident()
+        self._in_loop = in_loop
         self._ready: deque[_Entry] = deque()
         self._has_stopped = False
         self._loans: dict[Loan, None] = {}  # that have no message yet
@@ -204,7 +207,7 @@ class Batch:
     @property
     def _is_starved(self) -> bool:
         """Whether an outer batch of this thread holds every connection: it cannot go on while we wait."""
-        if not self._ready or self._under_way or self._loans:
+        if self._in_loop or not self._ready or self._under_way or self._loans:
             return False
         pool = self._service.pool
         return not pool.vacancies and pool.is_starved_by(self._holder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import TypeVar
 
@@ -68,7 +69,15 @@ class _Waits:
         self._clock.wait(poller.wait, max(0.0, need.until - self._clock.monotonic()))
 
     def _wait_for_turn(self, need: Turn) -> None:
-        served = threading.Event()
-        need.waiter.wake = served.set
+        # A lock that somebody lets go of, and no Event: a finaliser of this very thread may wake us, too.
+        held = threading.Lock()
+        held.acquire()
+
+        def wake() -> None:
+            with contextlib.suppress(RuntimeError):  # it is awake already
+                held.release()
+
+        need.waiter.wake = wake
         if not need.waiter.served:
-            self._clock.wait(served.wait, max(0.0, need.until - self._clock.monotonic()))
+            seconds = max(0.0, need.until - self._clock.monotonic())
+            self._clock.wait(lambda left: held.acquire(timeout=-1 if left is None else left), seconds)
