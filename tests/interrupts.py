@@ -18,6 +18,19 @@ RESUMES_OUTSIDE = sys.version_info < (3, 12)
 PACKAGE = str(Path(django_smtp_pool.__file__).parent)
 
 
+# What Python calls when an object is no more: no exception comes out of it, an interrupt neither.
+FINALISERS = {"__del__", "no_more"}
+
+
+def is_in_finaliser(frame):
+    """Tell whether a frame runs on behalf of a finaliser."""
+    while frame is not None and frame.f_code.co_filename.startswith(PACKAGE):
+        if frame.f_code.co_name in FINALISERS:
+            return True
+        frame = frame.f_back
+    return False
+
+
 class Limit(Exception):
     """A task queue's time limit."""
 
@@ -47,7 +60,7 @@ class Tracer:
         sys.settrace(self._before)
 
     def _enter(self, frame, event, argument):
-        if not frame.f_code.co_filename.startswith(PACKAGE) or frame.f_code.co_name == "__del__":
+        if not frame.f_code.co_filename.startswith(PACKAGE) or is_in_finaliser(frame):
             return None
         if not (RESUMES_OUTSIDE and frame.f_code.co_flags & inspect.CO_GENERATOR):
             self.look(frame, event)

@@ -50,13 +50,20 @@ def open_sockets():
     return sum(sock.fileno() >= 0 for sock in list(transport._sockets.values()))
 
 
+class Deaf(Observer):
+    """An observer that hears nothing: what struck in one that does would be its own affair."""
+
+    def hears(self, kind):
+        return False
+
+
 class Scene:
     """A server and a backend, ready to send."""
 
     def __init__(self, monkeypatch, server, name):
         _, options, before, way, count = SCENES[name]
         self.server = server
-        self.registry = Registry(clock=SystemClock(), observer=Observer())
+        self.registry = Registry(clock=SystemClock(), observer=Deaf())
         monkeypatch.setattr("django_smtp_pool.backend.registry", self.registry)
         self.backend = backend_for(server, idle_timeout=0, max_lifetime=0, acquire_timeout=5, **options)
         for number in range(before):

@@ -191,7 +191,7 @@ def test_closing_closes_and_the_next_message_connects_again(sink, store, mailer)
 
 
 def test_nothing_connects_before_the_first_message(sink, store):
-    script = "sender()\nassert 'redis' not in sys.modules and 'limits' not in sys.modules\nsender().pool.warm_up()\n"
+    script = "sender()\nassert 'redis' not in sys.modules and 'limits' not in sys.modules\nsender().warm_up()\n"
     with started(sink, store, script + "assert 'redis' not in sys.modules\n") as process:
         out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out, err) == (0, "", "")

@@ -15,6 +15,7 @@ from __future__ import annotations
 import functools
 import logging
 import threading
+from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -90,7 +91,7 @@ def report(what: str) -> None:
     records.write(logger, logging.WARNING, "A defect in the pool: %s failed", what, exc_info=True)
 
 
-class SharedState:
+class SharedState(ABC):
     """What all threads share of a pool."""
 
     def __init__(
@@ -239,8 +240,9 @@ class SharedState:
             report("saying goodbye")
         return False
 
+    @abstractmethod
     def _start_dialling(self, dial: Dial) -> None:
-        raise NotImplementedError
+        """Open a connection that nobody waits for, in a thread of its own."""
 
     @surely
     def give_up(self, slot: Slot) -> None:

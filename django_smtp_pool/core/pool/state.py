@@ -10,6 +10,7 @@ import weakref
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 
 from ..options.options import PoolOptions
 from .learning import LONGEST_PAUSE, Lessons
@@ -163,8 +164,7 @@ class State:
 
     def everything_out(self) -> Iterator[Slot]:
         """Return what somebody has, one by one; for what happens rarely."""
-        yield from self.busy
-        yield from self.dialling
+        return chain(self.busy, self.dialling)  # no generator: one that is left half-way runs code when it is dropped
 
     def count(self, place: Place) -> int:
         """Return how many slots are in a place."""
