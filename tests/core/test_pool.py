@@ -915,3 +915,12 @@ def test_sleepers_hear_of_the_end():
     bench.pool.close(timeout=0)
     with pytest.raises(PoolClosed):
         sleeper.join()
+
+
+def test_a_slot_that_is_taken_before_the_grant_has_returned_is_granted():
+    """The life may go on with its slot before the thread that grants it has taken another step."""
+    waiter, slot, taken = Waiter(), Slot(), []
+    waiter.wake = lambda: taken.append(waiter.leave())
+    assert waiter.grant(slot)
+    assert taken == [slot]
+    assert waiter.leave() is None
