@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 import selectors
 import socket
 import threading
@@ -96,10 +97,20 @@ class Resolving(Leg[list[Address]]):
         self._ours.close()
 
 
+def numeric(host: str, port: int) -> Address:
+    """Return the address that an IP literal without a zone is.
+
+    Not by getaddrinfo(): Python up to 3.11 runs its idna codec there, which wraps an interrupt in another one.
+    """
+    if ipaddress.ip_address(host).version == 4:
+        return socket.AF_INET, (host, port)
+    return socket.AF_INET6, (host, port, 0, 0)
+
+
 def addresses_of(host: str, port: int, look_up: Resolve) -> Generator[Leg[Any], Any, list[Address]]:
     """Find the addresses of a host; an IP address is its own, and takes no leg."""
     if is_ip_address(host):
-        return attempt(resolve, host, port)
+        return [numeric(host, port)] if "%" not in host else attempt(resolve, host, port)
     found: list[Address] = yield Resolving(host, port, look_up)
     return found
 
