@@ -116,7 +116,6 @@ class Connection:
         self.server = connector.server
         self.extensions = Extensions()
         self.messages = 0
-        self.has_idled = False  # the server may have given the connection up meanwhile
         self._clock = connector.clock
         self._observer = connector.observer
         self._local_hostname = partial(foreign, connector.local_hostname)

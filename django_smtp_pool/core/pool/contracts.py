@@ -13,7 +13,6 @@ class PooledConnection(Protocol):
 
     number: int
     messages: int
-    has_idled: bool
 
     @property
     def is_usable(self) -> bool:

@@ -180,7 +180,6 @@ class Pool(Closing, Generic[ConnectionT]):
             return
         now, connection = self._clock.monotonic(), slot.connection
         try:
-            connection.has_idled = True
             policy.learn(self._state, slot, error, now, sender)
         finally:
             if connection.in_step:
