@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import itertools
 import threading
 from dataclasses import FrozenInstanceError
 
@@ -806,6 +807,23 @@ def test_the_pool_after_a_closed_one_counts_what_is_left_of_it():
     lease.give_back()
     assert new.pool.stats().waiting == 1
     old.caretaker.leaving.pop()()
+    assert new.caretaker.due[-1] == float("-inf")
+    new.pool.tidy()
+    assert not waiter.join().reused
+
+
+def test_a_line_of_closed_pools_may_be_longer_than_the_stack_is_deep():
+    line = [Bench(max_connections=1) for _ in range(500)]
+    lease = line[0].pool.acquire()
+    for old, new in itertools.pairwise(line):
+        old.pool.close(timeout=0)
+        new.pool.follow(old.pool)
+    waiter = in_thread(line[-1].pool.acquire)
+    waiting(line[-1], 1)
+    lease.give_back()
+    for bench in line[1:]:
+        assert bench.caretaker.due[-1] == float("-inf")
+        bench.pool.tidy()
     assert not waiter.join().reused
 
 

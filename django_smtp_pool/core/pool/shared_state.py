@@ -116,6 +116,7 @@ class SharedState(ABC):
         self._alarms: set[Alarm] = set()  # of threads that wait for the pool to be drained or closed
         self._elder: SharedState | None = None
         self._heir: SharedState | None = None
+        self._passed_on: int | None = None  # what the heir was told last
         self._late: deque[Callable[[], None]] = deque()  # wanted by code that ran in the middle of ours
         self._news: deque[Event] = deque()
 
@@ -129,7 +130,7 @@ class SharedState(ABC):
     def _change(self, change: Callable[..., object], *arguments: Any) -> None:
         """Make a change, settle what follows from it, and do that; later, where we run in the middle of another."""
         if self._is_inside:
-            self._late.append(functools.partial(self._change, change, *arguments))
+            self._late.append(functools.partial(self._apply, change, *arguments))
             return
         self._apply(change, *arguments)
         self._carry_out()
@@ -149,8 +150,9 @@ class SharedState(ABC):
         while state.lessons.news:
             what, why = state.lessons.news.pop(0)
             self._note(Learnt, what=what, why=why)
-        if self._heir is not None:
+        if self._heir is not None and self._passed_on != state.occupied:
             self._late.append(functools.partial(self._heir.count_elders, state.occupied))
+            self._passed_on = state.occupied
         self._wake_all()
 
     def _wake_all(self) -> None:
@@ -260,15 +262,20 @@ class SharedState(ABC):
         """Count the connections of a closed pool as ours until they have gone: the server does."""
         self._elder = elder
         elder._pass_on_to(self)
+        self._carry_out()
 
     def _pass_on_to(self, heir: SharedState) -> None:
-        self._heir = heir
+        self._heir, self._passed_on = heir, None
         self._change(lambda: None)
 
     @surely
     def count_elders(self, number: int) -> None:
-        """Hear how many connections the pool before this one still has."""
-        self._change(self._set_elders, number)
+        """Hear how many connections the pool before this one still has.
+
+        The caretaker makes the change: this pool may have an heir too, and so on, deeper than the stack.
+        """
+        self._late.append(functools.partial(self._apply, self._set_elders, number))
+        self._ask_for_a_look()
 
     def _set_elders(self, number: int) -> None:
         self._state.elders = number
