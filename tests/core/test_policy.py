@@ -84,6 +84,7 @@ class PoolMachine(RuleBasedStateMachine):
         waiter = one_of(data, self.line)
         self.line.remove(waiter)
         self.state.waiting.leave(waiter)
+        self.settle()
 
     @precondition(lambda self: self.dialling())
     @rule(data=st.data(), lifetime=st.sampled_from([None, 3.0, 30.0]))
@@ -94,6 +95,7 @@ class PoolMachine(RuleBasedStateMachine):
         policy.connected(self.state, slot, self.count, None if lifetime is None else self.now + lifetime)
         if isinstance(self.held[slot], Dial):
             self.give_back(slot, 0)
+        self.settle()
 
     @precondition(lambda self: self.dialling())
     @rule(data=st.data())
@@ -365,7 +367,7 @@ class PoolMachine(RuleBasedStateMachine):
         assert min(expiries, default=math.inf) == math.inf or due <= min(expiries)
 
 
-PoolMachine.TestCase.settings = settings(max_examples=50, stateful_step_count=30)
+PoolMachine.TestCase.settings = settings(max_examples=300, stateful_step_count=40)
 
 
 class TestPolicy(PoolMachine.TestCase):
@@ -442,3 +444,26 @@ def test_a_spare_that_failed_is_not_dialled_again_at_once():
     policy.dial_failed(state, dial.slot, 1000.0)
     assert settled(state, 1001.0) == []
     assert [type(action) for action in settled(state, 1000.0 + policy.SPARE_PAUSE)] == [Dial]
+
+
+def test_goodbyes_that_have_had_their_time_make_room_together():
+    """A ceiling that has become lower needs more than one of their places."""
+    state = state_with(998.0, 999.0, max_connections=2)
+    policy.retire_idle(state, "stale")
+    settled(state)
+    state.ceiling = 1
+    policy.queue_up(state, Waiter(1), 1000.0 + GRACE)
+    assert [type(action) for action in settled(state, 1000.0 + GRACE)] == [Sever, Sever, Grant]
+
+
+def test_somebody_looks_when_a_raised_ceiling_has_room_for_a_spare():
+    state = state_with(999.0, min_connections=2, max_connections=2)
+    state.used_at = 1000.0
+    (dial,) = settled(state)
+    too_many = refusal(DataRefused, Reply(code=421, lines=(b"4.7.0 too many",)), stage=Stage.GREETING)
+    policy.learn(state, dial.slot, too_many, 1000.0)
+    policy.dial_failed(state, dial.slot, 1000.0)
+    assert settled(state) == []
+    due = policy.next_look(state, 1000.0)
+    assert due == state.lessons.raise_at
+    assert [type(action) for action in settled(state, due)] == [Dial]

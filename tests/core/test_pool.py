@@ -566,13 +566,13 @@ def test_a_server_that_is_down_is_not_dialled_for_spares_over_and_over():
 def test_a_thread_that_cannot_be_started_disturbs_nobody(monkeypatch):
     """At the end of the interpreter, or of memory: what was sent is sent."""
     bench = Bench(min_connections=2)
-    lease = bench.pool.acquire()
 
     def fail(self):
         raise RuntimeError("can't start new thread")
 
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", fail)
+        lease = bench.pool.acquire()
         lease.give_back()
     assert (bench.pool.stats().idle, bench.pool.stats().connecting) == (1, 0)
 
@@ -825,6 +825,38 @@ def test_a_line_of_closed_pools_may_be_longer_than_the_stack_is_deep():
         assert bench.caretaker.due[-1] == float("-inf")
         bench.pool.tidy()
     assert not waiter.join().reused
+
+
+# What nobody else would notice
+
+
+def test_who_leaves_the_line_makes_way_for_the_next():
+    bench = Bench(max_connections=2, max_messages=1)
+    bench.caretaker.is_quick = False
+    worn, good = bench.pool.acquire(), bench.pool.acquire()
+    worn.connection.messages = 1
+    worn.give_back()
+    good.give_back()
+    picky, other = Waiter(fresh=True), Waiter()
+    bench.pool.request(picky)
+    bench.pool.request(other)
+    assert not other.served
+    bench.pool.leave_line(picky)
+    assert other.leave().connection is good.connection
+
+
+def test_a_dial_that_succeeds_beyond_a_lowered_ceiling_closes_an_idle_connection():
+    bench = Bench(max_connections=3)
+    lease, dials = bench.pool.acquire(), [Waiter(), Waiter()]
+    for waiter in dials:
+        bench.pool.request(waiter)
+    first, second = [waiter.leave() for waiter in dials]
+    lease.give_back()
+    too_many = refusal(DataRefused, Reply(code=421, lines=(b"too many",)), stage=Stage.GREETING)
+    bench.pool.failed_to_open(second, too_many)
+    assert bench.pool.stats().idle == 1
+    bench.pool.opened(first, bench.server.connect(None), 0.0)
+    assert bench.reasons() == {"ceiling lowered": 1}
 
 
 # A pause ends by itself

@@ -240,8 +240,8 @@ def _serve_first(state: State, now: float) -> bool:
 
 
 def _has_room(state: State, now: float) -> bool:
-    """Tell whether one more may be opened; a goodbye that has had its time makes room."""
-    if state.occupied >= state.ceiling_in_force and state.leaving and now >= _first_to_leave(state)[1] + GRACE:
+    """Tell whether one more may be opened; goodbyes that have had their time make room."""
+    while state.occupied >= state.ceiling_in_force and state.leaving and now >= _first_to_leave(state)[1] + GRACE:
         _sever(state, now)
     return state.occupied < state.ceiling_in_force
 
@@ -326,9 +326,11 @@ def next_look(state: State, now: float) -> float | None:
     """Return the instant at which there is something to decide although nothing happens, None for never."""
     lessons, instants = state.lessons, []
     if state.waiting:
-        instants += [lessons.paused_until, lessons.raise_at]
+        instants.append(lessons.paused_until)
         if lessons.login_error is not None:
             instants.append(lessons.probe_at)
+    if state.waiting or state.occupied < state.options.min_connections:
+        instants.append(lessons.raise_at)
     if state.leaving:
         patience = GRACE if state.waiting or state.is_needed else LONGEST_FAREWELL
         instants.append(_first_to_leave(state)[1] + patience)

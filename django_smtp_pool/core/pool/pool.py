@@ -81,12 +81,9 @@ class Pool(Closing, Generic[ConnectionT]):
     @harmless
     def leave_line(self, waiter: Waiter, waited: float = 0.0) -> None:
         """Take a waiter out of the line; the seconds it waited are for the statistics."""
-        if self._is_inside:
-            self._late.append(partial(self.leave_line, waiter, waited))
-            return
-        with self._lock:
-            self._state.waiting.leave(waiter)
-            self._counters["wait_ms"] += round(waited * 1000)
+        if waiter in self._state.waiting:  # whoever is next may take what was of no use to this one
+            self._change(self._state.waiting.leave, waiter)
+        self.count("wait_ms", round(waited * 1000))
 
     def is_starved_by(self, thread: int) -> bool:
         """Tell whether every place is held by batches of this thread: then waiting in it would be for ever."""
@@ -136,11 +133,13 @@ class Pool(Closing, Generic[ConnectionT]):
 
     def opened(self, slot: Slot, connection: ConnectionT, took: float) -> None:
         """Put a connection that is ready into its slot; it stays with who dialled."""
-        with self._lock:
-            policy.connected(self._state, slot, connection, self._expiry())
-            self._counters["connections_opened"] += 1
-            self._last_failure = None
+        self._change(self._opened, slot, connection)
         self._note(Opened, connection=connection.number, seconds=took)
+
+    def _opened(self, slot: Slot, connection: ConnectionT) -> None:
+        policy.connected(self._state, slot, connection, self._expiry())
+        self._counters["connections_opened"] += 1
+        self._last_failure = None
 
     def _expiry(self) -> float | None:
         lifetime = self.options.max_lifetime
