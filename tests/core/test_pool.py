@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import itertools
+import math
 import threading
 from dataclasses import FrozenInstanceError
 
@@ -12,6 +13,7 @@ from django_smtp_pool.core.delivery import life
 from django_smtp_pool.core.drivers import blocking
 from django_smtp_pool.core.errors import DataRefused, PoolClosed, PoolFull, PoolTimeout, Stage, refusal
 from django_smtp_pool.core.events.events import Closed, DialFailed, Opened
+from django_smtp_pool.core.needs import Call
 from django_smtp_pool.core.pool import policy
 from django_smtp_pool.core.pool.policy import GRACE, IN_USE
 from django_smtp_pool.core.pool.slots import Slot
@@ -828,6 +830,19 @@ def test_a_line_of_closed_pools_may_be_longer_than_the_stack_is_deep():
 
 
 # What nobody else would notice
+
+
+@pytest.mark.parametrize("interrupt", [GeneratorExit, KeyboardInterrupt, TimeoutError])
+def test_a_dial_that_is_broken_off_teaches_nothing(interrupt):
+    """A batch breaks off the dials that it no longer needs."""
+    bench = Bench(min_connections=1)
+    bench.server.open = lambda clock, deadline: iter([Call(None)])
+    opening = life.Loan(bench.service, bench.clock).take(math.inf)
+    assert isinstance(next(opening), Call)
+    with pytest.raises(interrupt):
+        opening.throw(interrupt)
+    assert bench.diary.of(DialFailed) == []
+    until(lambda: bench.pool.stats().idle == 1)  # the spare: no dial has failed, so there is no pause before it
 
 
 def test_who_leaves_the_line_makes_way_for_the_next():

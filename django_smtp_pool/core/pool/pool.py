@@ -111,17 +111,19 @@ class Pool(Closing, Generic[ConnectionT]):
         try:
             connection = self._connect(deadline)
         except BaseException as error:
-            if is_failure(error):  # an interrupt says nothing about the server
-                self.failed_to_open(slot, error)
+            self.failed_to_open(slot, error)
             raise
         self.opened(slot, connection, self._clock.monotonic() - started_at)
 
     @ends_lease
     def failed_to_open(self, slot: Slot, error: BaseException) -> None:
-        """Give up the slot of a dial that has failed."""
-        failure = without_frames(error) if isinstance(error, Exception) else None
-        self._note(DialFailed, error=error)
-        self._change(self._dial_failed, slot, error, failure)
+        """Give up the slot of a dial that has failed, or was interrupted, which says nothing about the server."""
+        if is_failure(error):
+            failure = without_frames(error) if isinstance(error, Exception) else None
+            self._note(DialFailed, error=error)
+            self._change(self._dial_failed, slot, error, failure)
+        else:
+            self._change(policy.give_up, self._state, slot, "interrupted")
         self._tell_if_free()
 
     def _dial_failed(self, slot: Slot, error: BaseException | None, failure: Exception | None) -> None:
