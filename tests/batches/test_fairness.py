@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import pytest
 
 from django_smtp_pool.core.errors import Outcome, PoolTimeout
+from django_smtp_pool.core.pool import policy
 from django_smtp_pool.core.pool.pool import Pool
-from django_smtp_pool.core.pool.waiters import Waiter
 from django_smtp_pool.core.smtp.envelope import Envelope
 from tests.batches.ledger import QUIET, address_of, messages, order_of, outcomes, settled, taken
 from tests.core.fakes import in_thread, until
@@ -21,21 +21,24 @@ from tests.mailing import message
 
 @pytest.fixture
 def handovers(monkeypatch):
-    """Count the connections that came back, and note how many had when a thread was given one."""
+    """Count the connections that came back, and note how many had when one was found for a single message.
+
+    Not when the message had it: the thread that hands it over may be slow.
+    """
     handovers = SimpleNamespace(returns=0, granted_at=[], singles=[])
-    take_back, grant = Pool.take_back, Waiter.grant
+    take_back, grant = Pool.take_back, policy._grant
 
     def counting(pool, *lease):
         handovers.returns += 1
         take_back(pool, *lease)
 
-    def granted(waiter, slot):
-        if waiter.holder is None:  # a single message
+    def granted(state, slot, where):
+        if state.waiting.first.holder is None:  # a single message
             handovers.granted_at.append(handovers.returns)
-        return grant(waiter, slot)
+        grant(state, slot, where)
 
     monkeypatch.setattr(Pool, "take_back", counting)
-    monkeypatch.setattr(Waiter, "grant", granted)
+    monkeypatch.setattr(policy, "_grant", granted)
     return handovers
 
 
