@@ -4,6 +4,7 @@ A real one comes between two steps of the interpreter; here it comes where a fun
 `with` ends: there the interpreter itself lets no interrupt in between.
 """
 
+import errno
 import inspect
 import linecache
 import signal
@@ -16,7 +17,6 @@ from tests.handlers import SIGNAL, ring
 # Before Python 3.12, what a tracer raises where a generator is resumed passes by the generator's own handlers.
 RESUMES_OUTSIDE = sys.version_info < (3, 12)
 PACKAGE = str(Path(django_smtp_pool.__file__).parent)
-
 
 # What Python calls when an object is no more: no exception comes out of it, an interrupt neither.
 FINALISERS = {"__del__", "no_more"}
@@ -33,6 +33,18 @@ def is_in_finaliser(frame):
 
 class Limit(Exception):
     """A task queue's time limit."""
+
+
+# An error with a number looks like the network's: only where it comes from tells.
+KINDS = {
+    "interrupt": KeyboardInterrupt,
+    "time-limit": Limit,
+    "timeout": lambda: TimeoutError("my own time limit"),
+    "numbered-timeout": lambda: TimeoutError(errno.ETIMEDOUT, "my own time limit"),
+    "os-error": lambda: OSError(errno.EIO, "mine"),
+    "reset": lambda: ConnectionResetError(errno.ECONNRESET, "mine"),
+    "would-block": lambda: BlockingIOError(errno.EAGAIN, "mine"),
+}
 
 
 def by_handler(error):

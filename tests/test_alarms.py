@@ -4,7 +4,6 @@ A tracer strikes where a line begins. A signal strikes inside an expression too:
 end of a message and the assignment of what it returned, or inside Python's own ssl.py.
 """
 
-import errno
 import gc
 import os
 import random
@@ -16,22 +15,13 @@ import pytest
 
 from tests.batches.ledger import QUIET, misreported, settled
 from tests.handlers import handling
-from tests.interrupts import Limit
+from tests.interrupts import KINDS
 from tests.mailing import backend_for, message
 from tests.servers import FaultServer
 from tests.servers.certificates import certificates
 
 ROUNDS = 2000 if os.environ.get("NIGHTLY") else 30  # of each of 32 kinds
-KINDS = {
-    "interrupt": KeyboardInterrupt,
-    "time-limit": Limit,
-    "timeout": lambda: TimeoutError("my own time limit"),
-    "numbered-timeout": lambda: TimeoutError(errno.ETIMEDOUT, "my own time limit"),
-    "os-error": lambda: OSError(errno.EIO, "mine"),
-    "reset": lambda: ConnectionResetError(errno.ECONNRESET, "mine"),
-    "would-block": lambda: BlockingIOError(errno.EAGAIN, "mine"),
-    "tls": lambda: ssl.SSLWantReadError("mine"),
-}
+ALL_KINDS = {**KINDS, "tls": lambda: ssl.SSLWantReadError("mine")}
 
 
 class Alarm:
@@ -71,10 +61,10 @@ def unraisable(monkeypatch):
 @pytest.mark.timeout(3600 if os.environ.get("NIGHTLY") else 120)
 @pytest.mark.parametrize("width", [1, 5], ids=["single", "batch"])
 @pytest.mark.parametrize("tls", [False, True], ids=["clear", "tls"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL_KINDS)
 def test_an_alarm_at_any_moment(unraisable, kind, width, tls):
     """It is never swallowed nor taken for the network's, no message goes out twice, and each has a true outcome."""
-    choose, alarm, struck, wrong, sent = random.Random(kind), Alarm(KINDS[kind]), 0, [], []
+    choose, alarm, struck, wrong, sent = random.Random(kind), Alarm(ALL_KINDS[kind]), 0, [], []
     secure = {"implicit_tls": certificates().server_context("expired")} if tls else {}
     options = {"use_ssl": True, "tls_options": {"verify": False}} if tls else {}
     with FaultServer(chunking=True, **secure) as server, handling(alarm, signal.SIGALRM):

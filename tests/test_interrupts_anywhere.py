@@ -1,7 +1,6 @@
 """An interrupt at any line between `send_messages()` and the socket: the truth on each message, and nothing leaks."""
 
 import contextlib
-import errno
 import gc
 import os
 import signal
@@ -16,7 +15,7 @@ from django_smtp_pool.registry import Registry
 from tests.batches.ledger import QUIET, messages, misreported
 from tests.core.fakes import until
 from tests.handlers import handling
-from tests.interrupts import Interrupting, Limit, Route, by_handler
+from tests.interrupts import KINDS, Interrupting, Route, by_handler
 from tests.mailing import backend_for, message
 from tests.servers import FaultServer
 
@@ -30,18 +29,6 @@ SCENES = {
     "one-shot": ({"chunking": True}, {}, 1, None, 1),
     "stale": ({}, {}, 1, "fin", 1),
     "batch": ({}, {"max_connections": 3}, 1, None, 4),
-}
-
-
-# An error with a number looks like the network's: only where it comes from tells.
-KINDS = {
-    "interrupt": KeyboardInterrupt,
-    "time-limit": Limit,
-    "timeout": lambda: TimeoutError("my own time limit"),
-    "numbered-timeout": lambda: TimeoutError(errno.ETIMEDOUT, "my own time limit"),
-    "os-error": lambda: OSError(errno.EIO, "mine"),
-    "reset": lambda: ConnectionResetError(errno.ECONNRESET, "mine"),
-    "would-block": lambda: BlockingIOError(errno.EAGAIN, "mine"),
 }
 
 
