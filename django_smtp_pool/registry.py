@@ -20,7 +20,6 @@ from .conf import Config
 from .core.after_fork import AfterFork
 from .core.clock import Clock, SystemClock
 from .core.delivery.connection import Connection, Connector
-from .core.drivers import blocking
 from .core.drivers.farewells import FAREWELL, Farewells
 from .core.events import records
 from .core.events.events import Observer, Observers
@@ -37,7 +36,7 @@ from .core.pool.waiters import reentered
 from .core.rate_limit.limit import Limiter, Rate, RateLimit
 from .core.rate_limit.redis import RedisWindow, key_of
 from .core.rate_limit.shared import SharedRateLimit
-from .core.sender import Sender
+from .core.sender import Sender, pool_over
 from .core.smtp.envelope import Envelope
 from .oauth2.caches import TokenCaches, Tokens
 from .remembered import PoolKey, configurations
@@ -147,14 +146,7 @@ class Registry:
 
     def _make(self, key: PoolKey) -> Sender:
         connector = self._connector(key.server, self._observer)
-        pool: Pool[Connection] = Pool(
-            key.pool,
-            name=key.server.place,
-            connect=lambda deadline: blocking.run(connector.open(self._clock, deadline), self._clock),
-            clock=self._clock,
-            observer=self._observer,
-            caretaker=self._housekeeper,
-        )
+        pool = pool_over(connector, key.pool, self._housekeeper)
         if key.server.lacks_secret:
             text = "%s: username is set without a password or an access token: nobody logs in"
             records.write(logger, logging.WARNING, text, key.server.place)

@@ -13,9 +13,8 @@ from email.utils import getaddresses
 from typing import Any
 
 from .clock import Clock, SystemClock
-from .delivery.connection import Connection, Connector
+from .delivery.connection import Connector
 from .delivery.delivery import Delivery
-from .drivers import blocking
 from .drivers.farewells import FAREWELL, Farewells
 from .events.events import Observer, Observers
 from .events.logs import LogObserver
@@ -23,10 +22,9 @@ from .net import transport
 from .options.host import name_to_greet_with
 from .options.options import PoolOptions, ServerOptions
 from .pool.housekeeper import Housekeeper
-from .pool.pool import Pool
 from .pool.stats import Stats
 from .rate_limit.limit import Limiter, RateLimit
-from .sender import Sender
+from .sender import Sender, pool_over
 from .smtp.envelope import Envelope, with_crlf
 
 
@@ -69,14 +67,7 @@ class Client:
             observer=self._observer,
             local_hostname=self._name,
         )
-        pool: Pool[Connection] = Pool(
-            self._options,
-            name=self._server.place,
-            connect=lambda deadline: blocking.run(connector.open(self._clock, deadline), self._clock),
-            clock=self._clock,
-            observer=self._observer,
-            caretaker=self._housekeeper,
-        )
+        pool = pool_over(connector, self._options, self._housekeeper)
         limit = Limiter(self._rate, patience=self._options.rate_patience, server=pool.name, count=pool.count)
         self._sender = Sender(
             pool=pool,

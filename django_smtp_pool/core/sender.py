@@ -7,12 +7,29 @@ from collections.abc import Iterable
 from typing import Any
 
 from .delivery.batch import Batch, Finish
+from .delivery.connection import Connection, Connector
 from .delivery.delivery import Delivery
 from .delivery.life import Loan, Service, live, warm_up
 from .drivers import aio, blocking, side_by_side
 from .needs import Life
+from .options.options import PoolOptions
+from .pool.contracts import Caretaker
+from .pool.pool import Pool
 from .replies import Reply
 from .smtp.envelope import Envelope
+
+
+def pool_over(connector: Connector, options: PoolOptions, caretaker: Caretaker) -> Pool[Connection]:
+    """Return a pool of a connector's connections."""
+    clock = connector.clock
+    return Pool(
+        options,
+        name=connector.server.place,
+        connect=lambda deadline: blocking.run(connector.open(clock, deadline), clock),
+        clock=clock,
+        observer=connector.observer,
+        caretaker=caretaker,
+    )
 
 
 class Sender(Service):

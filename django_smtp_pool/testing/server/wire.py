@@ -96,10 +96,6 @@ class Wire:
         self._tls.write(data)
         self._flush()
 
-    def send_in_clear(self, data):
-        """Send `data` past TLS, as an attacker or a broken server would."""
-        self._write(data)
-
     def secure(self, context):
         """Do the server's part of a TLS handshake."""
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
