@@ -127,9 +127,13 @@ class _Scripted:
         _answers[-1].settle(delivery)
         return delivery
 
-    def send_many(self, envelopes: Iterable[tuple[Any, Envelope]], finish: Any, *_: Any, may_nest: bool = True) -> None:
-        for item, envelope in envelopes:
-            finish(item, self.complete(self.begin(envelope)))
+    def send_many(
+        self, envelopes: Iterable[tuple[Any, Envelope] | None], finish: Any, *_: Any, may_nest: bool = True
+    ) -> None:
+        for found in envelopes:
+            if found is not None:
+                item, envelope = found
+                finish(item, self.complete(self.begin(envelope)))
 
 
 class _Recording(Mailing):

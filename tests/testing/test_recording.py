@@ -113,6 +113,12 @@ def test_time_is_the_tests_own():
         assert (answers.clock.now, status_of(message).sent) == (3600, 3600)
 
 
+def test_messages_that_take_long_to_render_are_sent_as_ever():
+    with recorded_mail(finishers=[lambda content: content]):
+        assert mail.get_connection().send_messages([letter(1), letter(2)]) == 2
+        assert [kept.subject for kept in mail.outbox] == ["Letter 1", "Letter 2"]
+
+
 def test_bad_headers_are_refused_as_ever():
     with recorded_mail(), pytest.raises(ValueError, match="Header"):
         EmailMessage("a\nb", "Hello", to=["ann@example.com"]).send()
