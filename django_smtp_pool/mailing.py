@@ -19,6 +19,7 @@ from .core.events import records
 from .core.interrupts import as_failure, foreign, from_signal_handler
 from .core.queue_ids import queue_id_of
 from .core.sender import Sender
+from .core.smtp.delivery import Receipt
 from .core.smtp.envelope import Envelope
 from .message.addresses import quick
 from .message.parts import ALONE, Batch
@@ -249,7 +250,9 @@ class Mailing:
                     raise
                 self._failures[index] = error
                 self.unrendered.add(index)
-                self._conclude(message, status_without_delivery(message, error))
+                status = status_without_delivery(message, error)
+                record(message, status)
+                self._tell(message, status)
             else:
                 yield _Item(index=index, message=message, envelope=envelope), envelope
 
@@ -260,7 +263,7 @@ class Mailing:
         status = status_after(item.envelope, delivery)
         record(item.message, status)
         item.is_told = True
-        self._conclude(item.message, status)
+        self._tell(item.message, status)
         if delivery.outcome is Outcome.ACCEPTED:
             self._accepted.append(item.index)
         if isinstance(delivery.error, Exception) and is_failure(delivery.error):
@@ -268,29 +271,26 @@ class Mailing:
         elif delivery.error is not None:
             self._interrupted[item.index] = delivery.error
         elif delivery.receipt is not None and delivery.receipt.refused:
-            self._partially_refused(item.index, delivery)
+            self._partially_refused(item.index, delivery.receipt, delivery.attempts)
         return self._news
 
-    def _conclude(self, message: Any, status: SmtpPoolStatus) -> None:
-        record(message, status)
+    def _tell(self, message: Any, status: SmtpPoolStatus) -> None:
         if status.error is None or is_failure(status.error):  # nobody waits for receivers after an interrupt
             if self._news is not None:
                 self._news.add(message, status)
             else:
                 signals.tell(self._kind, message, status)
 
-    def _partially_refused(self, index: int, delivery: Delivery) -> None:
-        if delivery.receipt is None:
-            raise AssertionError("it was accepted for some")
-        partial = PartiallyRefused(delivery.receipt.accepted, delivery.receipt.refused)
+    def _partially_refused(self, index: int, receipt: Receipt, attempts: int) -> None:
+        partial = PartiallyRefused(receipt.accepted, receipt.refused)
         if self._options.on_partial_refusal == "raise":
             self._failures[index] = partial
         elif self._options.on_partial_refusal == "warn":
             extra = {
                 "server": self._sender.pool.name,
-                "outcome": delivery.outcome.value,
-                "attempts": delivery.attempts,
-                "queue_id": queue_id_of(delivery.receipt.reply.text),
+                "outcome": Outcome.ACCEPTED.value,
+                "attempts": attempts,
+                "queue_id": queue_id_of(receipt.reply.text),
             }
             records.write(logger, logging.WARNING, "A message was %s", partial, extra=extra)
 

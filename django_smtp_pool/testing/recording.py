@@ -139,8 +139,8 @@ class _Scripted:
 class _Recording(Mailing):
     """Puts what was accepted into the outbox."""
 
-    def _conclude(self, message: Any, status: SmtpPoolStatus) -> None:
-        super()._conclude(message, status)
+    def _tell(self, message: Any, status: SmtpPoolStatus) -> None:
+        super()._tell(message, status)
         if status.outcome == Outcome.ACCEPTED.value:
             mail.outbox.append(_copied(message))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import selectors
 import socket
 import threading
 from collections import deque
@@ -205,7 +206,7 @@ class _SideBySide:
     def _stand_in_line(self, life: Life[None], waiter: Servable) -> None:
         if not isinstance(waiter, Bell) and self._wakeup is None:
             self._wakeup = Wakeup()
-            self._poller.watch(self._wakeup.fileno(), 1)
+            self._poller.watch(self._wakeup.fileno(), selectors.EVENT_READ)
         waiter.wake = lambda: self._serve(life, waiter)
         if waiter.served:
             self._served.append((life, waiter))
