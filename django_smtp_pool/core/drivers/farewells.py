@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import selectors
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -139,7 +140,7 @@ class Farewells:
             return
         if self._wakeup is None:
             self._wakeup = Wakeup()
-        poller.watch(self._wakeup.fileno(), 1)
+        poller.watch(self._wakeup.fileno(), selectors.EVENT_READ)
         patience = 0.0 if self._is_awake else max(0.0, until - self._clock.monotonic())
         ready = self._clock.wait(poller.wait, patience)
         self._wakeup.silence()
