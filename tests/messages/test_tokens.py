@@ -113,9 +113,9 @@ def test_the_token_is_shown_nowhere(server):
         backend_for(server, username="user", oauth2_token=TOKEN, auth_method="LOGIN")
     except ImproperlyConfigured as error:
         report = ExceptionReporter(None, type(error), error, error.__traceback__)
-        frames = [frame for frame in report.get_traceback_frames() if "django_smtp_pool" in frame["filename"]]
-        assert frames
-        assert TOKEN not in str([frame["vars"] for frame in frames])
+        frames = report.get_traceback_frames()  # one without a file stands for a cause without a traceback
+        assert [frame for frame in frames if "django_smtp_pool" in frame.get("filename", "")]
+        assert TOKEN not in str([frame.get("vars") for frame in frames if "/tests/" not in frame.get("filename", "")])
     options = ServerOptions(username="user", oauth2_token=TOKEN)
     assert TOKEN not in repr(options)
     assert options != ServerOptions(username="user", oauth2_token="other")
