@@ -63,8 +63,7 @@ class Scene:
     def send(self, tracer):
         """Send the batch under a tracer; return what came of it."""
         try:
-            with tracer:
-                return self.backend.send_messages(self.batch)
+            return tracer.run(self.backend.send_messages, self.batch)
         except BaseException as error:
             return error
 

@@ -150,8 +150,8 @@ def test_a_message_that_has_been_tried_is_told_of_wherever_the_interrupt_comes(m
         tracer = InTheBooks(at, diary)
         with FaultServer(fault=fault) as server:
             backend = mailer(server, observer=diary)
-            with contextlib.suppress(KeyboardInterrupt), tracer:
-                backend.send_messages(iter(batch))
+            with contextlib.suppress(KeyboardInterrupt):
+                tracer.run(backend.send_messages, iter(batch))
             if batch[0].smtp_pool_status is None:
                 untold.append(tracer.where)
         if tracer.where is None:
