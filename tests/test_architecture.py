@@ -202,3 +202,9 @@ for module in pkgutil.walk_packages(core.__path__, "core."):
         [sys.executable, "-c", script, str(ROOT)], capture_output=True, text=True, cwd=tmp_path, timeout=60
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_tests_mirror_the_rooms():
+    """`drivers` and `events` are tested through the backend, in tests/batches, tests/aio and tests/backend."""
+    tests = Path(__file__).parent / "core"
+    assert {path.parent.name for path in tests.glob("*/test_*.py")} == set(ROOMS) - {"drivers", "events"}

@@ -10,8 +10,8 @@ import pytest
 from django_smtp_pool import RateLimited
 from django_smtp_pool.core.errors import PoolTimeout
 from tests.aio.waiting import assert_no_place_is_taken, until
-from tests.core.test_processes import ROOT
 from tests.mailing import backend_for, message
+from tests.registry.test_processes import ROOT
 
 
 def subjects(server):

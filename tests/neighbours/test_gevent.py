@@ -3,8 +3,8 @@
 import subprocess
 import sys
 
-from tests.core.test_processes import PRELUDE, ROOT
 from tests.neighbours.available import need_package
+from tests.registry.test_processes import PRELUDE, ROOT
 from tests.servers import FaultServer
 
 PATCHED = "from gevent import monkey; monkey.patch_all()\n"

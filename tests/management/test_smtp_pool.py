@@ -161,7 +161,7 @@ else:
 def test_in_a_project(tmp_path, server, arguments, shown, code):
     server.refuse_recipients = {"no@example.com": "550 no"}
     (tmp_path / "project.py").write_text(PROJECT.format(port=server.port))
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parents[2]
     environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "project", "PYTHONPATH": f"{tmp_path}{os.pathsep}{root}"}
     done = subprocess.run(
         [sys.executable, "-m", "django", "smtp_pool", *arguments],

@@ -21,7 +21,7 @@ from django_smtp_pool.message.parts import ALONE
 from django_smtp_pool.message.render import envelope_of, joined
 from django_smtp_pool.message.writer import write
 from tests.mailing import message
-from tests.messages.reader import read
+from tests.message.reader import read
 
 MODERN = django.VERSION >= (6, 0)
 

@@ -18,8 +18,8 @@ from django_smtp_pool.core.options.oauth2 import OAuth2Options, Same
 from django_smtp_pool.oauth2.generators import AccessToken, Generator, Grant
 from django_smtp_pool.services import find
 from tests.mailing import backend_for, message
+from tests.oauth2.endpoint import TokenEndpoint
 from tests.servers import Fault, FaultServer, faults
-from tests.tokens import TokenEndpoint
 
 HAS_MAILERS = django.VERSION >= (6, 1)
 SECRETS = ("s3cret", "refresh-", "token-")

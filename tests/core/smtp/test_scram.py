@@ -15,7 +15,7 @@ from django_smtp_pool.core.smtp import scram
 from django_smtp_pool.core.smtp.extensions import Extensions
 from django_smtp_pool.core.smtp.scram import ScramSHA1, ScramSHA256
 from django_smtp_pool.core.smtp.session import Greeter, log_in
-from tests.core.test_auth import assert_hides
+from tests.core.smtp.test_auth import assert_hides
 from tests.core.transcript import play
 
 KINDS = [ScramSHA256, ScramSHA1]

@@ -23,7 +23,7 @@ from django_smtp_pool.core.smtp.envelope import with_crlf
 from django_smtp_pool.message.parts import ALONE
 from django_smtp_pool.message.render import envelope_of, joined
 from django_smtp_pool.message.writer import write
-from tests.messages.reader import PEOPLE, PROSE, Unreadable, people, read, text_of
+from tests.message.reader import PEOPLE, PROSE, Unreadable, people, read, text_of
 
 MODERN = django.VERSION >= (6, 0)
 INSTANT = datetime(2026, 11, 5, 7, 8, 9, tzinfo=timezone.utc)

@@ -9,7 +9,7 @@ from django_smtp_pool.core.options.options import PoolOptions, ServerOptions, TL
 from django_smtp_pool.core.pool.policy import IN_USE
 from django_smtp_pool.registry import PoolKey, Registry
 from tests.clocks import ManualClock
-from tests.core.test_options import POOL, SERVER, TLS
+from tests.core.options.test_options import POOL, SERVER, TLS
 
 OTHER = [
     *((ServerOptions, key, good[0]) for key, (good, _) in SERVER.items() if good),

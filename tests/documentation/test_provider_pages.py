@@ -18,7 +18,7 @@ from django_smtp_pool.services import find
 from django_smtp_pool.verify.refusals import KNOWN
 
 HAS_MAILERS = django.VERSION >= (6, 1)
-DOCS = Path(__file__).resolve().parent.parent / "docs"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGES = {path.stem: path.read_text(encoding="utf-8") for path in sorted((DOCS / "providers").glob("*.rst"))}
 PROVIDERS = {name: text for name, text in PAGES.items() if name != "index"}
 SECRET = "from-the-environment"

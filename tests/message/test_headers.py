@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from django_smtp_pool.message.render import envelope_of
 from django_smtp_pool.message.safety import check_rendered, has_long_line
 from tests.mailing import backend_for, message
-from tests.messages.corpus import BOUNCE, html
+from tests.message.corpus import BOUNCE, html
 from tests.servers import FaultServer
 
 MODERN = django.VERSION >= (6, 0)

@@ -16,8 +16,8 @@ from django_smtp_pool.core.smtp.envelope import with_crlf
 from django_smtp_pool.message.render import envelope_of
 from django_smtp_pool.message.transfer import seven_bit, short_lined
 from tests.mailing import backend_for, message
-from tests.messages.corpus import COLLECTED, html, mail
-from tests.messages.test_corpus import meaning
+from tests.message.corpus import COLLECTED, html, mail
+from tests.message.test_corpus import meaning
 from tests.servers import FaultServer
 
 SEVEN_BIT = ("SIZE 10485760", "SMTPUTF8")

@@ -16,9 +16,9 @@ from django_smtp_pool.core.errors import EhloRefused, RecipientsRefused, Stage
 from tests.batches.ledger import QUIET, messages, misreported, outcomes, settled, taken
 from tests.clocks import ServersClock
 from tests.mailing import backend_for, message
+from tests.promises.test_point_by_fault import GARBLED, HARMLESS, LOST
 from tests.servers import Fault, FaultServer, RandomFaults, faults
 from tests.servers.client import Client
-from tests.test_point_by_fault import GARBLED, HARMLESS, LOST
 
 THREE = ("a@example.com", "b@example.com", "c@example.com")
 FULL = "552 5.2.2 Mailbox full"

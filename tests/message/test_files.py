@@ -12,7 +12,7 @@ from django_smtp_pool.message.base64_lines import Base64Lines
 from django_smtp_pool.message.parts import Batch
 from django_smtp_pool.message.render import envelope_of
 from tests.mailing import backend_for, message
-from tests.messages.reader import read
+from tests.message.reader import read
 
 BLOCK = 57 * 4096
 

@@ -15,8 +15,8 @@ from django.core.mail import EmailMessage
 from django.core.mail.backends.smtp import EmailBackend
 
 from tests.mailing import backend_for
-from tests.messages.corpus import COLLECTED, forwarding_bytes, generated, mail, with_encoding
-from tests.messages.reader import PEOPLE, PROSE, WORD, people, text_of
+from tests.message.corpus import COLLECTED, forwarding_bytes, generated, mail, with_encoding
+from tests.message.reader import PEOPLE, PROSE, WORD, people, text_of
 from tests.servers import FaultServer
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=timezone.utc)

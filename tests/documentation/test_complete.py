@@ -10,7 +10,7 @@ import django_smtp_pool
 from django_smtp_pool import conf
 from django_smtp_pool.core import errors
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 PACKAGE = Path(django_smtp_pool.__file__).parent
 PAGES = sorted(path.relative_to(DOCS).with_suffix("") for path in DOCS.glob("[!_]*/**/*.rst"))
 PAGES += sorted(Path(path.stem) for path in DOCS.glob("*.rst") if path.stem != "index")

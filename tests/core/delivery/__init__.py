@@ -1,0 +1,1 @@
+"""One message over one connection, and what is tried again."""

@@ -1,0 +1,1 @@
+"""Options: fields, URLs, and what each takes."""

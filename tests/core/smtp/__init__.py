@@ -1,0 +1,1 @@
+"""The SMTP conversation, as transcripts."""

@@ -1,0 +1,1 @@
+"""OAuth2: tokens, generators and their cache."""

@@ -1,0 +1,1 @@
+"""What the package promises, from `send_messages()` to the wire."""
