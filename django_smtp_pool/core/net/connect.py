@@ -113,6 +113,8 @@ def _through(proxy: ProxyURL, target: Target, look_up: Resolve) -> Way:
 
 
 def _in_ascii(host: str) -> str:
+    if host.isascii() and max(map(len, host.split("."))) < 64:
+        return host  # not by the idna codec, which up to Python 3.11 wraps an interrupt in another one
     try:
         return host.encode("idna").decode()
     except UnicodeError as error:

@@ -260,7 +260,10 @@ class Transport:
 
     def begin_tls(self, context: ssl.SSLContext, server_hostname: str) -> None:
         """Start TLS; call `shake_hands` whenever the socket is ready, until it returns True."""
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
+        name: str | bytes = server_hostname
+        if type(context) is ssl.SSLContext and server_hostname.isascii():
+            name = server_hostname.encode()  # a str goes through the idna codec, which up to 3.11 wraps an interrupt
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=name)
 
     def shake_hands(self) -> bool:
         """Go on with the handshake and return whether it is complete."""
