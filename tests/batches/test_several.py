@@ -181,6 +181,7 @@ def turns(monkeypatch):
 
     monkeypatch.setattr(_SideBySide, "_look", noting("look", _SideBySide._look))
     monkeypatch.setattr(Pool, "request", noting("ask", Pool.request))
+    monkeypatch.setattr(Pool, "lend_again", noting("ask", Pool.lend_again))
     monkeypatch.setattr(Batch, "_tell", noting("told", Batch._tell))
     return turns
 

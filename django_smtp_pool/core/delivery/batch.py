@@ -92,7 +92,7 @@ class Batch:
         self._narrow_until = -math.inf
         self._next_break = FIRST_BREAK
         self._attention = Bell()
-        self._idle: list[Bell] = []
+        self._idle: dict[Bell, None] = {}  # of workers that wait until they may start
         self.error: Exception | None = None  # of the caller's source: it has no more messages
 
     def generators(self) -> list[Life[None]]:
@@ -112,8 +112,9 @@ class Batch:
             elif self._is_over:
                 break
             else:
+                self._wake_worker()
                 self._attention.served = False
-                yield Turn(self._attention, math.inf)
+                yield Turn(self._attention, self._narrow_until if self._is_narrow else math.inf)
 
     @property
     def _is_over(self) -> bool:
@@ -142,13 +143,13 @@ class Batch:
             self._next_is_slow = found is None
             if found is not None:
                 self._ready.append(_Entry(token=found[0], envelope=found[1]))
-                self._wake_workers(1)
+                self._wake_worker()
 
     def _tell(self) -> Awaitable[None] | None:
         entry = self._ended[0]
         told = self._tell_of(entry)
         self._ended.popleft()  # and not before: an interrupt must not hide what became of it
-        self._wake_workers()
+        self._wake_worker()
         return told
 
     def _tell_of(self, entry: _Entry) -> Awaitable[None] | None:
@@ -165,24 +166,32 @@ class Batch:
 
     def _work(self) -> Life[None]:
         """Take a connection, then the next message: no message waits for a connection in the making."""
+        bell = Bell()
         while True:
             if self._is_starved:
                 self._no_connection(starved())
                 self._attention.ring()
             if not self._may_start:
-                bell = Bell()
-                self._idle.append(bell)
+                bell.served = False
+                self._idle[bell] = None
                 yield Turn(bell, self._narrow_until if self._is_narrow else math.inf)
+                self._idle.pop(bell, None)
                 continue
-            loan = Loan(self._service, self._clock, self._holder)
+            loan = Loan(self._service, self._clock, self._holder, wants_more=self._goes_on)
             try:
                 if (yield from self._has_connection(loan)):
+                    self._wake_worker()
                     yield from self._deliver(loan)
+                    while loan.is_kept:
+                        yield from self._deliver(loan)
             except BaseException:
                 loan.abandon()
                 raise
-            self._wake_workers()
             self._attention.ring()
+
+    def _goes_on(self) -> bool:
+        """Tell whether a worker may take the next message at once, over the connection that it has."""
+        return bool(self._ready) and not self._may_nest and len(self._ended) < self._limit
 
     @property
     def _is_narrow(self) -> bool:
@@ -287,9 +296,11 @@ class Batch:
                 self._ended.append(entry)
         self._ready.clear()
 
-    def _wake_workers(self, number: int | None = None) -> None:
-        bells, self._idle = self._idle[:number], self._idle[number:] if number is not None else []
-        for bell in bells:
+    def _wake_worker(self) -> None:
+        """Wake one worker if it may start; when it has a connection, it wakes the next one."""
+        if self._idle and (self._may_start or self._is_starved):
+            bell = next(iter(self._idle))
+            del self._idle[bell]
             bell.ring()
 
     def break_off(self, interrupt: BaseException) -> None:

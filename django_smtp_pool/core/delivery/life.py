@@ -170,7 +170,8 @@ def _attempt(service: Service, delivery: Delivery, clock: Clock, loan: Loan) -> 
     delivery.connected += loan.connected
     if delivery.channel is not None:
         delivery.sent += clock.monotonic() - began
-    loan.end(error, delivery.envelope.sender)
+    if error is not None or not loan.keep(delivery.envelope.sender):
+        loan.end(error, delivery.envelope.sender)
     return error
 
 
@@ -180,9 +181,18 @@ class Loan:
     Arguments:
         holder: the thread whose batch it is for.
         fresh: only a connection that has carried no message will do.
+        wants_more: tells whether there is another message that may go by the same connection.
     """
 
-    def __init__(self, service: Service, clock: Clock, holder: int | None = None, *, fresh: bool = False) -> None:
+    def __init__(
+        self,
+        service: Service,
+        clock: Clock,
+        holder: int | None = None,
+        *,
+        fresh: bool = False,
+        wants_more: Callable[[], bool] | None = None,
+    ) -> None:
         self._service = service
         self._fresh = fresh
         self._clock = clock
@@ -190,6 +200,8 @@ class Loan:
         self._waiter: Waiter | None = None
         self._slot: Slot | None = None
         self._connection: Connection | None = None
+        self._wants_more = wants_more
+        self.is_kept = False
         self.reused = False
         self.waited = 0.0
         self.connected = 0.0
@@ -264,9 +276,18 @@ class Loan:
         """Whether this stands in the pool's line."""
         return self._waiter is not None and not self._waiter.served and self._slot is None
 
+    def keep(self, sender: str) -> bool:
+        """Keep the connection for another message, where there is one and nobody else wants the place."""
+        slot, self.is_kept = self._slot, False
+        if slot is None or self._wants_more is None or not self._wants_more():
+            return False
+        self.is_kept = self._service.pool.lend_again(slot, sender)
+        self.reused, self.waited, self.connected = True, 0.0, 0.0
+        return self.is_kept
+
     def end(self, error: Exception | None = None, sender: str | None = None) -> None:
         """Give the place back, and tell how its message failed; a connection that is out of step is closed."""
-        slot = self._slot
+        slot, self.is_kept = self._slot, False
         if slot is None:
             return
         if self.reused and error is not None and tells_of_idling(error):

@@ -14,6 +14,8 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any
 
 from ..clock import Clock
 from ..needs import NEVER, Bell, Call, Life, Need, Servable, T, Turn, Wait
@@ -25,33 +27,36 @@ BRIEF = 0.01  # seconds of going on that count as no time
 
 
 class StoppableClock:
-    """A clock that stands still while a call runs, or a generator takes its time; `wait` waits for real."""
+    """A clock that its driver moves on: the time of a wait counts, that of other people's code does not.
+
+    Between two moves it stands still, so a life that looks at it costs nothing.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._behind = 0.0
+        self._looked_at = self._now = clock.monotonic()
+        self._left_out = 0.0
 
     def monotonic(self) -> float:
         """Return seconds that never go back."""
-        return self._clock.monotonic() - self._behind
+        return self._now
 
     def wall(self) -> float:
         """Return seconds since the epoch."""
         return self._clock.wall()
 
     def wait(self, block: Callable[[float | None], T], timeout: float | None) -> T:
-        """Block for real."""
-        return self._clock.wait(block, timeout)
+        """Block for real, which counts."""
+        answer = self._clock.wait(block, timeout)
+        self.move_on()
+        return answer
 
-    def stop(self) -> float:
-        """Return the instant from which time does not count, for `go_on`."""
-        return self._clock.monotonic()
-
-    def go_on(self, stopped_at: float, grace: float = 0.0) -> None:
-        """Let time count again, the time since `stopped_at` excepted where it was longer than `grace`."""
-        took = self._clock.monotonic() - stopped_at
-        if took > grace:
-            self._behind += took
+    def move_on(self, most: float = math.inf) -> None:
+        """Let the time since the last move count, unless it was more than so many seconds."""
+        real = self._clock.monotonic()
+        if real - self._looked_at > most:
+            self._left_out += real - self._looked_at
+        self._looked_at, self._now = real, real - self._left_out
 
 
 def run(lives: Iterable[Life[None]], clock: StoppableClock, *, main: Life[None] | None = None) -> None:
@@ -87,7 +92,7 @@ class _SideBySide:
         self._clock = clock
         self._poller = Poller()
         self._needs: dict[Life[None], Need] = {}
-        self._owners: dict[int, Life[None]] = {}  # by descriptor
+        self._owners: dict[int, tuple[Life[None], Wait]] = {}  # by descriptor: who waits for it, and that very wait
         self._served: deque[tuple[Life[None], Servable]] = deque()  # appended to from any thread
         self._calls: deque[tuple[Life[None], Call]] = deque()
         self._due = math.inf  # no need's instant comes before this one
@@ -97,7 +102,7 @@ class _SideBySide:
 
     def begin(self, life: Life[None]) -> None:
         """Begin to run a generator."""
-        self._go_on(life, lambda: next(life))
+        self._go_on(life, life.send, None)
 
     def run(self, main: Life[None] | None) -> None:
         """Run all until each has ended, or the main one has."""
@@ -105,13 +110,9 @@ class _SideBySide:
             ready = self._look()
             if ready:
                 for life in ready:
-                    self._go_on(life, lambda life=life: life.send(None))  # type: ignore[misc]
-            elif self._may_call:
+                    self._go_on(life, life.send, None)
+            elif self._calls and self._clock.monotonic() >= self._held_until():
                 self._call(*self._calls.popleft())
-
-    @property
-    def _may_call(self) -> bool:
-        return bool(self._calls) and self._clock.monotonic() >= self._held_until()
 
     def _held_until(self) -> float:
         """Return until when a server waits for octets that we hold back."""
@@ -122,14 +123,16 @@ class _SideBySide:
 
     # -- who can go on ---------------------------------------------------------------------------------
 
-    def _look(self) -> list[Life[None]]:
+    def _look(self) -> dict[Life[None], None]:
         """Wait for something that can go on, unless a call is due; return each such generator once."""
         ready: dict[Life[None], None] = {}
         for descriptor in self._poll():
             if self._wakeup is not None and descriptor == self._wakeup.fileno():
                 self._wakeup.silence()
-            elif (life := self._owners.get(descriptor)) is not None and self._waits_for(life, descriptor):
-                ready[life] = None
+                continue
+            owner = self._owners.get(descriptor)
+            if owner is not None and self._needs.get(owner[0]) is owner[1]:
+                ready[owner[0]] = None
             else:  # nobody waits for it any more
                 self._poller.forget(descriptor)
                 self._owners.pop(descriptor, None)
@@ -138,8 +141,9 @@ class _SideBySide:
             need = self._needs.get(life)
             if type(need) is Turn and need.waiter is waiter:
                 ready[life] = None
-        self._add_those_due(ready)
-        return list(ready)
+        if self._clock.monotonic() >= self._due:
+            self._add_those_due(ready)
+        return ready
 
     def _poll(self) -> list[int]:
         if not self._served:
@@ -149,14 +153,8 @@ class _SideBySide:
                 return self._clock.wait(self._poller.wait, seconds)
         return self._poller.wait(0.0)
 
-    def _waits_for(self, life: Life[None], descriptor: int) -> bool:
-        need = self._needs.get(life)
-        return type(need) is Wait and any(sock.fileno() == descriptor for sock, _ in need.watched)
-
     def _add_those_due(self, ready: dict[Life[None], None]) -> None:
         now = self._clock.monotonic()
-        if now < self._due:
-            return
         self._due = math.inf
         for life, need in self._needs.items():
             if type(need) is Call:
@@ -169,25 +167,23 @@ class _SideBySide:
     # -- going on --------------------------------------------------------------------------------------
 
     def _call(self, life: Life[None], call: Call) -> None:
-        stopped_at = self._clock.stop()
         try:
             answer = call.function()
         except Exception as error:  # noqa: BLE001 - the generator decides
-            self._clock.go_on(stopped_at)
-            self._go_on(life, lambda error=error: life.throw(error))  # type: ignore[misc]
+            self._clock.move_on(most=0.0)
+            self._go_on(life, life.throw, error)
         else:
-            self._clock.go_on(stopped_at)
-            self._go_on(life, lambda: life.send(answer))
+            self._clock.move_on(most=0.0)
+            self._go_on(life, life.send, answer)
 
-    def _go_on(self, life: Life[None], resume: Callable[[], Need]) -> None:
-        stopped_at = self._clock.stop()
+    def _go_on(self, life: Life[None], resume: Callable[[Any], Need], answer: object) -> None:
         try:
-            need = self._needs[life] = resume()
+            need = self._needs[life] = resume(answer)
         except StopIteration:
             self._needs.pop(life, None)
             return
         finally:
-            self._clock.go_on(stopped_at, BRIEF)
+            self._clock.move_on(BRIEF)
         if type(need) is Call:
             self._calls.append((life, need))
             return
@@ -196,7 +192,7 @@ class _SideBySide:
         if type(need) is Wait:
             for sock, events in need.watched:
                 descriptor = sock.fileno()
-                self._owners[descriptor] = life
+                self._owners[descriptor] = life, need
                 self._poller.watch(descriptor, events)
             if need.hold_until > self._hold_until:
                 self._hold_until = need.hold_until
@@ -207,7 +203,7 @@ class _SideBySide:
         if not isinstance(waiter, Bell) and self._wakeup is None:
             self._wakeup = Wakeup()
             self._poller.watch(self._wakeup.fileno(), selectors.EVENT_READ)
-        waiter.wake = lambda: self._serve(life, waiter)
+        waiter.wake = partial(self._serve, life, waiter)
         if waiter.served:
             self._served.append((life, waiter))
 

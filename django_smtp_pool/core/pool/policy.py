@@ -62,7 +62,29 @@ def put_back(state: State, slot: Slot, messages: int, now: float) -> None:
     slot.place, slot.idle_since, slot.holder, slot.thread = Place.IDLE, now, None, None
     slot.borrower = None
     state.busy.discard(slot)
-    state.lifetimes.add(slot, state.ceiling)
+    due = now + _idle_timeout(state)
+    if slot.expires_at is not None:
+        state.lifetimes.add(slot, state.ceiling)
+        due = min(due, slot.expires_at)
+    state.retire_at = min(state.retire_at, due)
+
+
+def lend_again(state: State, slot: Slot, now: float, sender: str) -> bool:
+    """A message from a sender was accepted: let the borrower go on, unless there is anything to decide."""
+    connection, lessons = slot.connection, state.lessons
+    if slot not in state.busy or not connection.in_step or getattr(connection, "found_limit", None) is not None:
+        return False
+    if state.waiting or state.closed or state.is_needed or state.alive > state.ceiling_in_force:
+        return False
+    if now < lessons.paused_until or now >= min(lessons.raise_at, lessons.forget_at):
+        return False
+    slot.messages = connection.messages
+    if _why_worn_out(state, slot, now) is not None:
+        return False
+    lessons.takes_mail_from(sender)
+    lessons.sent(now)
+    state.used_at = slot.idle_since = slot.busy_since = now
+    return True
 
 
 def give_up(state: State, slot: Slot, reason: str) -> None:
@@ -132,6 +154,7 @@ def died_idle(state: State, slot: Slot, now: float) -> None:
     """A connection was found dead when it was to be used again."""
     if slot.idle_since:
         state.lessons.died_idle(now - slot.idle_since, now)
+        state.retire_at = now  # what was learnt may concern those that are idle
     give_up(state, slot, "stale")
 
 
@@ -165,24 +188,34 @@ def _longest_idle(state: State) -> Slot:
 def decide(state: State, now: float) -> None:
     """Settle who owns what now; what there is to do is in `state.todo`, in order."""
     _take_back_lost(state)
-    state.lessons.pass_time(now, state.ceiling)
-    _see_how_long_they_leave(state, now)
-    _retire_worn_out(state, now)
+    lessons = state.lessons
+    if now >= lessons.raise_at or now >= lessons.forget_at:
+        lessons.pass_time(now, state.ceiling)
+    if state.leaving:
+        _see_how_long_they_leave(state, now)
+    if state.idle:
+        _retire_worn_out(state, now)
     if state.closed:
         retire_idle(state, "pool closed")
         for waiter in [each for each in state.waiting if each.blocks is None or each.blocks not in state.spared]:
             _refuse(state, waiter, PoolClosed("the pool was closed"))
-    while state.waiting and now >= state.lessons.paused_until and _serve_first(state, now):
+    while state.waiting and now >= lessons.paused_until and _serve_first(state, now):
         continue
+    if state.waiting:
+        _help_those_left(state)
+    if state.options.min_connections:
+        _keep_spares(state, now)
+    if state.leaving:
+        _see_how_long_they_leave(state, now)
+
+
+def _help_those_left(state: State) -> None:
+    """Refuse a waiter that would wait for itself, and ask the pool before this one for its places."""
     if (starved_one := _starved_by_batches(state)) is not None:
         _refuse(state, starved_one, starved())
     if state.waiting and state.elders and not state.has_hurried and state.occupied >= state.ceiling_in_force:
         state.has_hurried = True
         state.todo.append(Hurry())
-    if _is_short_of_spares(state) and now >= _spare_at(state, now):
-        _dial_spare(state)
-    _retire_worn_out(state, now)  # again: one that was kept as a spare is none beside what has just been granted
-    _see_how_long_they_leave(state, now)
 
 
 def _take_back_lost(state: State) -> None:
@@ -268,6 +301,13 @@ def _starved_by_batches(state: State) -> Waiter | None:
     return waiter
 
 
+def _keep_spares(state: State, now: float) -> None:
+    """Open a connection for `min_connections`, and close what is no spare any more beside what was just granted."""
+    if _is_short_of_spares(state) and now >= _spare_at(state, now):
+        _dial_spare(state)
+    _retire_worn_out(state, now)
+
+
 def _dial_spare(state: State) -> None:
     dial = Dial(Slot())
     state.lend(dial.slot, dial)
@@ -288,17 +328,28 @@ def _spare_at(state: State, now: float) -> float:
 
 
 def _retire_worn_out(state: State, now: float) -> None:
+    lessons = state.lessons
+    if now >= state.retire_at or state.options.min_connections:
+        _retire_old(state, now)
+    # Not for the sake of dials under way: those beyond what the server allows will be refused.
+    while state.idle and state.alive > state.ceiling_in_force:
+        _close(state, _longest_idle(state), "ceiling lowered")
+    if lessons.limits_lowered:
+        lessons.limits_lowered = False
+        for slot in [slot for slot in state.idle if slot.messages >= _most_messages(state, slot)]:
+            _close(state, slot, "max_messages")
+
+
+def _retire_old(state: State, now: float) -> None:
     while (first := state.lifetimes.first(state.idle)) is not None and now >= first[0]:
         _close(state, first[1], "max_lifetime")
     while state.idle and now >= _longest_idle(state).idle_since + _idle_timeout(state) and not _is_spare(state, now):
         _close(state, _longest_idle(state), "idle_timeout")
-    # Not for the sake of dials under way: those beyond what the server allows will be refused.
-    while state.idle and state.alive > state.ceiling_in_force:
-        _close(state, _longest_idle(state), "ceiling lowered")
-    if state.lessons.limits_lowered:
-        state.lessons.limits_lowered = False
-        for slot in [slot for slot in state.idle if slot.messages >= _most_messages(state, slot)]:
-            _close(state, slot, "max_messages")
+    state.retire_at = first[0] if first is not None else float("inf")
+    if state.idle:
+        due = _longest_idle(state).idle_since + _idle_timeout(state)
+        # One that is overdue is kept for `min_connections`: until the pool falls out of use.
+        state.retire_at = min(state.retire_at, due if due > now else state.used_at + IN_USE)
 
 
 def _why_worn_out(state: State, slot: Slot, now: float) -> str | None:
@@ -324,7 +375,10 @@ def _idle_timeout(state: State) -> float:
 
 def next_look(state: State, now: float) -> float | None:
     """Return the instant at which there is something to decide although nothing happens, None for never."""
-    lessons, instants = state.lessons, []
+    instants = [state.retire_at] if state.idle else []
+    if not (state.waiting or state.leaving or state.options.min_connections):
+        return instants[0] if instants and instants[0] < float("inf") else None
+    lessons = state.lessons
     if state.waiting:
         instants.append(lessons.paused_until)
         if lessons.login_error is not None:
@@ -336,10 +390,4 @@ def next_look(state: State, now: float) -> float | None:
         instants.append(_first_to_leave(state)[1] + patience)
     if _is_short_of_spares(state):
         instants.append(_spare_at(state, now))
-    if (first := state.lifetimes.first(state.idle)) is not None:
-        instants.append(first[0])
-    if state.idle:
-        due = _longest_idle(state).idle_since + _idle_timeout(state)
-        # One that is overdue is kept for `min_connections`: until the pool falls out of use.
-        instants.append(due if due > now else state.used_at + IN_USE)
     return min((instant for instant in instants if now < instant < float("inf")), default=None)

@@ -11,11 +11,12 @@ from typing import Generic
 from ..clock import Clock
 from ..errors import PoolFull, PoolTimeout, is_failure, without_frames
 from ..events.events import DialFailed, Observer, Opened
+from ..interrupts import is_defect
 from ..options.options import PoolOptions
 from . import policy
 from .closing import Closing
 from .contracts import Caretaker, ConnectionT
-from .shared_state import ends_lease, harmless, surely
+from .shared_state import ends_lease, harmless, report, surely
 from .slots import Dial, Slot, Waiter
 from .waiters import reentered, timed_out, turned_away
 
@@ -66,14 +67,14 @@ class Pool(Closing, Generic[ConnectionT]):
             policy.look_at_clocks(self._state, now, self._clock.wall())
             policy.queue_up(self._state, waiter, now, first=first)
             self._settle()
-            full = self._turn_away_if_full(waiter)
+            full = self._turn_away_if_full(waiter) if self.options.max_waiting else None
         self._carry_out()
         if full is not None:
             raise full
 
     def _turn_away_if_full(self, waiter: Waiter) -> PoolFull | None:
         limit = self.options.max_waiting
-        if not limit or len(self._state.waiting) <= limit or waiter not in self._state.waiting:
+        if len(self._state.waiting) <= limit or waiter not in self._state.waiting:
             return None
         self._state.waiting.leave(waiter)
         return turned_away(self.name, self._state, limit)
@@ -83,7 +84,8 @@ class Pool(Closing, Generic[ConnectionT]):
         """Take a waiter out of the line; the seconds it waited are for the statistics."""
         if waiter in self._state.waiting:  # whoever is next may take what was of no use to this one
             self._change(self._state.waiting.leave, waiter)
-        self.count("wait_ms", round(waited * 1000))
+        if milliseconds := round(waited * 1000):
+            self.count("wait_ms", milliseconds)
 
     def is_starved_by(self, thread: int) -> bool:
         """Tell whether every place is held by batches of this thread: then waiting in it would be for ever."""
@@ -187,6 +189,22 @@ class Pool(Closing, Generic[ConnectionT]):
                 policy.put_back(self._state, slot, connection.messages, now)
             else:
                 policy.give_up(self._state, slot, "out of step")
+
+    def lend_again(self, slot: Slot, sender: str) -> bool:
+        """Let the borrower of a connection go on with another message, after one from this sender was accepted.
+
+        Return False where somebody else waits for the place, or the connection has done its work.
+        """
+        if self._is_inside:
+            return False
+        try:
+            with self._lock:
+                return policy.lend_again(self._state, slot, self._clock.monotonic(), sender)
+        except Exception as error:
+            if not is_defect(error):
+                raise
+            report("lending again")
+        return False
 
     @ends_lease
     def take_back_stale(self, slot: Slot) -> None:

@@ -153,7 +153,8 @@ class SharedState(ABC):
         if self._heir is not None and self._passed_on != state.occupied:
             self._late.append(functools.partial(self._heir.count_elders, state.occupied))
             self._passed_on = state.occupied
-        self._wake_all()
+        if self._alarms:
+            self._wake_all()
 
     def _wake_all(self) -> None:
         for alarm in tuple(self._alarms):

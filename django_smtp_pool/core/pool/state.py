@@ -17,44 +17,35 @@ from .learning import LONGEST_PAUSE, Lessons
 from .slots import Action, Place, Slot, Waiter
 
 
-class Line:
-    """Those who wait, first come first."""
+class Line(OrderedDict[Waiter, None]):
+    """The waiters, in the order in which they came."""
 
     def __init__(self) -> None:
-        self._waiters: OrderedDict[Waiter, None] = OrderedDict()
-        self._threads: dict[int, Waiter] = {}  # those that stand still
+        super().__init__()
+        self._threads: dict[int, Waiter] = {}  # threads that block, each with its waiter
 
     def join(self, waiter: Waiter, *, first: bool = False) -> None:
-        """Queue up at the end, or in front."""
-        self._waiters[waiter] = None
+        """Add a waiter at the end, or in front."""
+        self[waiter] = None
         if first:
-            self._waiters.move_to_end(waiter, last=False)
+            self.move_to_end(waiter, last=False)
         if waiter.blocks is not None:
             self._threads[waiter.blocks] = waiter
 
     def leave(self, waiter: Waiter) -> None:
-        """Go; harmless for one who is not in line."""
+        """Remove a waiter; does nothing if it is not in line."""
         if waiter.blocks is not None and self._threads.get(waiter.blocks) is waiter:
             del self._threads[waiter.blocks]
-        self._waiters.pop(waiter, None)
+        self.pop(waiter, None)
 
     @property
     def first(self) -> Waiter:
-        """The one to be served next."""
-        return next(iter(self._waiters))
+        """The waiter to be served next."""
+        return next(iter(self))
 
     def of_thread(self, thread: int | None) -> Waiter | None:
-        """Return the waiter for which a thread stands still."""
+        """Return the waiter for which a thread blocks."""
         return None if thread is None else self._threads.get(thread)
-
-    def __contains__(self, waiter: object) -> bool:
-        return waiter in self._waiters
-
-    def __iter__(self) -> Iterator[Waiter]:
-        return iter(self._waiters)
-
-    def __len__(self) -> int:
-        return len(self._waiters)
 
 
 class Lifetimes:
@@ -100,6 +91,7 @@ class State:
         closed_for: why connections were closed, and how often.
         spared: threads that have closed the pool from inside a send, which may go on.
         used_at: instant (monotonic) of the last request.
+        retire_at: no idle connection is old enough to be closed before this instant.
     """
 
     options: PoolOptions
@@ -119,6 +111,7 @@ class State:
     closed: bool = False
     spared: set[int | None] = field(default_factory=set)
     used_at: float = float("-inf")
+    retire_at: float = float("inf")
     dial_failed_at: float = float("-inf")
     clock_offset: float | None = None
     lifetimes: Lifetimes = field(default_factory=Lifetimes)
@@ -131,7 +124,7 @@ class State:
     @property
     def occupied(self) -> int:
         """Places taken, as the server counts them; never above the ceiling by our doing."""
-        return len(self.idle) + self.out + len(self.leaving) + self.elders
+        return len(self.idle) + len(self.busy) + len(self.dialling) + len(self.leaving) + self.elders
 
     @property
     def out(self) -> int:
