@@ -35,7 +35,6 @@ logger = logging.getLogger("django_smtp_pool.sender")
 # What Django's backend also takes by position.
 _ARGUMENTS = tuple(inspect.signature(EmailBackend).parameters)[:-1]
 _OWN_KEYS = conf.BY_KEY.keys() - set(conf.STOCK_KEYS)
-_HOOKS = ("_send", "open", "close")
 _stock_values = attrgetter(*conf.STOCK_KEYS)
 
 
@@ -62,13 +61,21 @@ class PooledBackend(EmailBackend):
 
     def _set_up(self, *args: Any, **kwargs: Any) -> None:
         alias = kwargs.setdefault("alias", None)
-        ignored = kwargs.get("_ignore_unknown_kwargs") or ()
-        conf.refuse_unknown((key for key in kwargs if key not in ignored), alias=alias)
+        if kwargs.keys() & _ARGUMENTS[: len(args)] or len(args) > len(_ARGUMENTS):
+            super().__init__(*args, **kwargs)  # raises TypeError, as Python does for any function
         kwargs.update(zip(_ARGUMENTS, args, strict=False))
+        ignored = kwargs.get("_ignore_unknown_kwargs") or ()
+        if unknown := conf.unknown_options(key for key in kwargs if key not in ignored):
+            known = {key: value for key, value in kwargs.items() if key not in unknown}
+            raise conf.all_problems(conf.complaint_of_unknown(unknown), known, alias=alias)
+        given_options = dict(kwargs)
         own = {key: kwargs.pop(key) for key in kwargs.keys() & _OWN_KEYS}
         if alias is not None:
             kwargs.update(conf.place({**own, **kwargs}, alias=alias))  # Django wants to be told a host
-        super().__init__(*args[len(_ARGUMENTS) :], **kwargs)
+        try:
+            super().__init__(**kwargs)
+        except (ImproperlyConfigured, ValueError) as error:
+            raise conf.all_problems(error, given_options, alias=alias) from None
         if alias is None:
             found = {key: getattr(self, key) for key in conf.STOCK_PLACE_KEYS}
             vars(self).update(conf.place_by_settings({**own, **kwargs}, found))
@@ -196,24 +203,25 @@ class PooledBackend(EmailBackend):
 
     def _mailing(self) -> Mailing:
         config = self.config
-        return Mailing(type(self), registry.sender(config.key), config, getattr(self, "prep_address", None))
+        prep_address = self.prep_address if _HAS_PREP_ADDRESS else None
+        return Mailing(type(self), registry.sender(config.key), config, prep_address)
 
     @property
     def _is_customised(self) -> bool:
         """Whether somebody wants to be asked for each message, or brings a connection."""
         kind, own = type(self), vars(self)
-        is_overridden = any(getattr(kind, name) is not getattr(PooledBackend, name) for name in _HOOKS)
+        is_overridden = any(getattr(kind, name) is not original for name, original in _HOOKS.items())
         return is_overridden or not own.keys().isdisjoint(_HOOKS) or self._has_own_class or self._has_own_connection
 
     @property
     def _sends_its_own_way(self) -> bool:
         """Whether somebody overrides `send_messages`, and nobody does the same for `asend_messages`."""
-        is_overridden = "send_messages" in vars(self) or type(self).send_messages is not PooledBackend.send_messages
-        return is_overridden and type(self).asend_messages is PooledBackend.asend_messages
+        is_overridden = "send_messages" in vars(self) or type(self).send_messages is not _SEND_MESSAGES
+        return is_overridden and type(self).asend_messages is _ASEND_MESSAGES
 
     @property
     def _has_own_class(self) -> bool:
-        return type(self).connection_class is not EmailBackend.connection_class
+        return type(self).connection_class is not _STOCK_CLASS
 
     @property
     def _has_own_connection(self) -> bool:
@@ -242,6 +250,13 @@ class PooledBackend(EmailBackend):
         mailing.send([email_message])
         self._raise_first(mailing)
         return mailing.accepted > 0
+
+
+# As they are now: a test may put something else in their place, on this class or on Django's.
+_HOOKS = {name: getattr(PooledBackend, name) for name in ("_send", "open", "close")}
+_SEND_MESSAGES, _ASEND_MESSAGES = PooledBackend.send_messages, PooledBackend.asend_messages
+_STOCK_CLASS = EmailBackend.connection_class
+_HAS_PREP_ADDRESS = hasattr(EmailBackend, "prep_address")  # Django 6.0 and later
 
 
 def _explained(error: Exception, server: ServerOptions) -> Exception:

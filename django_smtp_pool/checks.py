@@ -87,7 +87,9 @@ def _check_context(server: ServerOptions, place: str) -> Iterator[CheckMessage]:
 def _check(alias: str | None, options: Mapping[str, Any]) -> Iterator[CheckMessage]:
     place = f"MAILERS[{alias!r}]" if alias is not None else "EMAIL_BACKEND"
     try:
-        conf.refuse_unknown(options, alias=alias)
+        if unknown := conf.unknown_options(options):
+            known = {key: value for key, value in options.items() if key not in unknown}
+            raise conf.all_problems(conf.complaint_of_unknown(unknown), known, alias=alias)
         config = conf.configuration({**options, **conf.stock_values(options, alias=alias)}, alias=alias)
     except ImproperlyConfigured as error:
         text = str(error).removeprefix(f"{place}: ")

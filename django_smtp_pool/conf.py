@@ -9,6 +9,7 @@ themselves.
 from __future__ import annotations
 
 import difflib
+import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,9 +17,10 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from django.conf import global_settings, settings
+from django.core.exceptions import ImproperlyConfigured
 
 from .core.net.certificate_files import file_problems
-from .core.options.fields import BadOptions
+from .core.options.fields import BadOptions, shown
 from .core.options.host import socket_path
 from .core.options.oauth2 import completed
 from .core.options.options import TOKEN_KEYS, PoolOptions, ServerOptions
@@ -35,10 +37,12 @@ PartT = TypeVar("PartT", ServerOptions, PoolOptions, MailerOptions)
 
 # Settings of this beginning that somebody reads: Django or we.
 KNOWN = {option.setting for option in OPTIONS} | {name for name in dir(global_settings) if name.startswith("EMAIL_")}
+LONGEST_NAME = 60  # characters of what may be meant for an option
 LIKENESS = 0.8  # of a misspelt name to the one that was meant
 
 _SETTINGS = frozenset(option.setting for option in OPTIONS if not option.is_stock)
 STOCK_PLACE_KEYS = ("host", "port", "use_tls", "use_ssl")  # where a server is, and how it is reached
+TLS_KEYS = ("use_tls", "use_ssl", "opportunistic_tls", "ssl_certfile", "ssl_keyfile", "tls_options")
 PLACE_KEYS = (*STOCK_PLACE_KEYS, "opportunistic_tls")
 LMTP_PORT = 24  # the one that IANA has set aside for mail systems of one's own; RFC 2033 §5 forbids 25
 
@@ -82,6 +86,8 @@ def configuration(given: Mapping[str, Any], *, alias: str | None, found: Mapping
     problems += missing_extras(values)
     if server is not None:
         problems += file_problems(server)
+    elif tls := _made(ServerOptions, {key: values[key] for key in TLS_KEYS if key in values}, []):
+        problems += file_problems(tls)
     if problems or server is None or pool is None or mailer is None:
         raise complaint("; ".join(_name_setting(problem, given, alias) for problem in problems), alias)
     return Config(server=server, pool=pool, mailer=mailer)
@@ -100,7 +106,8 @@ def _drop_defaults(values: dict[str, Any], given: Mapping[str, Any]) -> None:
     """Drop settings that are defaults for every mailer where a mailer has no use for them."""
     if given.get("rate_storage") is None and not values.keys() & {"rate_limit", "rate_limits"}:
         values.pop("rate_storage", None)
-    is_unix = socket_path(str(values.get("host", ""))) is not None
+    host = values.get("host")
+    is_unix = isinstance(host, str) and socket_path(host) is not None
     if given.get("proxy") is None and (is_unix or "source_address" in values):
         values.pop("proxy", None)
 
@@ -109,8 +116,31 @@ def _with_settings(given: Mapping[str, Any], alias: str | None, found: Mapping[s
     for one in OPTIONS:
         value = _given(one, given, alias, found)
         says_none = one.key in NONE_COUNTS and (one.key in given or one.setting in found)
-        if says_none or (value is not None and value != ""):
+        if says_none or not _is_empty(value):
             yield one.key, value
+
+
+def all_problems(problem: Exception | str, options: Mapping[str, Any], *, alias: str | None) -> Exception:
+    """Return the error for a problem that Django's backend sees, or we before it, with what else is wrong.
+
+    Arguments:
+        options: the arguments.
+    """
+    first = str(problem)
+    try:
+        given = {**options, **stock_values(options, alias=alias)}
+        if given["use_tls"] and given["use_ssl"]:
+            given["use_ssl"] = False
+        configuration({**given, "host": given["host"] or "localhost"}, alias=alias)
+    except AttributeError:  # there are no such settings under MAILERS
+        pass
+    except ImproperlyConfigured as others:
+        separator = " " if first.endswith(".") else "; "
+        first += separator + str(others).removeprefix(f"MAILERS[{alias!r}]: ")
+    if isinstance(problem, str):
+        return complaint(first, alias)
+    problem.args = (first,)
+    return problem
 
 
 def _given(one: Option, given: Mapping[str, Any], alias: str | None, found: Mapping[str, Any]) -> Any:
@@ -143,11 +173,12 @@ def place(given: Mapping[str, Any], *, alias: str | None) -> dict[str, Any]:
     """Return where the server is by `service`, and what the user says of it himself; {} where he names none.
 
     The port of LMTP is another than SMTP's, also where no service is named.
-
-    Raises ImproperlyConfigured for an unknown service.
     """
     found = settings_now()
-    service = _service(given, alias, found)
+    try:
+        service = _service(given, alias, found)
+    except ValueError:  # told with the other values that are not valid; Django wants to be told a host
+        return {"host": given.get("host") or "localhost"}
     if service is not None:
         return service.place(**{key: _given(BY_KEY[key], given, alias, found) for key in PLACE_KEYS})
     return {"port": LMTP_PORT} if _given(BY_KEY["lmtp"], given, alias, found) and not given.get("port") else {}
@@ -177,18 +208,20 @@ def _is_said(key: str, value: Any) -> bool:
 
 def _service(given: Mapping[str, Any], alias: str | None, found: Mapping[str, Any]) -> Service | None:
     name = _given(BY_KEY["service"], given, alias, found)
-    try:
-        return find(name) if name is not None and name != "" else None
-    except ValueError as error:
-        raise complaint(_name_setting(f"service {error}", given, alias), alias) from None
+    return None if _is_empty(name) else find(name)
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and not value)
 
 
 def _name_setting(text: str, given: Mapping[str, Any], alias: str | None) -> str:
     """Put the setting's name before a complaint where the value came from there."""
-    key = text.split(" ", 1)[0]
-    if key in BY_KEY and not uses_mailers(alias) and (given.get(key) is None or BY_KEY[key].is_stock):
-        return f"{BY_KEY[key].setting}: {text}"
-    return text
+    option = BY_KEY.get(re.split(r"\W", text, maxsplit=1)[0])
+    if option is None or uses_mailers(alias):
+        return text
+    is_from_there = is_set(option.setting) if option.is_stock else given.get(option.key) is None
+    return f"{option.setting}: {text}" if is_from_there else text
 
 
 def ignored_settings() -> list[str]:
@@ -212,15 +245,20 @@ def misspelt_settings() -> Iterator[tuple[str, str | None]]:
             yield setting, meant
 
 
-def refuse_unknown(keys: Iterable[str], *, alias: str | None) -> None:
-    """Raise ImproperlyConfigured for keys that are no options, naming the nearest that is."""
-    unknown = [key for key in keys if key not in BY_KEY and key not in PASSED_ON]
-    if unknown:
-        names = ", ".join(map(repr, unknown))  # the first sentence is Django's own
-        raise complaint(" ".join([f"Unknown options {names}.", *filter(None, map(_hint, unknown))]), alias)
+def unknown_options(keys: Iterable[Any]) -> list[Any]:
+    """Return the keys that are no options."""
+    return [key for key in keys if key not in BY_KEY and key not in PASSED_ON]
 
 
-def _hint(key: str) -> str | None:
+def complaint_of_unknown(unknown: Iterable[Any]) -> str:
+    """Return what to say of keys that are no options, with the nearest that is."""
+    names = ", ".join(shown(key, LONGEST_NAME) for key in unknown)  # the first sentence is Django's own
+    return " ".join([f"Unknown options {names}.", *filter(None, map(_hint, unknown))])
+
+
+def _hint(key: Any) -> str | None:
+    if not isinstance(key, str) or len(key) > LONGEST_NAME:
+        return None
     renamed = {option.nodemailer: option.key for option in OPTIONS if option.nodemailer}
     if key in renamed:
         return f"{key!r} is called {renamed[key]!r} here."

@@ -15,7 +15,8 @@ def missing_extras(values: Mapping[str, Any]) -> Iterator[str]:
     Arguments:
         values: by key, as the user wrote them; they may be wrong otherwise.
     """
-    method = str(values.get("auth_method")).upper()
+    wanted = values.get("auth_method")
+    method = wanted.upper() if isinstance(wanted, str) else None
     wants = (
         ("oauth2", "oauth2", "oauth2" in values),
         (f"auth_method {method}", "scram", method in SCRAM_MECHANISMS),

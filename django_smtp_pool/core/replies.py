@@ -24,7 +24,9 @@ _ENHANCED = re.compile(rb"([245])\.([0-9]{1,3})\.([0-9]{1,3})(?=[ \t]|$)")
 
 
 class MalformedReply(ValueError):
-    """What the server sent is no SMTP reply: the two sides are out of step."""
+    """What the server sent is no SMTP reply: the two sides are out of step; `line` is what it was, if it is shown."""
+
+    line: bytes = b""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +162,9 @@ class ReplyParser:
         line = raw[:-1] if raw.endswith(b"\r") else raw
         match = _LINE.fullmatch(line)
         if match is None:
-            raise MalformedReply(f"this is no SMTP reply: {_excerpt(line)}")
+            error = MalformedReply(f"this is no SMTP reply: {_excerpt(line)}")
+            error.line = line
+            raise error
         digits, separator, text = match.groups(b"")
         code = int(digits)
         if self._lines and code != self._code:

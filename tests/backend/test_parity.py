@@ -654,6 +654,63 @@ def test_send_on_the_object_is_asked(make, server):
     assert not server.accepted
 
 
+PATCHES = {
+    "_send": {"return_value": True},
+    "open": {"return_value": None},
+    "open, and nothing is open": {"return_value": True},
+    "open, and it fails": {"side_effect": ConnectionRefusedError("as told")},
+    "close": {"return_value": None},
+}
+
+
+@pytest.mark.parametrize("name", PATCHES)
+def test_what_a_test_puts_on_the_class_is_asked(make, kind, server, name):
+    backend = make(server)
+    attribute = name.partition(",")[0]
+    with mock.patch.object(kind, attribute, **PATCHES[name]) as patched:
+        if "side_effect" in PATCHES[name]:
+            with pytest.raises(ConnectionRefusedError, match="as told"):
+                backend.send_messages([message()])
+        else:
+            assert backend.send_messages([message()]) == (attribute != "open")
+        patched.assert_called_once()
+    assert len(server.accepted) == (attribute == "close")
+    backend.close()
+    assert backend.send_messages([message()]) == 1
+
+
+@pytest.mark.parametrize("on", ["the class", "Django's"])
+def test_a_connection_class_that_a_test_puts_on_the_class_is_used(make, kind, server, on):
+    backend = make(server)
+    with mock.patch.object(kind if on == "the class" else EmailBackend, "connection_class", CountingConnection):
+        assert backend.send_messages([message()]) == 1
+    assert CountingConnection.sent == 1
+    assert backend.send_messages([message()]) == 1
+    assert CountingConnection.sent == 1
+    CountingConnection.sent = 0
+
+
+class Redirecting:
+    """Overrides `prep_address`, which Django 6.0 and later ask."""
+
+    def prep_address(self, address, force_ascii=True):
+        return "redirected@example.com"
+
+
+def test_overriding_prep_address(make, server):
+    assert make(server, Redirecting).send_messages([message()]) == 1
+    (taken,) = server.accepted
+    known = hasattr(EmailBackend, "prep_address")
+    assert taken.recipients == ("redirected@example.com" if known else "to@example.com",)
+
+
+def test_arguments_as_python_takes_them(kind):
+    with pytest.raises(TypeError, match="multiple values for argument 'host'"):
+        kind("localhost", host="localhost", alias=None)
+    with pytest.raises(TypeError, match="takes from 1 to 11 positional arguments but 15 were given"):
+        kind(*range(14), alias=None)
+
+
 class Closing:
     closed = 0
 

@@ -253,6 +253,61 @@ def test_both_modes_of_tls_are_told_at_construction():
         construct(use_tls=True, use_ssl=True)
 
 
+# name: (options, what is said, in this order)
+TOGETHER = {
+    "an unknown service": (
+        {"service": "gmial", "max_connections": 0},
+        ["max_connections must", "service must be a known provider, not 'gmial': did you mean 'Gmail'"],
+    ),
+    "unknown options": (
+        {"max_conections": 1, "foo": 2, "max_messages": -1},
+        ["Unknown options 'max_conections', 'foo'.", "Did you mean 'max_connections'", "max_messages must"],
+    ),
+    "both modes of TLS": (
+        {"use_tls": True, "use_ssl": True, "max_messages": -1, "port": 0.5},
+        ["Set|set", "port must", "max_messages must"],
+    ),
+    "a file": (
+        {"use_tls": True, "ssl_certfile": "/no/such.pem", "port": 0.5, "max_messages": -1},
+        ["port must", "max_messages must", "ssl_certfile '/no/such.pem' cannot be read"],
+    ),
+    "a list": ({"finishers": ["x", 3], "rate_limits": ["y"]}, ["rate_limits must .*'y'", "finishers must .*'x', 3"]),
+    "a very long name": ({"x" * 9999: 1}, [r"^.{0,40}Unknown options 'x{59}\.\.\.\.$"]),
+}
+
+
+@pytest.mark.parametrize("name", TOGETHER)
+def test_all_that_is_wrong_is_said_at_once(name):
+    options, texts = TOGETHER[name]
+    with pytest.raises((ImproperlyConfigured, ValueError), match=".*".join(texts)) as caught:
+        construct(**options)
+    assert isinstance(caught.value, ImproperlyConfigured) or not HAS_MAILERS
+    assert str(caught.value).count("MAILERS") == HAS_MAILERS
+    assert caught.value.__context__ is None
+
+
+@needs_mailers
+def test_a_missing_host_and_what_else_is_wrong():
+    with pytest.raises(mail.InvalidMailer, match=r"^MAILERS..shop..: OPTIONS must define 'host'. max_messages must"):
+        PooledBackend(alias="shop", max_messages=-1)
+    with pytest.raises(mail.InvalidMailer, match=r"^MAILERS..shop..: service must"):
+        PooledBackend(alias="shop", service=["gmail"])
+
+
+@old_way
+def test_a_setting_is_named_where_the_value_comes_from_it(email):
+    email.EMAIL_POOL_MAX_WAITING = -1
+    with pytest.raises(ImproperlyConfigured, match=r"^max_messages must .*; EMAIL_POOL_MAX_WAITING: max_waiting must"):
+        mail.get_connection(max_messages=-1)
+    with pytest.raises(ImproperlyConfigured, match=r"^timeout must .*; max_waiting must"):
+        mail.get_connection(timeout=0, max_waiting=-1)
+    email.EMAIL_USE_TLS, email.EMAIL_TLS_OPTIONS = True, {"ca_file": "/no/such.pem"}
+    with pytest.raises(
+        ImproperlyConfigured, match=r"EMAIL_TLS_OPTIONS: tls_options\['ca_file'\] '/no/such.pem' cannot"
+    ):
+        mail.get_connection(max_waiting=0)
+
+
 @old_way
 @pytest.mark.parametrize("option", BAD)
 def test_a_bad_setting_is_named(email, option):

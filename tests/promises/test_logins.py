@@ -234,6 +234,58 @@ def test_a_server_that_repeats_the_secret_tells_nobody(caplog, login):
         assert "no such user" in text
 
 
+def echo_with(beginning, *, challenge=False):
+    """Return a misbehaviour: repeat what was said at the last AUTH, after a beginning of a reply."""
+
+    def act(session, proper):
+        said = session.server.commands("AUTH")[-1][1].split()[-1]
+        meant = base64.b64decode(said).decode().replace("\0", " ").replace("\1", " ")
+        text = f"{said} {meant}"
+        session.say(beginning + (base64.b64encode(f'{{"status": "{text}"}}'.encode()).decode() if challenge else text))
+        return int(beginning[:3]) if beginning[:3].isdigit() else 0
+
+    return faults.Misbehaviour(name=f"echo with {beginning}", act=act, accepts=False)
+
+
+ECHOES = {
+    "it is let in": ("auth", echo_with("235 2.7.0 ")),
+    "for now": ("auth", echo_with("454 4.7.0 ")),
+    "and ends": ("auth", echo_with("421 4.7.0 ")),
+    "with another code": ("auth", echo_with("354 ")),
+    "as no reply": ("auth", echo_with("wrong: ")),
+    "as no reply, cut in the middle": ("auth", echo_with("x" * 75)),
+    "in the explanation": ("challenge", echo_with("334 ", challenge=True)),
+    "after the explanation": ("auth", echo_with("535 5.7.8 ")),
+    "as another challenge": ("auth", echo_with("334 ")),
+    "at MAIL": ("mail", echo_with("550 5.7.1 sent by ")),
+}
+
+
+@pytest.mark.parametrize("name", ECHOES)
+@pytest.mark.parametrize("mechanism", ["PLAIN", "XOAUTH2", "OAUTHBEARER"])
+def test_no_reply_shows_the_secret_whenever_it_comes(caplog, mechanism, name):
+    caplog.set_level("DEBUG", "django_smtp_pool")
+    at, sin = ECHOES[name]
+    secret = "hunter2hunter2"
+    login = {"password": secret} if mechanism == "PLAIN" else {"oauth2_token": secret}
+    # Where the secret is wrong, tokens are refused by a challenge first.
+    users = {"user": secret if name in {"it is let in", "at MAIL"} else "another"}
+    with FaultServer(users=users, fault=Fault(at=at, do=sin, times=None), auth=[mechanism]) as server:
+        backend = backend_for(server, username="user", debug=True, auth_method=mechanism, max_requeues=0, **login)
+        error = None
+        try:
+            backend.send_messages([message()])
+        except smtplib.SMTPException as caught:
+            error = caught
+        said = server.commands("AUTH")[-1][1].split()[-1]
+        told = repr(backend.pool.stats())
+    assert (error is None) == (name == "it is let in")
+    shown = "".join(traceback.format_exception(error)) if error else ""
+    for text in (shown, repr(vars(error) if error else ""), repr(error), caplog.text, told):
+        assert "hunter2" not in text
+        assert said.rstrip("=")[:30] not in text
+
+
 # How often a login is tried
 
 

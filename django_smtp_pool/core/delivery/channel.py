@@ -24,7 +24,7 @@ from ..net.tls import explained
 from ..net.transport import Transport
 from ..net.trouble import PeerClosed, Trouble
 from ..replies import MalformedReply, Reply, ReplyParser
-from ..smtp.masking import masked_reply, masked_text
+from ..smtp.masking import in_order, masked_error, masked_reply
 from ..smtp.steps import Connect, Dialogue, Heard, Patience, Say, SecureChannel, Step
 
 Trace = Callable[[bool, str], None]  # (whether we said it, the line)
@@ -52,6 +52,7 @@ class Channel:
         self._inbox: deque[Reply] = deque()
         self._has_heard = False
         self._saying: Say | None = None  # whose octets are with the transport
+        self._hidden: tuple[bytes, ...] = ()  # what was said in secret: a server may repeat it
 
     # -- what is known ---------------------------------------------------------------------------------
 
@@ -147,6 +148,8 @@ class Channel:
         self._check_nothing_unasked(step)
         if self._trace is not None:
             self._trace(True, step.masked or _readable(step))
+        if step.hidden:
+            self._hidden = in_order((*self._hidden, *step.hidden))
         size = self._wire.put(step.pieces)
         self._saying = step
         return size
@@ -177,11 +180,13 @@ class Channel:
         before = len(replies)
         while not _is_enough(step, replies):
             if self._inbox:
-                reply = masked_reply(self._inbox.popleft(), step)
-                replies.append(reply)
+                reply = self._inbox.popleft()
+                shown = masked_reply(reply, self._hidden) if self._hidden else reply
+                # What a login goes on with is left as it is: a challenge, and the proof of the server.
+                replies.append(reply if reply.is_positive or reply.code == 334 else shown)
                 self._has_heard = True
                 if self._trace is not None:
-                    self._trace(False, str(reply))
+                    self._trace(False, str(shown))
             elif not self._read(step, replies, failure):
                 break
         return len(replies) - before
@@ -197,7 +202,7 @@ class Channel:
         try:
             self._inbox.extend(self._parser.feed(data))
         except MalformedReply as error:
-            raise self._marked(ProtocolError(masked_text(str(error), step)), step, replies) from None
+            raise self._marked(ProtocolError(masked_error(error, self._hidden)), step, replies) from None
         return bool(data)
 
     def _check_nothing_unasked(self, step: Step) -> None:
@@ -207,9 +212,9 @@ class Channel:
         except Trouble as error:
             raise self._lost(error, step, []) from None
         except MalformedReply as error:
-            raise self._marked(ProtocolError(str(error)), step, []) from None
+            raise self._marked(ProtocolError(masked_error(error, self._hidden)), step, []) from None
         if not self.in_step:
-            unasked = self._inbox[0] if self._inbox else None
+            unasked = masked_reply(self._inbox[0], self._hidden) if self._inbox else None
             why = ProtocolError(f"the server sent something that nobody asked for: {unasked or 'half a line'}")
             why.reply = unasked
             raise self._marked(why, step, [])

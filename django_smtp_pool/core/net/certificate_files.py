@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..options.fields import LONGEST_PATH_SHOWN, shown
 from ..options.options import ServerOptions
 
 CERTIFICATE, KEY = b"CERTIFICATE-----", b"PRIVATE KEY-----"  # the end of the first line of each in PEM
@@ -18,7 +19,7 @@ def _files(server: ServerOptions) -> Iterator[tuple[str, str, bytes]]:
     wanted = (
         ("tls_options['ca_file']", server.tls_options.ca_file, CERTIFICATE),
         ("ssl_certfile", server.ssl_certfile, CERTIFICATE),
-        ("ssl_keyfile", server.ssl_keyfile or server.ssl_certfile, KEY),
+        ("ssl_keyfile" if server.ssl_keyfile else "ssl_certfile", server.ssl_keyfile or server.ssl_certfile, KEY),
     )
     return ((option, path, kind) for option, path, kind in wanted if path is not None)
 
@@ -29,18 +30,24 @@ def file_problems(server: ServerOptions) -> list[str]:
         return []
     problems = [problem for option, path, _ in _files(server) if (problem := _look(option, path))]
     if server.tls_options.ciphers and not _are_ciphers(server.tls_options.ciphers):
-        problems.append(f"tls_options['ciphers'] names no cipher that OpenSSL knows: {server.tls_options.ciphers!r}")
+        problems.append(
+            f"tls_options['ciphers'] names no cipher that OpenSSL knows: {shown(server.tls_options.ciphers)}"
+        )
     return list(dict.fromkeys(problems))
 
 
 def _look(option: str, path: str) -> str | None:
     try:
         if Path(path).stat().st_size == 0:
-            return f"{option} {path!r} is empty"
+            return f"{option} {_name(path)} is empty"
         with Path(path).open("rb"):
             return None
     except (OSError, ValueError) as error:
-        return f"{option} {path!r} cannot be read: {getattr(error, 'strerror', None) or error}"
+        return f"{option} {_name(path)} cannot be read: {getattr(error, 'strerror', None) or error}"
+
+
+def _name(path: str | None) -> str:
+    return shown(path, LONGEST_PATH_SHOWN)
 
 
 def problem_of(error: Exception) -> str:
@@ -74,10 +81,10 @@ def _flaw(server: ServerOptions, error: OSError) -> str | None:
         problem = _look(option, path)
         if problem is None and kind not in Path(path).read_bytes():
             what = "certificate" if kind is CERTIFICATE else "private key"
-            problem = f"{option} {path!r} holds no {what} in PEM"
+            problem = f"{option} {_name(path)} holds no {what} in PEM"
         if problem is not None:
             return problem
     if getattr(error, "reason", None) == "KEY_VALUES_MISMATCH":
-        return f"ssl_keyfile {server.ssl_keyfile!r} does not belong to ssl_certfile {server.ssl_certfile!r}"
-    names = " or ".join(f"{option} {path!r}" for option, path, _ in _files(server))
+        return f"ssl_keyfile {_name(server.ssl_keyfile)} does not belong to ssl_certfile {_name(server.ssl_certfile)}"
+    names = " or ".join(dict.fromkeys(f"{option} {_name(path)}" for option, path, _ in _files(server)))
     return f"{names} cannot be used: {error}" if names else None

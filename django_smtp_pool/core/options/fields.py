@@ -11,14 +11,16 @@ import ipaddress
 import math
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar, cast
 
 Kind = Callable[[Any], Any]
+PartT = TypeVar("PartT", bound=Any)
 
 LONGEST_HOST = 254  # characters of a name, with the dot at its end (RFC 1035 §2.3.4)
 LONGEST_SHOWN = 80  # characters of a value in an error
+LONGEST_PATH_SHOWN = 500
 
 
 class BadOptions(ValueError):
@@ -29,12 +31,31 @@ class BadOptions(ValueError):
         super().__init__("; ".join(self.problems))
 
 
-def shown(value: Any) -> str:
-    """Return a value for an error: text and numbers, shortened; of anything else the type, it may hold secrets."""
+def shown(value: Any, most: int = LONGEST_SHOWN) -> str:
+    """Return a value for an error: text and numbers, shortened; of anything else the type, it may hold secrets.
+
+    Arguments:
+        most: characters of text to show.
+    """
     if not isinstance(value, (str, int, float, type(None))):
         return f"a {type(value).__name__}"
-    text = repr(value)
-    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
+    text = repr(_without_login(value) if isinstance(value, str) else value)
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
+def _without_login(value: str) -> str:
+    """Return text without what may be a name and a password: a URL may stand in the wrong place."""
+    before, at, after = value.rpartition("@")
+    if ":" not in before:
+        return value
+    scheme, slashes, _ = before.partition("//")
+    return f"{scheme + slashes if slashes else ''}***{at}{after}"
+
+
+def all_shown(values: Iterable[Any]) -> str:
+    """Return some values for an error: each as `shown`, a few of them."""
+    first, *others = values = list(map(shown, values))
+    return ", ".join(values[:3]) + (f" and {len(values) - 3} more" if len(values) > 3 else "") if others else first
 
 
 class Secret:
@@ -111,7 +132,7 @@ def secret(value: Any) -> Secret:
 
 def flag(value: Any) -> bool:
     """Accept True and False, and 1 and 0 as Django's backend does."""
-    if value in (True, False):
+    if isinstance(value, (bool, int, float)) and value in (True, False):
         return bool(value)
     raise ValueError(f"must be True or False, not {shown(value)}")
 
@@ -156,9 +177,9 @@ def seconds_or(word: str) -> Kind:
     """Accept a positive number of seconds, a word that stands for one, or None for as long as it takes (infinity)."""
 
     def convert(value: Any) -> float | str:
-        if value is None or value == math.inf:
+        if value is None or (isinstance(value, float) and value == math.inf):
             return math.inf
-        return word if value == word else float(seconds()(value))
+        return word if isinstance(value, str) and value == word else float(seconds()(value))
 
     return convert
 
@@ -177,7 +198,7 @@ def choice(*allowed: str, upper: bool = False) -> Kind:
 
     def convert(value: Any) -> str:
         word = value.upper() if upper and isinstance(value, str) else value
-        if word not in allowed:
+        if not isinstance(word, str) or word not in allowed:
             raise ValueError(f"must be one of {', '.join(map(repr, allowed))}, not {shown(value)}")
         return str(word)
 
@@ -219,11 +240,15 @@ def is_ip_address(value: str) -> bool:
 def callables(value: Any) -> tuple[Any, ...]:
     """Accept a list of callables and dotted paths of such, or one of them."""
     each = value if isinstance(value, (list, tuple)) else [value]
-    for one in each:
-        is_path = isinstance(one, str) and re.fullmatch(r"\w+([.:]\w+)+", one)
-        if not (is_path or (callable(one) and not isinstance(one, str))):
-            raise ValueError(f"must be callables or dotted paths such as 'project.mail.sign', not {shown(one)}")
+    if wrong := [one for one in each if not _is_callable(one)]:
+        raise ValueError(f"must be callables or dotted paths such as 'project.mail.sign', not {all_shown(wrong)}")
     return tuple(each)
+
+
+def _is_callable(value: Any) -> bool:
+    if isinstance(value, str):
+        return re.fullmatch(r"\w+([.:]\w+)+", value) is not None
+    return callable(value)
 
 
 def context_source(value: Any) -> Any:
@@ -258,16 +283,23 @@ def check_fields(options: Any, further: Callable[[], Iterable[str]] = tuple) -> 
     """Put every field of a frozen options object into its canonical form.
 
     Arguments:
-        further: returns what is wrong with the fields together; asked where each by itself is right.
+        further: returns what is wrong with the fields together; those that are wrong by themselves have their default.
 
     Raises BadOptions, which names all of them that are not right.
     """
-    problems = [problem for spec in fields(options) for problem in _check_field(options, spec)]
-    if problems := problems or list(further()):
+    problems, wrong = [], []
+    for spec in fields(options):
+        if found := _check_field(options, spec):
+            problems += found
+            wrong.append(spec.name)
+            object.__setattr__(options, spec.name, spec.default)
+    # What is wrong with a field is said; what follows from it is not.
+    problems += [each for each in further() if not any(re.search(rf"\b{name}\b", each) for name in wrong)]
+    if problems:
         raise BadOptions(problems)
 
 
-def _check_field(options: Any, spec: Any) -> Iterable[str]:
+def _check_field(options: Any, spec: Any) -> list[str]:
     value = getattr(options, spec.name)
     if value is None and spec.default is None:
         return []
@@ -281,8 +313,18 @@ def _check_field(options: Any, spec: Any) -> Iterable[str]:
     return []
 
 
-def unknown_keys(given: Iterable[Any], known: Iterable[str]) -> str:
-    """Return what to say of keys of a dict that nobody knows, "" where there is none."""
-    known = list(known)
-    unknown = sorted(str(key) for key in given if key not in known)
-    return f"has unknown keys: {', '.join(unknown)}; known are {', '.join(known)}" if unknown else ""
+def made_of(part: type[PartT], given: Mapping[Any, Any]) -> PartT:
+    """Make options of a dict.
+
+    Raises BadOptions, which names all that is wrong with it, and what is no key of theirs.
+    """
+    known = list(part.__dataclass_fields__)
+    unknown = sorted(key if isinstance(key, str) else shown(key) for key in given if key not in known)
+    problems = [f"has unknown keys: {', '.join(unknown)}; known are {', '.join(known)}"] if unknown else []
+    try:
+        options = part(**{key: value for key, value in given.items() if key in known})
+    except BadOptions as error:
+        problems += error.problems
+    if problems:
+        raise BadOptions(problems)
+    return cast("PartT", options)

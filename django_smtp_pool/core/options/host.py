@@ -63,7 +63,7 @@ def greeting_name(value: Any) -> str:
     if not is_host_name(name.replace("_", "x")):
         raise ValueError(
             "must be a host name, as in 'mail.example.com', or an address literal, as in '[192.0.2.1]', "
-            f"not {name[:80]!r}"
+            f"not {shown(name)}"
         )
     return name.removesuffix(".")
 

@@ -14,13 +14,13 @@ from .fields import (
     Secret,
     check_fields,
     choice,
+    made_of,
     nonempty_text,
     option,
     path,
     seconds,
     secret,
     shown,
-    unknown_keys,
 )
 
 SERVICE_ACCOUNT = ("service_account_file", "service_account_info")
@@ -113,7 +113,7 @@ class OAuth2Options:
         check_fields(self, self._problems)
 
     def _problems(self) -> Iterator[str]:
-        missing = [key for key in NEEDED[self.grant] if not getattr(self, key)]
+        missing = [key for key in NEEDED.get(self.grant, ()) if not getattr(self, key)]
         if self.grant == SERVICE and not any(getattr(self, key) for key in SERVICE_ACCOUNT):
             missing = [" or ".join(SERVICE_ACCOUNT)]
         if missing:
@@ -145,9 +145,7 @@ def oauth2(value: Any) -> OAuth2Options:
         return value
     if not isinstance(value, Mapping):
         raise ValueError(f"must be a dict, not {type(value).__name__}")  # what it holds is secret
-    if unknown := unknown_keys(value, OAuth2Options.__dataclass_fields__):
-        raise ValueError(unknown)
-    return OAuth2Options(**{key: each for key, each in value.items() if each is not None})
+    return made_of(OAuth2Options, {key: each for key, each in value.items() if each is not None})
 
 
 def completed(value: Any, *, preset: Mapping[str, str], username: str | None) -> Any:

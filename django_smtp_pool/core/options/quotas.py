@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from .fields import shown
+from .fields import all_shown, shown
 
 SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "month": 30 * 86400, "year": 360 * 86400}
 EXAMPLES = "'30/minute', '100 per 2 hours' or '10000/day recipients'"
@@ -47,21 +47,25 @@ def quotas(value: Any) -> tuple[Quota, ...]:
     each = re.split(r"[,;]", value) if isinstance(value, str) else value
     if not isinstance(each, Iterable) or isinstance(each, (bytes, dict)):
         raise ValueError(f"must be a list of limits such as {EXAMPLES}, not {shown(value)}")
-    return tuple(map(_quota, each))
+    each = list(each)
+    found = list(map(_quota, each))
+    if wrong := [one for one, quota in zip(each, found, strict=True) if quota is None]:
+        raise ValueError(
+            f"must be limits such as {EXAMPLES}, of at least 1 in a window of at least a second, not {all_shown(wrong)}"
+        )
+    return tuple(quota for quota in found if quota is not None)
 
 
-def _quota(value: Any) -> Quota:
+def _quota(value: Any) -> Quota | None:
     if isinstance(value, Quota):
         return value
     found = _FORM.fullmatch(value.strip()) if isinstance(value, str) else None
     if found is None:
-        raise ValueError(f"must be limits such as {EXAMPLES}, not {shown(value)}")
+        return None
     limit, number, unit, counted = found.groups()
     quota = Quota(
         limit=int(limit),
         seconds=float(int(number or 1) * SECONDS[unit.lower()]),
         of_recipients=(counted or "").lower().startswith("recipient"),
     )
-    if not (quota.limit and quota.seconds):
-        raise ValueError(f"must allow at least 1 in a window of at least a second, not {shown(value)}")
-    return quota
+    return quota if quota.limit and quota.seconds else None

@@ -12,11 +12,11 @@ from .fields import (
     context_source,
     flag,
     host_name,
+    made_of,
     nonempty_text,
     option,
     path,
     shown,
-    unknown_keys,
 )
 
 TLS_VERSIONS = ("TLSv1.2", "TLSv1.3")
@@ -54,6 +54,4 @@ def tls_options(value: Any) -> TLSOptions:
         return value
     if not isinstance(value, dict):
         raise ValueError(f"must be a dict, not {shown(value)}")
-    if unknown := unknown_keys(value, TLSOptions.__dataclass_fields__):
-        raise ValueError(unknown)
-    return TLSOptions(**value)
+    return made_of(TLSOptions, value)

@@ -3,45 +3,40 @@
 from __future__ import annotations
 
 import base64
-import binascii
-import re
+from collections.abc import Iterable
 from dataclasses import replace
 
-from ..replies import Reply
-from .steps import Say, Step
+from ..replies import MalformedReply, Reply
 
 SHORTEST = 4  # octets: what is shorter is in every other word
 
 
-def masked_reply(reply: Reply, step: Step | None) -> Reply:
-    """Return a refusal without the secret that it answers, encoded or not."""
-    if not isinstance(step, Say) or step.masked is None or not reply.is_refusal:
-        return reply
-    secrets = _secrets(step)
-    return replace(reply, lines=tuple(_masked(line, secrets) for line in reply.lines)) if secrets else reply
+def forms_of(said: bytes) -> tuple[bytes, ...]:
+    """Return the forms in which a server may repeat what was said in secret: as it is, and as it went over the wire."""
+    encoded = base64.b64encode(said)
+    return tuple(form for form in (said, encoded, encoded.rstrip(b"=")) if len(form) >= SHORTEST)
 
 
-def masked_text(text: str, step: Step | None) -> str:
-    """Return what was made of a server's answer without the secret that it answers."""
-    return _masked(text.encode(), _secrets(step)).decode()
+def in_order(hidden: Iterable[bytes]) -> tuple[bytes, ...]:
+    """Return what is to be hidden, each once, and the longest first: one may be a part of another."""
+    return tuple(sorted(set(hidden), key=len, reverse=True))
 
 
-def _masked(text: bytes, secrets: list[bytes]) -> bytes:
-    for secret in secrets:
+def masked_reply(reply: Reply, hidden: Iterable[bytes]) -> Reply:
+    """Return a reply without what was said in secret."""
+    lines = tuple(masked_in(line, hidden) for line in reply.lines)
+    return reply if lines == reply.lines else replace(reply, lines=lines)
+
+
+def masked_in(text: bytes, hidden: Iterable[bytes]) -> bytes:
+    """Return a text without what was said in secret."""
+    for secret in hidden:
         text = text.replace(secret, b"***")
     return text
 
 
-def _secrets(step: Step | None) -> list[bytes]:
-    """Return what was said in secret at a step of AUTH: as it went over the wire, and what it means."""
-    if not isinstance(step, Say) or step.masked is None:
-        return []
-    encoded = b"".join(step.pieces).rstrip(b"\r\n").rpartition(b" ")[2]
-    try:
-        decoded = base64.b64decode(encoded, validate=True)
-    except binascii.Error:
-        decoded = b""
-    # The last of PLAIN's three parts, a token without its scheme; the name may be shown.
-    parts = [part.removeprefix(b"auth=Bearer ") for part in re.split(rb"[\0\1]", decoded)]
-    secret = next((part for part in reversed(parts) if part), b"")
-    return [each for each in (encoded, encoded.rstrip(b"="), decoded, secret) if len(each) >= SHORTEST]
+def masked_error(error: MalformedReply, hidden: Iterable[bytes]) -> str:
+    """Return what to say of something that is no reply; an excerpt of it may hold a part of what was said in secret."""
+    if any(secret in error.line for secret in hidden):
+        return "this is no SMTP reply, and it repeats what was said at AUTH"
+    return str(error)

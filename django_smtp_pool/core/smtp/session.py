@@ -31,6 +31,7 @@ from . import auth
 from .credentials import Credentials
 from .experience import Experience
 from .extensions import Extensions
+from .masking import forms_of, in_order, masked_in
 from .sasl import Mechanism
 from .steps import Connect, Dialogue, Patience, Say, SecureChannel, line_of
 
@@ -43,9 +44,10 @@ def command(
     stage: Stage,
     patience: Patience = Patience.COMMAND,
     masked: str | None = None,
+    hidden: tuple[bytes, ...] = (),
 ) -> Say:
     """Return the step that says one command."""
-    return Say(pieces=(line_of(line),), stage=stage, patience=patience, masked=masked)
+    return Say(pieces=(line_of(line),), stage=stage, patience=patience, masked=masked, hidden=hidden)
 
 
 def ask(step: Say) -> Dialogue[Reply]:
@@ -160,7 +162,8 @@ def log_in(greeter: Greeter, extensions: Extensions, *, encrypted: bool) -> Dial
             mechanism.conclude(reply.message)
             logins.succeeded(kind, greeter.experience)
             return
-        logins.refuse(kind, reply, mechanism.explanation, encrypted=encrypted)
+        explanation = _without_secrets(mechanism) if mechanism.explanation else ""
+        logins.refuse(kind, reply, explanation, encrypted=encrypted)
     logins.ended(greeter.experience)
     if logins.failure is not None:
         raise logins.failure
@@ -241,9 +244,7 @@ def _authenticate(mechanism: Mechanism) -> Dialogue[Reply]:
     if mechanism.initial() is None:
         reply = yield from ask(command(line, stage=Stage.AUTH))
     else:
-        reply = yield from ask(
-            command(f"{line} {_base64(mechanism.initial() or b'')}", stage=Stage.AUTH, masked=f"{line} ***")
-        )
+        reply = yield from ask(_in_secret(mechanism, mechanism.initial() or b"", before=f"{line} "))
     challenges = 0
     while reply.code == 334:
         challenges += 1
@@ -252,16 +253,31 @@ def _authenticate(mechanism: Mechanism) -> Dialogue[Reply]:
             raise ProtocolError(text, stage=Stage.AUTH)
         challenge = _challenge(reply) if mechanism.reads_challenge else b""
         reply = yield from ask(
-            command(base64.b64encode(mechanism.respond(challenge)).decode(), stage=Stage.AUTH, masked="***")
+            _in_secret(mechanism, mechanism.respond(challenge))
             if challenge is not None
             else command("*", stage=Stage.AUTH)
         )
     return reply
 
 
-def _base64(octets: bytes) -> str:
-    # RFC 4954 §4: an empty initial response is written "=".
-    return base64.b64encode(octets).decode() or "="
+def _in_secret(mechanism: Mechanism, said: bytes, before: str = "") -> Say:
+    """Return the step that says something of a login; in a frame that is gone when it is said."""
+    encoded = base64.b64encode(said).decode()
+    if before and not said:
+        encoded = "="  # RFC 4954 §4: an empty initial response
+    hidden = _hidden(mechanism, said)
+    return command(f"{before}{encoded}", stage=Stage.AUTH, masked=f"{before}***", hidden=hidden)
+
+
+def _without_secrets(mechanism: Mechanism) -> str:
+    hidden = _hidden(mechanism, mechanism.initial() or b"")
+    return masked_in(mechanism.explanation.encode(), in_order(hidden)).decode()
+
+
+def _hidden(mechanism: Mechanism, said: bytes) -> tuple[bytes, ...]:
+    """Return what no text may show of what is said in a login: all but the name."""
+    secret = forms_of(mechanism.secret.reveal().encode())
+    return secret if said == mechanism.username.encode() else (*secret, *forms_of(said))
 
 
 def _challenge(reply: Reply) -> bytes | None:

@@ -48,7 +48,8 @@ class Say:
     """Write some octets, in one go, and read `hear` replies to them.
 
     Fewer replies come back after a 421, since nothing follows it. `masked` stands for octets that no log may
-    show. The octets come in pieces so that a large message need not be copied.
+    show, and `hidden` are those that nothing shows which the server says from now on. The octets come in pieces so
+    that a large message need not be copied.
     """
 
     pieces: tuple[bytes, ...] = field(repr=False)
@@ -56,6 +57,7 @@ class Say:
     hear: int = 1
     patience: Patience = Patience.COMMAND
     masked: str | None = None
+    hidden: tuple[bytes, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)

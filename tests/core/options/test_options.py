@@ -1,6 +1,7 @@
 """Options: what each takes, and that two that differ in anything tell pools apart."""
 
 import pickle
+import re
 import ssl
 import traceback
 from dataclasses import FrozenInstanceError, asdict, fields, replace
@@ -158,12 +159,76 @@ def test_hosts_in_one_form():
 def test_all_that_is_wrong_is_said_at_once():
     with pytest.raises(ValueError, match="port must") as caught:
         ServerOptions(port=0, host="a b", tls_options={"verify": 3, "minimum_version": 1}, oauth2={"timeout": 0})
-    names = [problem.split(" must")[0] for problem in caught.value.problems]
-    assert names == ["host", "port", "tls_options verify", "tls_options minimum_version", "oauth2 timeout"]
+    names = [re.split(" must| needs", problem)[0] for problem in caught.value.problems]
+    tls = ["tls_options verify", "tls_options minimum_version"]
+    assert names == ["host", "port", *tls, "oauth2 timeout", "oauth2 for refresh_token"]
     assert str(caught.value) == "; ".join(caught.value.problems)
     with pytest.raises(ValueError, match="use_tls and use_ssl") as caught:
         ServerOptions(use_tls=True, use_ssl=True, ssl_keyfile="k.pem", oauth2_token="t")
     assert len(caught.value.problems) == 3
+
+
+def test_what_follows_from_a_wrong_value_is_not_said():
+    with pytest.raises(ValueError, match="port must") as caught:
+        ServerOptions(port=0, ssl_keyfile="k.pem", username=1, oauth2_token="t")
+    assert len(caught.value.problems) == 3
+    assert caught.value.problems[-1] == "ssl_keyfile is of no use without ssl_certfile"
+    with pytest.raises(ValueError, match="tls_options") as caught:
+        ServerOptions(tls_options={"verfy": True, "verify": 3})
+    assert [problem.split()[1] for problem in caught.value.problems] == ["has", "verify"]
+    with pytest.raises(ValueError, match=r"not 'x', 'y', '0/day' and 1 more$"):
+        PoolOptions(rate_limits=["x", "1/day", "y", "0/day", 3])
+
+
+class Rude:
+    """Answers nothing that one may ask an object."""
+
+    def __eq__(self, other):
+        raise ArithmeticError("not to be compared")
+
+    def __hash__(self):
+        raise ArithmeticError("not to be hashed")
+
+    def __bool__(self):
+        raise ArithmeticError("neither true nor false")
+
+    def __repr__(self):
+        raise ArithmeticError("not to be shown")
+
+
+WRONG = [Rude(), object(), object, b"secret", bytearray(b"secret"), 1j, {1: "secret"}, [{}], [[b"secret"]], {b"secret"}]
+
+
+@pytest.mark.parametrize("value", WRONG, ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize("part", [ServerOptions, PoolOptions])
+def test_a_value_of_any_type_is_an_error_that_names_the_option(part, value):
+    callable_ones = {"oauth2_generator"}
+    for spec in fields(part):
+        if callable(value) and spec.name in callable_ones:
+            continue
+        with pytest.raises(ValueError, match=rf"^{spec.name} (must|has)") as caught:
+            part(**{spec.name: value})
+        assert "secret" not in str(caught.value).replace("client_secret", "")
+
+
+@pytest.mark.parametrize("part", [ServerOptions, PoolOptions])
+@pytest.mark.parametrize("value", ["smtp://user:hunter2@mail.example.com:25", "user:hunter2@mail", "x:/hunter2?a@b"])
+def test_a_url_in_the_wrong_place_does_not_show_its_password(part, value):
+    free = {"username", "password", "oauth2_token", "ssl_certfile", "ssl_keyfile"}
+    for name in {spec.name for spec in fields(part)} - free:
+        with pytest.raises(ValueError, match=f"^{name} ") as caught:
+            part(**{name: value})
+        assert PASSWORD not in str(caught.value)
+
+
+@pytest.mark.parametrize("part", [ServerOptions, PoolOptions])
+def test_long_values_are_shortened(part):
+    for name in {spec.name for spec in fields(part)} - {"username", "password", "oauth2_token"}:
+        if name in {"ssl_certfile", "ssl_keyfile"}:  # whether there is such a file is seen later
+            continue
+        with pytest.raises(ValueError, match=f"^{name} ") as caught:
+            part(**{name: "x:" * 50_000})
+        assert len(str(caught.value)) < 500
 
 
 @pytest.mark.parametrize(
