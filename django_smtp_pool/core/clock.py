@@ -30,13 +30,8 @@ class Clock(Protocol):
 class SystemClock:
     """The real time."""
 
-    def monotonic(self) -> float:
-        """Return seconds that never go back."""
-        return time.monotonic()
-
-    def wall(self) -> float:
-        """Return seconds since the epoch."""
-        return time.time()
+    monotonic = staticmethod(time.monotonic)
+    wall = staticmethod(time.time)
 
     def wait(self, block: Callable[[float | None], T], timeout: float | None) -> T:
         """Block for real; those who wait for longer than a day look in between (epoll can wait for 24 days)."""

@@ -178,12 +178,13 @@ class Channel:
     def _listen(self, step: Say, replies: list[Reply], failure: Trouble | None) -> int:
         """Take replies until there are as many as were asked for, or nothing more has arrived; return how many."""
         before = len(replies)
+        inbox, hidden = self._inbox, self._hidden
         while not _is_enough(step, replies):
-            if self._inbox:
-                reply = self._inbox.popleft()
-                shown = masked_reply(reply, self._hidden) if self._hidden else reply
+            if inbox:
+                reply = inbox.popleft()
+                shown = masked_reply(reply, hidden) if hidden else reply
                 # What a login goes on with is left as it is: a challenge, and the proof of the server.
-                replies.append(reply if reply.is_positive or reply.code == 334 else shown)
+                replies.append(reply if reply.code < 300 or reply.code == 334 else shown)
                 self._has_heard = True
                 if self._trace is not None:
                     self._trace(False, str(shown))
@@ -207,12 +208,7 @@ class Channel:
 
     def _check_nothing_unasked(self, step: Step) -> None:
         """Raise for what has come before we speak: it would be taken for the answer (RFC 3207 §5 for TLS)."""
-        try:
-            self._inbox.extend(self._parser.feed(self._wire.receive()))
-        except Trouble as error:
-            raise self._lost(error, step, []) from None
-        except MalformedReply as error:
-            raise self._marked(ProtocolError(masked_error(error, self._hidden)), step, []) from None
+        self._read(step, [], None)
         if not self.in_step:
             unasked = masked_reply(self._inbox[0], self._hidden) if self._inbox else None
             why = ProtocolError(f"the server sent something that nobody asked for: {unasked or 'half a line'}")
@@ -320,6 +316,7 @@ def _is_enough(step: Say, replies: list[Reply]) -> bool:
 
 
 def _readable(step: Say) -> str:
-    if step.stage is Stage.CONTENT:
-        return f"<{sum(map(len, step.pieces))} octets>"
-    return b"".join(step.pieces).decode("utf-8", "backslashreplace").rstrip().replace("\r\n", " | ")
+    """Return what a log may show of a step: its commands, and of content its size."""
+    commands, content = (b"", step.pieces) if step.stage is Stage.CONTENT else (step.pieces[0], step.pieces[1:])
+    shown = commands.decode("utf-8", "backslashreplace").splitlines()
+    return " | ".join([*shown, f"<{sum(map(len, content))} octets>"] if content else shown)

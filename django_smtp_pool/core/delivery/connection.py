@@ -188,7 +188,6 @@ class Connection:
 
         Raises what `fit` raises before anything is said, and what `smtp.delivery.deliver` raises.
         """
-        self.channel.begin_message()
         is_large, stuffed = len(envelope.content) > LARGE, None
         content, may_chunk = (yield Call(partial(self._fit, envelope))) if is_large else self._fit(envelope)
         session = self._session(envelope.sender, content, chunking=may_chunk)

@@ -53,6 +53,9 @@ def attempt(call: Callable[..., T], *args: Any) -> T:
 
 def would_block(error: OSError) -> None:
     """Return where a call had to be left for later; raise Trouble, or the interrupt that the error is."""
+    trace = error.__traceback__
+    if type(error) is BlockingIOError and error.errno is not None and trace is not None and trace.tb_next is None:
+        return  # raised by the call itself, and not by a frame of Python: this happens with every message
     if not is_networks(error):
         raise error
     if not isinstance(error, WOULD_BLOCK):

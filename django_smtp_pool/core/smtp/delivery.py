@@ -134,13 +134,15 @@ def _check_subject(envelope: Envelope, fates: Fates, reply: Reply) -> None:
 
     With everything in one write only the order tells which reply belongs to what, and the server sent one too many.
     """
-    if reply.is_positive and reply.enhanced is not None and reply.enhanced[1] == 1:
+    if reply.code < 300 and reply.enhanced is not None and reply.enhanced[1] == 1:
         raise in_doubt(envelope, fates.accepted, f"the replies are out of step, the last one is {reply}")
 
 
 def _verdict(session: Session, envelope: Envelope, fates: Fates, heard: Heard) -> Receipt:
     """Judge the reply to the end of the data."""
     reply = heard.replies[0]
+    if reply.code == 250 and heard.all_said:
+        return Receipt(accepted=fates.accepted, refused=fates.refused, reply=reply)
     meaning = meaning_of(Stage.CONTENT, reply, carried=session.carried)
     if meaning is Meaning.SESSION:
         raise _not_taken(reply)

@@ -100,6 +100,7 @@ class Fates:
 Command = tuple[Stage, str]
 RSET: Command = (Stage.RSET, "RSET")
 DATA: Command = (Stage.DATA, "DATA")
+_PROMISING = {stage: 354 if stage is Stage.DATA else 250 for stage in MEANING}  # the codes of ordinary success
 
 
 class Transaction:
@@ -115,6 +116,7 @@ class Transaction:
         self._content = content if session.one_shot else None
         self._size = len(content)
         self._lost: ConnectionLost | None = None
+        self._said: list[Command] = []
         self._replies: list[tuple[Stage, Reply]] = []
         self._all_said = True
 
@@ -140,26 +142,21 @@ class Transaction:
         return commands
 
     def _say(self, commands: Sequence[Command]) -> Dialogue[None]:
+        self._said += commands
         try:
             heard: Heard = yield self._step(commands)
             replies, self._all_said = heard.replies, heard.all_said
         except ConnectionLost as lost:
             self._lost, replies, self._all_said = lost, lost.heard, lost.all_said
-        stages = (stage for stage, _ in commands)
-        self._replies += zip(stages, replies, strict=False)  # fewer replies where it ended early
+        # Fewer replies where it ended early.
+        self._replies += [(stage, reply) for (stage, _), reply in zip(commands, replies, strict=False)]
 
     def _step(self, commands: Sequence[Command]) -> Say:
         stage, hear = commands[0][0], len(commands)
-        lines = line_of(*(line for _, line in commands))
+        lines = line_of(*[line for _, line in commands])
         if self._content is None:
             return Say(pieces=(lines,), stage=stage, hear=hear)
-        return Say(
-            pieces=(lines, self._content),
-            stage=stage,
-            hear=hear,
-            patience=Patience.VERDICT,
-            masked=" | ".join([*(line for _, line in commands), f"<{self._size} octets>"]),
-        )
+        return Say(pieces=(lines, self._content), stage=stage, hear=hear, patience=Patience.VERDICT)
 
     def _is_pointless(self, stage: Stage) -> bool:
         """Tell whether nothing more is to be said of this message, one command at a time."""
@@ -173,6 +170,12 @@ class Transaction:
 
     def judge(self) -> Fates:
         """Return who was accepted, nobody perhaps; raise where the message does not go on to its content."""
+        if self._is_ordinary:
+            return Fates(accepted=self._envelope.recipients, refused={})
+        return self._judge_each()
+
+    def _judge_each(self) -> Fates:
+        """Judge reply by reply, in their order."""
         if self._is_in_doubt:
             why = str(self._lost or self._replies[-1][1])
             raise in_doubt(self._envelope, self._envelope.recipients, why) from self._lost
@@ -195,6 +198,13 @@ class Transaction:
             if self._is_for_nobody(rcpts):
                 break
         return self._fates(rcpts)
+
+    @property
+    def _is_ordinary(self) -> bool:
+        """Whether each command was answered by the code of success that almost every server gives."""
+        if self._lost is not None or len(self._replies) < len(self._envelope.recipients) + 1:
+            return False
+        return [reply.code for _, reply in self._replies] == [_PROMISING[stage] for stage, _ in self._said]
 
     def _fates(self, rcpts: Sequence[Reply]) -> Fates:
         if len(rcpts) < len(self._envelope.recipients):
