@@ -10,6 +10,7 @@ import random
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from email.message import EmailMessage as Part
 from email.message import Message
 from email.mime.multipart import MIMEMultipart
@@ -176,7 +177,14 @@ def _now() -> str:
     if not MODERN:
         return str(djangos.formatdate(localtime=local))  # type: ignore[attr-defined]
     zone = djangos.get_current_timezone() if local else djangos.timezone.utc  # type: ignore[attr-defined]
-    return format_datetime(djangos.datetime.now(zone))  # type: ignore[attr-defined]
+    now = djangos.datetime.now(zone).replace(microsecond=0)  # type: ignore[attr-defined]
+    return _date(now, now.utcoffset())
+
+
+@lru_cache(maxsize=4)
+def _date(now: datetime, _offset: timedelta | None) -> str:
+    """Write an instant; the messages of one second have it in common. Equal instants may have different offsets."""
+    return format_datetime(now)
 
 
 def _message_id_field(message_id: str, charset: str) -> str:

@@ -127,7 +127,7 @@ class Channel:
         replies: list[Reply] = []
         may_answer = not step.pieces  # no answer can have come before somebody has waited
         while True:
-            count, failure = self._write()
+            count, failure = self._write(wire) if wire.wants_write else (0, None)
             if may_answer or failure is not None:
                 count += self._listen(step, replies, failure)
                 if _is_enough(step, replies):
@@ -137,7 +137,7 @@ class Channel:
             now = clock.monotonic()
             if count:
                 progress = now
-            until = self._until(step, size, began, progress, deadline)
+            until = self._until(step, size, began, progress, deadline, is_said=wire.all_left)
             if may_answer and now >= until:
                 raise self._overdue(step, now - began, replies)
             may_answer = True
@@ -154,19 +154,19 @@ class Channel:
         self._saying = step
         return size
 
-    def _write(self) -> tuple[int, Trouble | None]:
+    def _write(self, wire: Transport) -> tuple[int, Trouble | None]:
         """Hand over what the kernel takes; return how much that was, and the error where it takes nothing any more."""
-        if not self._wire.wants_write:
-            return 0, None
         try:
-            return self._wire.flush(), None
+            return wire.flush(), None
         except Trouble as error:  # the server may have said why before it hung up: that is read first
             return 0, error
 
-    def _until(self, step: Say, size: int, began: float, progress: float, deadline: float | None) -> float:
+    def _until(
+        self, step: Say, size: int, began: float, progress: float, deadline: float | None, *, is_said: bool
+    ) -> float:
         """Return the instant at which this has taken too long."""
         patience = self._patience
-        if not self._wire.all_left:
+        if not is_said:
             slow = patience[Patience.COMMAND]
             until = min(progress + slow, began + slow + size / SLOWEST_WRITE)
         elif step.patience is Patience.VERDICT:
@@ -192,7 +192,7 @@ class Channel:
                 break
         return len(replies) - before
 
-    def _read(self, step: Say, replies: list[Reply], failure: Trouble | None) -> bool:
+    def _read(self, step: Step, replies: list[Reply], failure: Trouble | None) -> bool:
         """Move what has arrived into the inbox; return False where nothing had."""
         try:
             data = self._wire.receive()

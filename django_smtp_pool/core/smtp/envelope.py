@@ -12,6 +12,7 @@ from .dsn import DSN
 LONGEST_ADDRESS = 320  # octets: 64 for the local part, 255 for the domain (RFC 5321 §4.5.3.1)
 
 _BREAKS_OUT = re.compile(r"[<>\x00-\x20\x7f]")
+_ORDINARY = re.compile(r"[A-Za-z0-9._+-]{1,64}@[A-Za-z0-9.-]{1,255}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # What a server must find to take a message out of content that it reads as commands.
 _BEGINS_CONTENT = (b"data", b"bdat", b"burl")
@@ -63,6 +64,8 @@ class Envelope:
 
 def check_address(address: str, *, smtputf8: bool = False) -> None:
     """Raise ValueError for an address that could break out of its command, whatever else it may be."""
+    if _ORDINARY.fullmatch(address):
+        return
     if len(address.encode("utf-8", "surrogatepass")) > LONGEST_ADDRESS:
         raise ValueError(f"Invalid address, it is longer than {LONGEST_ADDRESS} octets: {address[:80]!r}...")
     if _BREAKS_OUT.search(_outside_quotes(address)):
