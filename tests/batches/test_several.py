@@ -169,7 +169,7 @@ def test_a_server_that_stops_reading_holds_up_nobody_else(mailer):
 
 @pytest.fixture
 def turns(monkeypatch):
-    """Record what a batch does, in order: "look" at the servers, "ask" for a connection, or "told" of a message."""
+    """Record what a batch does: "look" at the servers, "ask" for a connection, "keep" it, "told" the caller."""
     turns = []
 
     def noting(word, method):
@@ -181,7 +181,7 @@ def turns(monkeypatch):
 
     monkeypatch.setattr(_SideBySide, "_look", noting("look", _SideBySide._look))
     monkeypatch.setattr(Pool, "request", noting("ask", Pool.request))
-    monkeypatch.setattr(Pool, "lend_again", noting("ask", Pool.lend_again))
+    monkeypatch.setattr(Pool, "lend_again", noting("keep", Pool.lend_again))
     monkeypatch.setattr(Batch, "_tell", noting("told", Batch._tell))
     return turns
 
@@ -193,9 +193,23 @@ def test_the_servers_are_looked_at_between_two_pieces_of_the_callers_code(server
             yield mail
 
     assert mailer(server, max_connections=8).send_messages(mailing()) == 60
-    pieces = [turn for turn in turns if turn != "ask"]
+    pieces = [turn for turn in turns if turn not in {"ask", "keep"}]
     assert pieces.count("told") == pieces.count("rendered") == 60
     assert all("look" in pair for pair in itertools.pairwise(pieces))
+
+
+def test_a_connection_that_is_kept_keeps_its_limits(server, mailer):
+    """Of messages and of time; and it is nobody's when another thread wants it (test_fairness)."""
+    server.hold("end")
+    backend = mailer(server, max_connections=1, max_messages=3)
+    sending = in_thread(backend.send_messages, messages(10))
+    until(lambda: server.held == 1)
+    server.release()
+    assert sending.join() == 10
+    assert server.connections == 4
+    stats = backend.pool.stats()
+    assert stats.connections_closed == {"max_messages": 3}
+    assert (stats.busy, stats.idle) == (0, 1)
 
 
 @pytest.mark.parametrize("hears", [False, True])
@@ -215,7 +229,7 @@ def test_the_connection_goes_on_before_the_caller_hears_unless_he_may_want_it(se
     server.release()
     assert sending.join() == 2
     order = [turn for turn in turns if turn != "look"]
-    assert order == (["ask", "told", "ask", "told"] if hears else ["ask", "ask", "told", "told"])
+    assert order == (["ask", "told", "ask", "told"] if hears else ["ask", "keep", "told", "told"])
 
 
 @pytest.mark.parametrize("allowed", [1, 3])

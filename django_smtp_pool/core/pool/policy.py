@@ -69,16 +69,14 @@ def put_back(state: State, slot: Slot, messages: int, now: float) -> None:
     state.retire_at = min(state.retire_at, due)
 
 
-def lend_again(state: State, slot: Slot, now: float, sender: str) -> bool:
+def lend_again(state: State, slot: Slot, messages: int, now: float, sender: str) -> bool:
     """A message from a sender was accepted: let the borrower go on, unless there is anything to decide."""
-    connection, lessons = slot.connection, state.lessons
-    if slot not in state.busy or not connection.in_step or getattr(connection, "found_limit", None) is not None:
+    lessons = state.lessons
+    if slot not in state.busy or state.waiting or state.closed or state.is_needed:
         return False
-    if state.waiting or state.closed or state.is_needed or state.alive > state.ceiling_in_force:
+    if state.lost or state.alive > state.ceiling_in_force or now < lessons.paused_until:
         return False
-    if now < lessons.paused_until or now >= min(lessons.raise_at, lessons.forget_at):
-        return False
-    slot.messages = connection.messages
+    slot.messages = messages
     if _why_worn_out(state, slot, now) is not None:
         return False
     lessons.takes_mail_from(sender)

@@ -195,11 +195,12 @@ class Pool(Closing, Generic[ConnectionT]):
 
         Return False where somebody else waits for the place, or the connection has done its work.
         """
-        if self._is_inside:
+        connection = slot.connection
+        if self._is_inside or not connection.in_step or connection.found_limit is not None:
             return False
         try:
             with self._lock:
-                return policy.lend_again(self._state, slot, self._clock.monotonic(), sender)
+                return policy.lend_again(self._state, slot, connection.messages, self._clock.monotonic(), sender)
         except Exception as error:
             if not is_defect(error):
                 raise

@@ -112,6 +112,21 @@ class PoolMachine(RuleBasedStateMachine):
         self.give_back(slot, slot.messages + more)
 
     @precondition(lambda self: self.busy())
+    @rule(data=st.data(), more=st.integers(0, 1))
+    def one_goes_on(self, data, more):
+        """A batch has another message for the same connection."""
+        slot = one_of(data, self.busy())
+        before = self.picture()
+        if policy.lend_again(self.state, slot, slot.messages + more, self.now, "a@example.com"):
+            assert not self.line
+            assert not self.state.closed
+            assert slot.messages < (self.state.options.max_messages or float("inf"))
+            assert slot.expires_at is None or self.now < slot.expires_at
+            assert self.now >= self.state.lessons.paused_until
+        assert self.picture() == before
+        self.settle()
+
+    @precondition(lambda self: self.busy())
     @rule(data=st.data(), twice=st.booleans())
     def one_is_given_up(self, data, twice):
         slot = one_of(data, self.busy())
