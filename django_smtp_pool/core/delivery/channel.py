@@ -52,6 +52,7 @@ class Channel:
         self._inbox: deque[Reply] = deque()
         self._has_heard = False
         self._saying: Say | None = None  # whose octets are with the transport
+        self.exchanges = 0  # since `begin_message`
 
     # -- what is known ---------------------------------------------------------------------------------
 
@@ -74,6 +75,7 @@ class Channel:
     def begin_message(self) -> None:
         """Forget the message before: from now on, doubt is about the next one."""
         self._saying = None
+        self.exchanges = 0
 
     @property
     def _wire(self) -> Transport:
@@ -147,6 +149,7 @@ class Channel:
         self._check_nothing_unasked(step)
         if self._trace is not None:
             self._trace(True, step.masked or _readable(step))
+        self.exchanges += 1
         size = self._wire.put(step.pieces)
         self._saying = step
         return size
