@@ -77,6 +77,10 @@ class Trace:
     wall: float
     context: Context
 
+    def end(self, tried: Tried) -> float:
+        """Return the instant (monotonic) at which an attempt ended."""
+        return self.now if tried.elapsed is None else min(self.now, self.begun + tried.elapsed)
+
     def epoch(self, instant: float) -> int:
         """Return an instant (monotonic) as nanoseconds since the epoch."""
         return int((self.wall - (self.now - instant)) * 1e9)
@@ -108,15 +112,14 @@ def write(tracer: trace.Tracer, of: Trace) -> None:
             _mark(child, phase.error)
             child.end(of.epoch(phase.end))
         _mark(span, of.tries[-1].error)
-    span.end(of.epoch(max([of.begun, *(phase.end for phase in phases)]) if phases else of.now))
+    span.end(of.epoch(of.end(of.tries[-1])))
 
 
 def _phases(of: Trace) -> Iterator[_Phase]:
     """Return the parts of each attempt, in order; an error belongs to the last part of its attempt."""
     before = NOTHING
     for tried in of.tries:
-        end = of.now if tried.elapsed is None else min(of.now, of.begun + tried.elapsed)
-        found, error = [], tried.error
+        found, end, error = [], of.end(tried), tried.error
         for name, seconds in (
             ("smtp.conversation", tried.sent - before.sent),
             ("smtp.connect", tried.connected - before.connected),
