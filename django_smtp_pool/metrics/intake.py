@@ -16,7 +16,7 @@ from collections import deque
 from typing import Any
 
 from ..core.events.events import Event, Observer
-from .figures import KINDS
+from .figures import KINDS, Measurement, measured, zeros
 
 AT_ONCE = 50  # events that one message passes on at most
 BACKLOG = 10_000  # events; where the library is slower than the mail, the oldest are dropped
@@ -29,6 +29,7 @@ class Intake(Observer):
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self._queue: deque[Any] = deque(maxlen=BACKLOG)
+        self._servers: set[str] = set()
         _intakes.add(self)
 
     def hears(self, kind: type[Event]) -> bool:
@@ -50,6 +51,13 @@ class Intake(Observer):
                     self._take(self._queue.popleft())
             finally:
                 self.lock.release()
+
+    def measured(self, event: Event) -> list[Measurement]:
+        """Return what an event adds; the first one of a server makes its counters begin."""
+        if event.server in self._servers:
+            return measured(event)
+        self._servers.add(event.server)
+        return [*zeros(event.server), *measured(event)]
 
     @abstractmethod
     def _seen(self, event: Event) -> Any:

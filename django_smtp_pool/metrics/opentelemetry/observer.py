@@ -14,7 +14,7 @@ from ... import __version__
 from ...core.clock import Clock, SystemClock
 from ...core.events.events import Attempted, Event, Finished
 from ...core.pool.pool import Pool
-from ..figures import COUNTERS, GAUGES, HISTOGRAMS, KINDS, RATE_LEFT, Measurement, Metric, levels, measured
+from ..figures import COUNTERS, GAUGES, HISTOGRAMS, KINDS, RATE_LEFT, Labels, Measurement, Metric, levels
 from ..intake import Intake
 from .spans import Trace, Tried, write
 
@@ -52,6 +52,7 @@ class OpenTelemetryObserver(Intake):
             **{each: meter.create_counter(_name(each), each.unit, each.help).add for each in COUNTERS},
             **{each: _histogram(meter, each).record for each in HISTOGRAMS},
         }
+        self._attributes: dict[tuple[Metric, Labels], dict[str, str]] = {}
         for metric in GAUGES:
             # A sum may be added up over processes; what is left of a limit may not.
             kind = "gauge" if metric is RATE_LEFT else "up_down_counter"
@@ -87,11 +88,14 @@ class OpenTelemetryObserver(Intake):
                 wall=self._clock.wall(),
                 context=contexts.get_current(),
             )
-        return _Seen(measured(event), found)
+        return _Seen(self.measured(event), found)
 
     def _take(self, seen: _Seen) -> None:
         for metric, labels, value in seen.measurements:
-            self._add[metric](value, dict(zip(metric.labels, labels, strict=True)))
+            attributes = self._attributes.get((metric, labels))
+            if attributes is None:
+                attributes = self._attributes[metric, labels] = dict(zip(metric.labels, labels, strict=True))
+            self._add[metric](value, attributes)
         if seen.trace is not None:
             write(self._tracer, seen.trace)
 

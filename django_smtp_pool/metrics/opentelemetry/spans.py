@@ -112,6 +112,8 @@ def write(tracer: trace.Tracer, of: Trace) -> None:
             _mark(child, phase.error)
             child.end(of.epoch(phase.end))
         _mark(span, of.tries[-1].error)
+        if of.receipt is not None and (queue_id := queue_id_of(of.receipt.reply.text)) is not None:
+            span.set_attribute("smtp.queue_id", queue_id)
     span.end(of.epoch(of.end(of.tries[-1])))
 
 
@@ -145,8 +147,6 @@ def _attributes(of: Trace) -> Attributes:
         "smtp.recipients": of.recipients,
         "smtp.message.size": of.size,
     }
-    if of.receipt is not None and (queue_id := queue_id_of(of.receipt.reply.text)) is not None:
-        found["smtp.queue_id"] = queue_id
     return found
 
 

@@ -13,7 +13,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily
 
 from ...core.events.events import Event
 from ...core.pool.pool import Pool
-from ..figures import COUNTERS, GAUGES, HISTOGRAMS, Labels, Measurement, Metric, levels, measured
+from ..figures import COUNTERS, GAUGES, HISTOGRAMS, Labels, Measurement, Metric, levels
 from ..intake import Intake
 from .files import GaugeFiles, name_of
 
@@ -46,7 +46,7 @@ class PrometheusObserver(Intake):
             self._files.ask()
 
     def _seen(self, event: Event) -> list[Measurement]:
-        return measured(event)
+        return self.measured(event)
 
     def _take(self, seen: list[Measurement]) -> None:
         for metric, labels, value in seen:

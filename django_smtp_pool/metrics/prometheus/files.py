@@ -1,7 +1,7 @@
 """The gauges of Prometheus' multi-process mode: each process writes its own into a file.
 
 It does so a moment after an event, and every `EVERY` seconds while something is going on: a message that begins to
-wait is no event. The housekeeper's thread writes, so a process without mail has none, and a fork finds none.
+wait causes no event. The housekeeper's thread writes, so a process without mail has none, and a fork finds none.
 """
 
 from __future__ import annotations
