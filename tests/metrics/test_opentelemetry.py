@@ -186,6 +186,17 @@ def test_a_server_that_is_not_there(server, watched, telemetry):
     assert span.attributes["smtp.stage"] == "connect"
 
 
+def test_a_batch_whose_server_is_not_there(server, watched, telemetry):
+    server.refuse()
+    with telemetry.tracer().start_as_current_span("mailing"), pytest.raises(ConnectionRefusedError):
+        watched(server, telemetry.observer).send_messages([message(1), message(2)])
+    (mailing,) = [span for span in telemetry.spans if span.name == "mailing"]
+    (span,) = telemetry.messages
+    assert names(telemetry.children(span)) == [CONNECT]
+    assert_inside(telemetry.children(span)[0], span)
+    assert_inside(span, mailing)
+
+
 def test_every_attempt_has_its_spans(server, watched, telemetry):
     backend = watched(server, telemetry.observer)
     backend.send_messages([message(1)])

@@ -268,6 +268,7 @@ class Batch:
         delivery = self._begun(entry)
         delivery.attempts += 1
         delivery.error = error
+        delivery.asked_at, delivery.ended = now if delivery.asked_at is None else delivery.asked_at, now
         if loan is not None:
             delivery.waited += loan.waited
             delivery.connected += loan.connected

@@ -14,7 +14,7 @@ from ... import __version__
 from ...core.clock import Clock, SystemClock
 from ...core.events.events import Attempted, Event, Finished
 from ...core.pool.pool import Pool
-from ..figures import COUNTERS, GAUGES, HISTOGRAMS, KINDS, RATE_LEFT, Labels, Measurement, Metric, levels
+from ..figures import COUNTERS, GAUGES, HISTOGRAMS, RATE_LEFT, Labels, Measurement, Metric, levels
 from ..intake import Intake
 from .spans import Trace, Tried, write
 
@@ -65,10 +65,6 @@ class OpenTelemetryObserver(Intake):
             for (of, labels), value in levels(self._pools()).items()
             if of is metric
         ]
-
-    def hears(self, kind: type[Event]) -> bool:
-        """Tell whether events of a kind are measured."""
-        return kind in KINDS
 
     def _seen(self, event: Event) -> _Seen:
         found = None
