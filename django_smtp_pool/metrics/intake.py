@@ -39,18 +39,20 @@ class Intake(Observer):
     def notice(self, event: Event) -> None:
         """Take note of an event, now or as soon as the library is free."""
         self._queue.append(self._seen(event))
+        if len(self._queue) == BACKLOG:  # an interrupt may have struck just before somebody could let go
+            self.lock = threading.Lock()
         self.pass_on()
 
     def pass_on(self) -> None:
         """Pass on what is in the queue, unless somebody does; that one also sees what comes meanwhile."""
-        passed_on = 0
-        while self._queue and passed_on < AT_ONCE and self.lock.acquire(blocking=False):
+        passed_on, lock = 0, self.lock
+        while self._queue and passed_on < AT_ONCE and lock.acquire(blocking=False):
             try:
                 while self._queue and passed_on < AT_ONCE:
                     passed_on += 1
                     self._take(self._queue.popleft())
             finally:
-                self.lock.release()
+                lock.release()
 
     def measured(self, event: Event) -> list[Measurement]:
         """Return what an event adds; the first one of a server makes its counters begin."""
@@ -74,17 +76,18 @@ class Intake(Observer):
 
 
 _intakes: weakref.WeakSet[Intake] = weakref.WeakSet()
-_held: dict[int, list[Intake]] = {}  # by the thread that forks
+_held: dict[int, list[tuple[Intake, threading.Lock]]] = {}  # by the thread that forks
 
 
 def _hold() -> None:
     held = _held[threading.get_ident()] = []
-    held.extend(each for each in list(_intakes) if each.lock.acquire(timeout=LONGEST_HOLD))
+    locks = [(intake, intake.lock) for intake in list(_intakes)]
+    held.extend((intake, lock) for intake, lock in locks if lock.acquire(timeout=LONGEST_HOLD))
 
 
 def _let_go() -> None:
-    for intake in _held.pop(threading.get_ident(), ()):
-        intake.lock.release()
+    for intake, lock in _held.pop(threading.get_ident(), ()):
+        lock.release()
         intake.pass_on()
 
 

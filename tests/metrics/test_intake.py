@@ -128,6 +128,17 @@ def test_a_fork_holds_the_library_and_lets_go_in_the_parent():
     assert library.taken == [Outcome.ACCEPTED]
 
 
+def test_a_lock_that_nobody_lets_go_of_is_given_up():
+    """An interrupt may strike between taking it and the line that sees to its release."""
+    library, event = Library(lambda seen: None), Finished(server="s", outcome=None, delivery=None, envelope=None)
+    library.lock.acquire()
+    for _ in range(intake.BACKLOG - 1):
+        library.notice(event)
+    assert library.taken == []
+    library.notice(event)
+    assert len(library.taken) == intake.AT_ONCE
+
+
 def test_an_observer_that_is_added_late_sees_existing_pools(server, mailer):
     library, observers = Library(lambda seen: None), Observers([])
     backend = mailer(server, observer=observers)

@@ -1,11 +1,14 @@
 """Prometheus' metrics of one process; many processes are in tests/neighbours."""
 
 import asyncio
+import signal
+import threading
 
 import pytest
 
 from django_smtp_pool.core.errors import Failure, PoolTimeout
 from tests.aio.waiting import until
+from tests.handlers import SIGNAL, handling
 from tests.mailing import message
 from tests.metrics.conftest import pools
 from tests.realservers.waiting import eventually
@@ -14,7 +17,8 @@ from tests.servers.certificates import certificates
 
 prometheus_client = pytest.importorskip("prometheus_client")
 
-from django_smtp_pool.metrics.prometheus.collector import PrometheusObserver  # noqa: E402 - needs the library
+from django_smtp_pool.metrics.prometheus import collector  # noqa: E402 - needs the library
+from django_smtp_pool.metrics.prometheus.collector import PrometheusObserver  # noqa: E402
 
 
 class Scraper:
@@ -191,6 +195,40 @@ def test_a_message_that_an_interrupt_leaves_in_doubt_counts(server, watched, scr
 
     asyncio.run(main())
     assert scraped("failures_total", outcome="unknown", stage="interrupt") == scraped("messages_total") == 1
+
+
+def test_a_message_that_a_signal_leaves_in_doubt_counts(server, watched, scraped):
+    backend = watched(server, scraped.observer)
+    server.hold("end")
+    main, has_struck = threading.get_ident(), threading.Event()
+
+    def handler(number, frame):
+        if not has_struck.is_set():
+            has_struck.set()
+            raise KeyboardInterrupt
+
+    def strike():
+        assert server.wait_for(lambda: server.held)
+        while not has_struck.is_set():  # one that comes just before a system call does not end it
+            signal.pthread_kill(main, SIGNAL)
+            has_struck.wait(0.05)
+
+    with handling(handler):
+        thread = threading.Thread(target=strike)
+        thread.start()
+        with pytest.raises(KeyboardInterrupt):
+            backend.send_messages([message()])
+        thread.join(30)
+    server.release()
+    assert scraped("failures_total", outcome="unknown", stage="interrupt") == scraped("messages_total") == 1
+    assert backend.pool.stats().messages_unknown == 1
+
+
+def test_a_scrape_waits_for_no_message_for_ever(server, watched, scraped, monkeypatch):
+    monkeypatch.setattr(collector, "LONGEST_WAIT", 0.01)
+    watched(server, scraped.observer).send_messages([message()])
+    with scraped.observer.lock:
+        assert scraped("messages_total") == 1
 
 
 def test_no_address_is_in_any_label(watched, scraped):

@@ -17,6 +17,8 @@ from ..figures import COUNTERS, GAUGES, HISTOGRAMS, Labels, Measurement, Metric,
 from ..intake import Intake
 from .files import GaugeFiles, name_of
 
+LONGEST_WAIT = 1.0  # seconds that a scrape waits until no message uses the library
+
 
 class PrometheusObserver(Intake):
     """What counts events, and is itself a collector of `prometheus_client`.
@@ -59,8 +61,13 @@ class PrometheusObserver(Intake):
     def collect(self) -> list[Any]:
         """Return all metrics of this process; `prometheus_client` calls this."""
         self.pass_on()
-        with self.lock:
+        lock = self.lock
+        is_mine = lock.acquire(timeout=LONGEST_WAIT)
+        try:
             found = [family for metric in self._metrics.values() for family in metric.collect()]
+        finally:
+            if is_mine:
+                lock.release()
         self.pass_on()  # what came meanwhile
         families = {each: GaugeMetricFamily(name_of(each), each.help, labels=each.labels) for each in GAUGES}
         for (metric, labels), value in levels(self._pools()).items():
