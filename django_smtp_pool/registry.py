@@ -30,6 +30,7 @@ from .core.options.host import name_to_greet_with
 from .core.options.options import ServerOptions
 from .core.options.quotas import Quota
 from .core.options.storage_uri import StorageURI
+from .core.pool.contracts import Tidiable
 from .core.pool.housekeeper import Housekeeper
 from .core.pool.pool import Pool
 from .core.pool.waiters import reentered
@@ -222,6 +223,10 @@ class Registry:
             if not caches.keep({key.server.username for key in self._senders if key.server.token_source == source}):
                 del self._token_caches[source]
 
+    def look_after(self, tidiable: Tidiable, due: float) -> None:
+        """Call `tidy()` at an instant (monotonic), and again as it says; in a forked child, ask anew."""
+        self._housekeeper.watch(tidiable, due)
+
     def pools(self) -> list[Pool[Connection]]:
         """Return the pools that are open."""
         return [sender.pool for sender in list(self._senders.values()) if not sender.pool.is_closed]
@@ -306,7 +311,8 @@ def _ehlo_name(server: ServerOptions, local_address: str | None) -> str:
     return server.local_hostname or name_to_greet_with(DNS_NAME.get_fqdn(), local_address)
 
 
-registry = Registry(clock=SystemClock(), observer=Observers([LogObserver(), SignalObserver()]))
+observers = Observers([LogObserver(), SignalObserver()])
+registry = Registry(clock=SystemClock(), observer=observers)
 
 atexit.register(registry.at_exit)
 if hasattr(os, "register_at_fork"):

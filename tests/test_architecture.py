@@ -86,6 +86,16 @@ def test_the_core_never_looks_up(name):
     assert not above
 
 
+@pytest.mark.parametrize("name", MODULES)
+def test_metrics_are_for_those_who_ask(name):
+    """Nobody imports them, and each of their libraries is known in one room."""
+    room = "django_smtp_pool.metrics"
+    if not name.startswith(room):
+        assert not any(each.startswith(room) for each in imported(name))
+    for library, rooms in {"prometheus_client": "prometheus", "opentelemetry": "opentelemetry"}.items():
+        assert library not in top_levels(name) or name.startswith(f"{room}.{rooms}")
+
+
 @pytest.mark.parametrize("name", CORE)
 def test_imports_between_rooms_go_one_way(name):
     room = room_of(name)

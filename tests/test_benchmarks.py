@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -22,6 +24,15 @@ def test_measures_count_every_row():
     assert 20 < int(rows["all calls per message, prebuilt batch over 5 connections"]) < 5000
     assert 10 < int(calls) < 2000
     assert 2 < int(rows["files of ours that take part in a warm send_mail()"]) < int(calls)
+
+
+def test_metering_measures_every_way():
+    pytest.importorskip("prometheus_client")
+    pytest.importorskip("opentelemetry.sdk")
+    rows = re.findall(r"(?m)^(.+?) {2,}(\d+) +(\d+) +\d+ +-?\d+ +[\d.]+$", output("benchmarks.metering", "--quick"))
+    calls = {name: int(ours) for name, ours, _ in rows}
+    assert len(calls) == 5
+    assert calls["nothing"] < calls["Prometheus"] < calls["OpenTelemetry, every message"]
 
 
 def test_quick_run_measures_senders_over_a_distance_under_tls_with_a_login():

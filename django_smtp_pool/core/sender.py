@@ -52,6 +52,7 @@ class Sender(Service):
             blocking.run(live(self, delivery, self.clock), self.clock)
         except BaseException as interrupt:
             delivery.cut_short(interrupt)
+            self.finish(delivery)
             raise
         finally:
             self.pool.end(delivery)
@@ -108,6 +109,7 @@ class Sender(Service):
             await aio.run(live(self, delivery, self.clock, loan), self.clock)
         except BaseException as interrupt:
             delivery.cut_short(interrupt)
+            self.finish(delivery)
             raise
         finally:
             self.pool.end(delivery)

@@ -14,7 +14,7 @@ from tests.documentation.settings import FAKE_OS
 from tests.mailing import message
 from tests.servers import FaultServer
 
-THIRD_PARTY = {"celery", "django.tasks"}  # what runs only where it is installed
+THIRD_PARTY = {"celery", "django.tasks", "prometheus_client"}  # what runs only where it is installed
 READERS = {  # modules of the reader's own project, and of others
     "project.vault": {"vault": MagicMock()},
     "shop.models": {"Credential": MagicMock()},

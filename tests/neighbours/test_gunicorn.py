@@ -20,16 +20,16 @@ CLIENTS = 8  # requests at a time
 
 
 @contextmanager
-def site(project, *options, **env):
+def site(project, *options, workers=WORKERS, hooks="gunicorn_hooks", **env):
     """Run the site under gunicorn; give its process and the port it listens on."""
     need_package("gunicorn", install="gunicorn")
-    gunicorn = ["-m", "gunicorn", "--config", "python:tests.neighbours.project.gunicorn_hooks", "--no-control-socket"]
-    options = ["--bind", "127.0.0.1:0", "--workers", WORKERS, *options]
+    gunicorn = ["-m", "gunicorn", "--config", f"python:tests.neighbours.project.{hooks}", "--no-control-socket"]
+    options = ["--bind", "127.0.0.1:0", "--workers", workers, *options]
     # gevent itself warns where it finds ssl imported before it, as it is under --preload.
     strict = not {"gevent", "--preload"} <= set(options)
     command = python(*gunicorn, *options, "tests.neighbours.project.web:application", strict=strict)
     with project.start(*command, name="gunicorn", **env) as process:
-        wait_for_workers(process)
+        wait_for_workers(process, number=workers)
         yield process, int(re.search(r"Listening at: http://127\.0\.0\.1:([0-9]+)", process.errors)[1])
 
 
@@ -56,13 +56,13 @@ def ask_for_all(port, numbers, *, meanwhile):
         return {answer.result() for answer in answers}
 
 
-def wait_for_workers(process, *, other_than=frozenset()):
+def wait_for_workers(process, *, number=WORKERS, other_than=frozenset()):
     """Wait until gunicorn has as many workers as it should, all ready; return their process ids."""
 
     def ready():
         workers = set(process.children())
         are_ready = all(f"Worker ready (pid: {pid})" in process.errors for pid in workers)
-        return workers if len(workers) == WORKERS and are_ready and workers.isdisjoint(other_than) else None
+        return workers if len(workers) == number and are_ready and workers.isdisjoint(other_than) else None
 
     return eventually(lambda: ready() or process.has_ended, otherwise=lambda: process.errors)
 

@@ -230,7 +230,7 @@ class Batch:
             if not is_failure(error):
                 raise
             del self._loans[loan]
-            self._no_connection(error)
+            self._no_connection(error, loan)
             return False
         del self._loans[loan]
         return True
@@ -260,7 +260,7 @@ class Batch:
             entry.delivery = self._service.begin(entry.envelope)
         return entry.delivery
 
-    def _no_connection(self, error: Exception) -> None:
+    def _no_connection(self, error: Exception, loan: Loan | None = None) -> None:
         """Make do with the connections that work, for a while; where none does, it is the next message's failure."""
         now = self._clock.monotonic()
         idle = 0 if isinstance(error, PoolFull) else self._service.pool.idle
@@ -277,6 +277,10 @@ class Batch:
         delivery = self._begun(entry)
         delivery.attempts += 1
         delivery.error = error
+        delivery.asked_at, delivery.ended = now if delivery.asked_at is None else delivery.asked_at, now
+        if loan is not None:
+            delivery.waited += loan.waited
+            delivery.connected += loan.connected
         let_go(error)
         pause = judged(self._service, delivery, error, now)
         if pause is None:

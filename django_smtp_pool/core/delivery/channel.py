@@ -53,6 +53,7 @@ class Channel:
         self._has_heard = False
         self._saying: Say | None = None  # whose octets are with the transport
         self._hidden: tuple[bytes, ...] = ()  # what was said in secret: a server may repeat it
+        self.exchanges = 0  # since `begin_message`
 
     # -- what is known ---------------------------------------------------------------------------------
 
@@ -75,6 +76,7 @@ class Channel:
     def begin_message(self) -> None:
         """Forget the message before: from now on, doubt is about the next one."""
         self._saying = None
+        self.exchanges = 0
 
     @property
     def _wire(self) -> Transport:
@@ -150,6 +152,7 @@ class Channel:
             self._trace(True, step.masked or _readable(step))
         if step.hidden:
             self._hidden = in_order((*self._hidden, *step.hidden))
+        self.exchanges += 1
         size = self._wire.put(step.pieces)
         self._saying = step
         return size

@@ -25,6 +25,9 @@ class Delivery:
         attempts: on how many connections the message was tried.
         reused: whether the last of them had carried messages before.
         waited, connected, sent: seconds spent waiting for a connection, opening one, and delivering.
+        round_trips: how often the server was waited for while delivering.
+        begun: instant (monotonic) at which this began.
+        asked_at, ended: instants of the driver's clock: the first attempt began, the last one ended.
         fate: the outcome at the moment of an interrupt.
         suspect: a refusal that may be about the connection, until a fresh one has confirmed it.
         channel: the connection that the message is on, or was on last.
@@ -46,6 +49,10 @@ class Delivery:
     waited: float = 0.0
     connected: float = 0.0
     sent: float = 0.0
+    round_trips: int = 0
+    begun: float = 0.0
+    asked_at: float | None = None
+    ended: float | None = None
     fate: Outcome | None = None
     channel: Channel | None = field(default=None, repr=False)
 

@@ -56,7 +56,8 @@ class Service:
 
     def begin(self, envelope: Envelope) -> Delivery:
         """Return the delivery of a message that nobody has tried yet."""
-        return Delivery(envelope=envelope, deadline=self.clock.monotonic() + self.pool.options.delivery_timeout)
+        now = self.clock.monotonic()
+        return Delivery(envelope=envelope, begun=now, deadline=now + self.pool.options.delivery_timeout)
 
     def finish(self, delivery: Delivery) -> None:
         """Count a message that has found its outcome, and tell observers; once."""
@@ -145,6 +146,7 @@ def _judge(service: Service, delivery: Delivery, error: BaseException, now: floa
             error=error,
             retry_after=verdict.after,
             reused=delivery.reused,
+            delivery=delivery,
         )
     return verdict
 
@@ -155,6 +157,8 @@ def _attempt(service: Service, delivery: Delivery, clock: Clock, loan: Loan) -> 
     delivery.reused = False
     delivery.channel = delivery.error = None
     began = clock.monotonic()
+    if delivery.asked_at is None:
+        delivery.asked_at = began
     error: Exception | None = None
     try:
         connection = yield from _borrow(service, delivery, clock, loan)
@@ -168,8 +172,10 @@ def _attempt(service: Service, delivery: Delivery, clock: Clock, loan: Loan) -> 
         error = delivery.error = failure
     delivery.waited += loan.waited
     delivery.connected += loan.connected
+    delivery.ended = clock.monotonic()
     if delivery.channel is not None:
-        delivery.sent += clock.monotonic() - began
+        delivery.sent += delivery.ended - began
+        delivery.round_trips += delivery.channel.exchanges
     if error is not None or not loan.keep(delivery.envelope.sender):
         loan.end(error, delivery.envelope.sender)
     return error
@@ -248,6 +254,7 @@ class Loan:
         pool.leave_line(waiter, clock.monotonic() - came_at)
         self._slot = waiter.leave()
         if self._slot is None:
+            self.waited += clock.monotonic() - asked_at
             raise pool.timed_out(clock.monotonic() - asked_at)
         return self._slot
 
@@ -262,6 +269,8 @@ class Loan:
         except BaseException as error:
             if connection is not None:
                 connection.close()
+            else:
+                self.connected += clock.monotonic() - began
             self._slot = None
             pool.failed_to_open(slot, error)
             raise

@@ -80,6 +80,7 @@ class Attempted:
     Arguments:
         attempts: how many there have been.
         retry_after: seconds until the next one.
+        delivery: what is known of the message by now.
     """
 
     server: str
@@ -88,6 +89,7 @@ class Attempted:
     attempts: int
     retry_after: float
     reused: bool
+    delivery: Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +141,10 @@ class Observers(Observer):
 
     def __init__(self, observers: Iterable[Observer]) -> None:
         self._observers = tuple(observers)
+
+    def add(self, observer: Observer) -> None:
+        """Let one more observer watch, from now on."""
+        self._observers += (observer,)
 
     def hears(self, kind: type[Event]) -> bool:
         """Tell whether one of them does."""

@@ -6,6 +6,8 @@ import importlib.util
 
 EXTRAS = {
     "oauth2": ("authlib", "joserfc", "requests"),
+    "opentelemetry": ("opentelemetry",),
+    "prometheus": ("prometheus_client",),
     "proxy": ("python_socks",),
     "ratelimit": ("limits", "redis"),
     "scram": ("scramp",),
