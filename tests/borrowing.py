@@ -1,6 +1,6 @@
 """Borrowing a connection of a pool for a while, as the life of a message does."""
 
-from django_smtp_pool.core.delivery.life import Loan
+from django_smtp_pool.core.delivery.loan import Loan
 from django_smtp_pool.core.drivers import blocking
 
 

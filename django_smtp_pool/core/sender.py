@@ -9,7 +9,8 @@ from typing import Any
 from .delivery.batch import Batch, Finish
 from .delivery.connection import Connection, Connector
 from .delivery.delivery import Delivery
-from .delivery.life import Loan, Service, live, warm_up
+from .delivery.life import Service, live, warm_up
+from .delivery.loan import Loan
 from .drivers import aio, blocking, side_by_side
 from .needs import Life
 from .options.options import PoolOptions

@@ -28,7 +28,8 @@ from ..needs import Bell, Call, Life, Turn
 from ..pool.waiters import starved
 from ..smtp.envelope import Envelope
 from .delivery import Delivery
-from .life import Loan, Service, judged, live
+from .life import Service, judged, live
+from .loan import Loan
 from .retry import concerns_all
 
 AHEAD = 2**20  # bytes of rendered messages that may wait for a connection, before one more is rendered

@@ -19,16 +19,15 @@ from typing import Any
 
 from ..errors import PoolClosed, Stage
 from .learning import Incident
-from .slots import Close, Dial, Grant, Hurry, Place, Refuse, Sever, Slot, Waiter
+from .retirement import IN_USE, JUST_NOW, close, idle_timeout, longest_idle, retire_idle, retire_worn_out, why_worn_out
+from .slots import Dial, Grant, Hurry, Place, Refuse, Sever, Slot, Waiter
 from .state import State
 from .waiters import starved
 
-IN_USE = 600.0  # seconds since the last message during which `min_connections` are kept open
 SPARE_PAUSE = 30.0  # seconds after a failed dial before one that nobody waits for
 CLOCK_JUMP = 10.0  # seconds between wall and monotonic time that show that the machine was asleep
 GRACE = 1.0  # seconds for a goodbye while somebody needs the place
 LONGEST_FAREWELL = 10.0  # seconds after which a goodbye is over, whatever became of it
-_JUST_NOW = float("inf")
 AFTER_MAIL = frozenset({Stage.RCPT, Stage.DATA, Stage.CONTENT})
 
 
@@ -55,14 +54,14 @@ def put_back(state: State, slot: Slot, messages: int, now: float) -> None:
     if slot not in state.busy:
         return
     slot.messages = messages
-    if (reason := _why_worn_out(state, slot, now)) is not None:
+    if (reason := why_worn_out(state, slot, now)) is not None:
         give_up(state, slot, reason)
         return
     state.idle[slot] = None
     slot.place, slot.idle_since, slot.holder, slot.thread = Place.IDLE, now, None, None
     slot.borrower = None
     state.busy.discard(slot)
-    due = now + _idle_timeout(state)
+    due = now + idle_timeout(state)
     if slot.expires_at is not None:
         state.lifetimes.add(slot, state.ceiling)
         due = min(due, slot.expires_at)
@@ -77,7 +76,7 @@ def lend_again(state: State, slot: Slot, messages: int, now: float, sender: str)
     if state.lost or state.alive > state.ceiling_in_force or now < lessons.paused_until:
         return False
     slot.messages = messages
-    if _why_worn_out(state, slot, now) is not None:
+    if why_worn_out(state, slot, now) is not None:
         return False
     lessons.takes_mail_from(sender)
     lessons.sent(now)
@@ -88,18 +87,7 @@ def lend_again(state: State, slot: Slot, messages: int, now: float, sender: str)
 def give_up(state: State, slot: Slot, reason: str) -> None:
     """A connection is of no use any more, or a place in which none was opened."""
     if state.is_out(slot):
-        _close(state, slot, reason)
-
-
-def _close(state: State, slot: Slot, reason: str) -> None:
-    if slot.connection is not None:
-        state.leaving[slot] = _JUST_NOW  # `decide` knows the time
-        state.todo.append(Close(slot, reason))
-        state.closed_for[reason] += 1
-    state.idle.pop(slot, None)
-    state.busy.discard(slot)
-    state.dialling.discard(slot)
-    slot.place, slot.borrower = Place.BUSY, None  # whatever it was, it is not idle, and nobody has it
+        close(state, slot, reason)
 
 
 def left(state: State, slot: Slot, now: float, *, forced: bool = False) -> None:
@@ -158,8 +146,8 @@ def died_idle(state: State, slot: Slot, now: float) -> None:
 
 def suspect(state: State, slot: Slot) -> None:
     """A connection turned out to be dead: those that were idle for as long are taken for dead as well."""
-    while state.idle and _longest_idle(state).idle_since <= slot.idle_since:
-        _close(state, _longest_idle(state), "stale")
+    while state.idle and longest_idle(state).idle_since <= slot.idle_since:
+        close(state, longest_idle(state), "stale")
 
 
 def look_at_clocks(state: State, monotonic: float, wall: float) -> None:
@@ -168,16 +156,6 @@ def look_at_clocks(state: State, monotonic: float, wall: float) -> None:
     if state.clock_offset is not None and abs(offset - state.clock_offset) > CLOCK_JUMP:
         retire_idle(state, "clock jump")
     state.clock_offset = offset
-
-
-def retire_idle(state: State, reason: str) -> None:
-    """Close every idle connection."""
-    while state.idle:
-        _close(state, _longest_idle(state), reason)
-
-
-def _longest_idle(state: State) -> Slot:
-    return next(iter(state.idle))
 
 
 # -- what to do about it ----------------------------------------------------------------------------------
@@ -192,7 +170,7 @@ def decide(state: State, now: float) -> None:
     if state.leaving:
         _see_how_long_they_leave(state, now)
     if state.idle:
-        _retire_worn_out(state, now)
+        retire_worn_out(state, now)
     if state.closed:
         retire_idle(state, "pool closed")
         for waiter in [each for each in state.waiting if each.blocks is None or each.blocks not in state.spared]:
@@ -225,7 +203,7 @@ def _take_back_lost(state: State) -> None:
 
 def _see_how_long_they_leave(state: State, now: float) -> None:
     """Write down when those that have just been closed began to leave, and give up those that take too long."""
-    for slot in list(takewhile(lambda slot: state.leaving[slot] == _JUST_NOW, reversed(state.leaving))):
+    for slot in list(takewhile(lambda slot: state.leaving[slot] == JUST_NOW, reversed(state.leaving))):
         state.leaving[slot] = now
     patience = GRACE if state.is_needed else LONGEST_FAREWELL
     while state.leaving and now >= _first_to_leave(state)[1] + patience:
@@ -261,7 +239,7 @@ def _serve_first(state: State, now: float) -> bool:
         _refuse(state, waiter, state.lessons.refusal())
         return True
     if waiter.fresh and state.idle and not state.leaving and state.occupied >= state.ceiling_in_force:
-        _close(state, _longest_idle(state), "replaced")
+        close(state, longest_idle(state), "replaced")
         _see_how_long_they_leave(state, now)
     if blocked or not _has_room(state, now):
         return False
@@ -303,7 +281,7 @@ def _keep_spares(state: State, now: float) -> None:
     """Open a connection for `min_connections`, and close what is no spare any more beside what was just granted."""
     if _is_short_of_spares(state) and now >= _spare_at(state, now):
         _dial_spare(state)
-    _retire_worn_out(state, now)
+    retire_worn_out(state, now)
 
 
 def _dial_spare(state: State) -> None:
@@ -323,52 +301,6 @@ def _spare_at(state: State, now: float) -> float:
     """Return the instant for the next spare: none at once after a failure, none for a pool that nobody uses."""
     at = state.dial_failed_at + SPARE_PAUSE
     return at if max(now, at) - state.used_at < IN_USE else float("inf")
-
-
-def _retire_worn_out(state: State, now: float) -> None:
-    lessons = state.lessons
-    if now >= state.retire_at or state.options.min_connections:
-        _retire_old(state, now)
-    # Not for the sake of dials under way: those beyond what the server allows will be refused.
-    while state.idle and state.alive > state.ceiling_in_force:
-        _close(state, _longest_idle(state), "ceiling lowered")
-    if lessons.limits_lowered:
-        lessons.limits_lowered = False
-        for slot in [slot for slot in state.idle if slot.messages >= _most_messages(state, slot)]:
-            _close(state, slot, "max_messages")
-
-
-def _retire_old(state: State, now: float) -> None:
-    while (first := state.lifetimes.first(state.idle)) is not None and now >= first[0]:
-        _close(state, first[1], "max_lifetime")
-    while state.idle and now >= _longest_idle(state).idle_since + _idle_timeout(state) and not _is_spare(state, now):
-        _close(state, _longest_idle(state), "idle_timeout")
-    state.retire_at = first[0] if first is not None else float("inf")
-    if state.idle:
-        due = _longest_idle(state).idle_since + _idle_timeout(state)
-        # One that is overdue is kept for `min_connections`: until the pool falls out of use.
-        state.retire_at = min(state.retire_at, due if due > now else state.used_at + IN_USE)
-
-
-def _why_worn_out(state: State, slot: Slot, now: float) -> str | None:
-    if slot.messages >= _most_messages(state, slot):
-        return "max_messages"
-    return "max_lifetime" if slot.expires_at is not None and now >= slot.expires_at else None
-
-
-def _is_spare(state: State, now: float) -> bool:
-    """Tell whether an idle connection is kept all the same, for `min_connections`."""
-    return state.occupied <= state.options.min_connections and now - state.used_at < IN_USE
-
-
-def _most_messages(state: State, slot: Slot) -> float:
-    limits = (state.options.max_messages, state.lessons.max_messages, getattr(slot.connection, "message_limit", None))
-    return min((limit for limit in limits if limit), default=float("inf"))
-
-
-def _idle_timeout(state: State) -> float:
-    learnt = state.lessons.idle_timeout
-    return min(state.options.idle_timeout or float("inf"), learnt if learnt is not None else float("inf"))
 
 
 def next_look(state: State, now: float) -> float | None:

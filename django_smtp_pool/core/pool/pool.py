@@ -13,7 +13,7 @@ from ..errors import PoolFull, PoolTimeout, is_failure, without_frames
 from ..events.events import DialFailed, Observer, Opened
 from ..interrupts import is_defect
 from ..options.options import PoolOptions
-from . import policy
+from . import policy, retirement
 from .closing import Closing
 from .contracts import Caretaker, ConnectionT
 from .shared_state import ends_lease, harmless, report, surely
@@ -260,7 +260,7 @@ class Pool(Closing, Generic[ConnectionT]):
         # A new pool is in use: whoever made it is about to ask it for a connection.
         unused = self._clock.monotonic() - max(state.used_at, self._started_at)
         in_use = state.occupied or state.waiting or self._users
-        return not in_use and (state.closed or unused > policy.IN_USE)
+        return not in_use and (state.closed or unused > retirement.IN_USE)
 
     def __repr__(self) -> str:
         return f"<Pool {self.name}: {self._gauges}>"

@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from django_smtp_pool.core.errors import AuthRefused, DataRefused, PoolClosed, Stage, refusal
 from django_smtp_pool.core.options.options import PoolOptions
-from django_smtp_pool.core.pool import policy
+from django_smtp_pool.core.pool import policy, retirement
 from django_smtp_pool.core.pool.policy import GRACE
 from django_smtp_pool.core.pool.slots import Close, Dial, Grant, Hurry, Place, Refuse, Sever, Slot
 from django_smtp_pool.core.pool.state import State
@@ -307,7 +307,7 @@ class PoolMachine(RuleBasedStateMachine):
     def is_worn(self, slot):
         options = self.state.options
         too_old = slot.expires_at is not None and self.now >= slot.expires_at
-        kept = self.state.occupied <= options.min_connections and self.now - self.state.used_at < policy.IN_USE
+        kept = self.state.occupied <= options.min_connections and self.now - self.state.used_at < retirement.IN_USE
         unused = options.idle_timeout and self.now >= slot.idle_since + options.idle_timeout
         return too_old or (unused and not kept)
 
@@ -447,7 +447,7 @@ def test_spares_are_dialled_one_at_a_time_while_the_pool_is_in_use():
 
 def test_no_spare_is_dialled_for_a_pool_out_of_use():
     state = state_with(min_connections=3)
-    state.used_at = 1000.0 - policy.IN_USE
+    state.used_at = 1000.0 - retirement.IN_USE
     assert settled(state) == []
 
 
@@ -464,7 +464,7 @@ def test_a_spare_that_failed_is_not_dialled_again_at_once():
 def test_goodbyes_that_have_had_their_time_make_room_together():
     """A ceiling that has become lower needs more than one of their places."""
     state = state_with(998.0, 999.0, max_connections=2)
-    policy.retire_idle(state, "stale")
+    retirement.retire_idle(state, "stale")
     settled(state)
     state.ceiling = 1
     policy.queue_up(state, Waiter(1), 1000.0 + GRACE)

@@ -1,0 +1,149 @@
+"""A place in the pool on loan: from standing in line to giving it back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ..clock import Clock
+from ..needs import Life, Turn
+from ..pool.slots import Slot
+from ..pool.waiters import LOOK_EVERY, Waiter
+from .connection import Connection
+from .retry import tells_of_idling
+
+if TYPE_CHECKING:
+    from .life import Service
+
+
+class Loan:
+    """A place in the pool, from standing in line to giving it back.
+
+    Arguments:
+        holder: the thread whose batch it is for.
+        fresh: only a connection that has carried no message will do.
+        wants_more: tells whether there is another message that may go by the same connection.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        clock: Clock,
+        holder: int | None = None,
+        *,
+        fresh: bool = False,
+        wants_more: Callable[[], bool] | None = None,
+    ) -> None:
+        self._service = service
+        self._fresh = fresh
+        self._clock = clock
+        self._holder = holder
+        self._waiter: Waiter | None = None
+        self._slot: Slot | None = None
+        self._connection: Connection | None = None
+        self._wants_more = wants_more
+        self.is_kept = False
+        self.reused = False
+        self.waited = 0.0
+        self.connected = 0.0
+
+    def take(self, deadline: float) -> Life[Connection]:
+        """Wait for a place in the pool, and open a connection where there is none in it that is alive.
+
+        A loan that has its connection keeps it. Raises PoolTimeout after `acquire_timeout` or at the deadline (an
+        instant), PoolFull, PoolClosed, and what opening a connection raises.
+        """
+        if self._connection is None:
+            self._connection = yield from self._take(deadline)
+        return self._connection
+
+    def _take(self, deadline: float) -> Life[Connection]:
+        pool, clock = self._service.pool, self._clock
+        asked_at = clock.monotonic()
+        limit = min(asked_at + pool.options.acquire_timeout, deadline)
+        is_first = False
+        while True:
+            slot = yield from self._stand_in_line(asked_at, limit, first=is_first)
+            if slot.connection is None:
+                self.waited += clock.monotonic() - asked_at
+                self.reused = False
+                return (yield from self._open(slot, deadline))
+            if slot.connection.is_usable:
+                self.waited += clock.monotonic() - asked_at
+                self.reused = True
+                connection: Connection = slot.connection
+                return connection
+            self._slot = None
+            pool.take_back_dead(slot)
+            is_first = True
+
+    def _stand_in_line(self, asked_at: float, limit: float, *, first: bool) -> Life[Slot]:
+        pool, clock = self._service.pool, self._clock
+        waiter = self._waiter = Waiter(holder=self._holder, fresh=self._fresh)
+        came_at = clock.monotonic()
+        pool.request(waiter, first=first)
+        while not waiter.served and (now := clock.monotonic()) < limit:
+            yield Turn(waiter, min(limit, now + LOOK_EVERY))
+            if not waiter.served:
+                pool.tidy()  # a pause may have ended, and there may be no thread that looks
+        pool.leave_line(waiter, clock.monotonic() - came_at)
+        self._slot = waiter.leave()
+        if self._slot is None:
+            self.waited += clock.monotonic() - asked_at
+            raise pool.timed_out(clock.monotonic() - asked_at)
+        return self._slot
+
+    def _open(self, slot: Slot, deadline: float) -> Life[Connection]:
+        pool, clock = self._service.pool, self._clock
+        began = clock.monotonic()
+        connection = None
+        try:
+            connection = yield from self._service.connector.open(clock, deadline)
+            self.connected += clock.monotonic() - began
+            pool.opened(slot, connection, self.connected)
+        except BaseException as error:
+            if connection is not None:
+                connection.close()
+            else:
+                self.connected += clock.monotonic() - began
+            self._slot = None
+            pool.failed_to_open(slot, error)
+            raise
+        return connection
+
+    def another(self, *, fresh: bool = False) -> Loan:
+        """Return a loan for the next attempt."""
+        return Loan(self._service, self._clock, self._holder, fresh=fresh)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether this stands in the pool's line."""
+        return self._waiter is not None and not self._waiter.served and self._slot is None
+
+    def keep(self, sender: str) -> bool:
+        """Keep the connection for another message, where there is one and nobody else wants the place."""
+        slot, self.is_kept = self._slot, False
+        if slot is None or self._wants_more is None or not self._wants_more():
+            return False
+        self.is_kept = self._service.pool.lend_again(slot, sender)
+        self.reused, self.waited, self.connected = True, 0.0, 0.0
+        return self.is_kept
+
+    def end(self, error: Exception | None = None, sender: str | None = None) -> None:
+        """Give the place back, and tell how its message failed; a connection that is out of step is closed."""
+        slot, self.is_kept = self._slot, False
+        if slot is None:
+            return
+        if self.reused and error is not None and tells_of_idling(error):
+            self._service.pool.take_back_stale(slot)  # those that were idle for as long are dead as well
+        else:
+            self._service.pool.take_back(slot, error, sender)
+        self._slot = self._connection = None  # not before: an interrupt must not hide that the place is taken
+
+    def abandon(self) -> None:
+        """Give up everything, because of an interrupt; harmless where all has been given back."""
+        waiter, pool = self._waiter, self._service.pool
+        if waiter is not None:
+            pool.leave_line(waiter)
+            pool.take_back_ungranted(waiter.withdraw())
+            pool.drop(waiter)

@@ -1,0 +1,81 @@
+"""Which connections leave the pool, and when: age, idling, a lowered ceiling, limits of messages. Pure."""
+
+from __future__ import annotations
+
+from .slots import Close, Place, Slot
+from .state import State
+
+IN_USE = 600.0  # seconds since the last message during which `min_connections` are kept open
+JUST_NOW = float("inf")  # a goodbye that has just begun: `policy.decide` knows the time
+
+
+def close(state: State, slot: Slot, reason: str) -> None:
+    """Let a connection leave, or give up a place in which none was opened."""
+    if slot.connection is not None:
+        state.leaving[slot] = JUST_NOW  # `decide` knows the time
+        state.todo.append(Close(slot, reason))
+        state.closed_for[reason] += 1
+    state.idle.pop(slot, None)
+    state.busy.discard(slot)
+    state.dialling.discard(slot)
+    slot.place, slot.borrower = Place.BUSY, None  # whatever it was, it is not idle, and nobody has it
+
+
+def retire_worn_out(state: State, now: float) -> None:
+    """Close the idle connections that are too old, too many, or have carried enough messages."""
+    lessons = state.lessons
+    if now >= state.retire_at or state.options.min_connections:
+        _retire_old(state, now)
+    # Not for the sake of dials under way: those beyond what the server allows will be refused.
+    while state.idle and state.alive > state.ceiling_in_force:
+        close(state, longest_idle(state), "ceiling lowered")
+    if lessons.limits_lowered:
+        lessons.limits_lowered = False
+        for slot in [slot for slot in state.idle if slot.messages >= _most_messages(state, slot)]:
+            close(state, slot, "max_messages")
+
+
+def _retire_old(state: State, now: float) -> None:
+    while (first := state.lifetimes.first(state.idle)) is not None and now >= first[0]:
+        close(state, first[1], "max_lifetime")
+    while state.idle and now >= longest_idle(state).idle_since + idle_timeout(state) and not _is_spare(state, now):
+        close(state, longest_idle(state), "idle_timeout")
+    state.retire_at = first[0] if first is not None else float("inf")
+    if state.idle:
+        due = longest_idle(state).idle_since + idle_timeout(state)
+        # One that is overdue is kept for `min_connections`: until the pool falls out of use.
+        state.retire_at = min(state.retire_at, due if due > now else state.used_at + IN_USE)
+
+
+def why_worn_out(state: State, slot: Slot, now: float) -> str | None:
+    """Return why a connection takes no other message, None if it does."""
+    if slot.messages >= _most_messages(state, slot):
+        return "max_messages"
+    return "max_lifetime" if slot.expires_at is not None and now >= slot.expires_at else None
+
+
+def _is_spare(state: State, now: float) -> bool:
+    """Tell whether an idle connection is kept all the same, for `min_connections`."""
+    return state.occupied <= state.options.min_connections and now - state.used_at < IN_USE
+
+
+def _most_messages(state: State, slot: Slot) -> float:
+    limits = (state.options.max_messages, state.lessons.max_messages, getattr(slot.connection, "message_limit", None))
+    return min((limit for limit in limits if limit), default=float("inf"))
+
+
+def idle_timeout(state: State) -> float:
+    """Return how many seconds a connection may be idle."""
+    learnt = state.lessons.idle_timeout
+    return min(state.options.idle_timeout or float("inf"), learnt if learnt is not None else float("inf"))
+
+
+def retire_idle(state: State, reason: str) -> None:
+    """Close every idle connection."""
+    while state.idle:
+        close(state, longest_idle(state), reason)
+
+
+def longest_idle(state: State) -> Slot:
+    """Return the connection that has been idle for longest."""
+    return next(iter(state.idle))
