@@ -28,6 +28,8 @@ from .status import SmtpPoolStatus, record, status_after, status_without_deliver
 
 logger = logging.getLogger("django_smtp_pool.sender")
 
+_Token = tuple[int, Any]  # what a delivery is known by: the message's place in the batch, and the message
+
 
 def check_messages(messages: Iterable[Any]) -> None:
     """Raise TypeError for what is no list of messages, before any is sent; a generator's are seen one by one."""
@@ -76,16 +78,6 @@ class Progress:
         """Say it for people."""
         counts = f"{len(self.accepted)} accepted, {len(self.failures)} failed, {len(self.not_tried)} not tried"
         return f"Of this batch of messages: {counts}."
-
-
-@dataclass(kw_only=True)
-class _Item:
-    """A message and its place in the batch."""
-
-    index: int
-    message: Any
-    envelope: Envelope
-    is_told: bool = False  # what became of it is on the message
 
 
 class _News:
@@ -205,31 +197,31 @@ class Mailing:
     def _send_one(self, messages: Iterable[Any]) -> None:
         for found in self._rendered(messages):
             if found is not None:
-                item, envelope = found
-                delivery = self._sender.begin(envelope)
+                token, envelope = found
+                delivery = Delivery(envelope=envelope)
                 try:
-                    self._ended(item, self._sender.complete(delivery))
+                    self._ended(token, self._sender.complete(delivery))
                 except BaseException as interrupt:
                     delivery.cut_short(interrupt)
-                    self._ended(item, delivery)
+                    self._ended(token, delivery)
                     raise
 
-    async def _asend_one(self, source: Iterator[tuple[_Item, Envelope] | None]) -> None:
+    async def _asend_one(self, source: Iterator[tuple[_Token, Envelope] | None]) -> None:
         found = next(source, ())
         if found is None:
             found = await asyncio.to_thread(next, source, ())
         if not found:
             return
-        item, envelope = found
-        delivery = self._sender.begin(envelope)
+        token, envelope = found
+        delivery = Delivery(envelope=envelope)
         try:
-            self._ended(item, await self._sender.acomplete(delivery))
+            self._ended(token, await self._sender.acomplete(delivery))
         except BaseException as interrupt:
             delivery.cut_short(interrupt)
-            self._ended(item, delivery)
+            self._ended(token, delivery)
             raise
 
-    def _rendered(self, messages: Iterable[Any]) -> Iterator[tuple[_Item, Envelope] | None]:
+    def _rendered(self, messages: Iterable[Any]) -> Iterator[tuple[_Token, Envelope] | None]:
         """Render messages one by one, as they are asked for; one that cannot be rendered is a failure of its own.
 
         Yields None before one that takes long.
@@ -254,24 +246,26 @@ class Mailing:
                 record(message, status)
                 self._tell(message, status)
             else:
-                yield _Item(index=index, message=message, envelope=envelope), envelope
+                yield (index, message), envelope
 
-    def _ended(self, item: _Item, delivery: Delivery) -> _News | None:
+    def _ended(self, token: _Token, delivery: Delivery) -> _News | None:
         """Take note of what became of a message; its connection is back in the pool by now."""
-        if item.is_told:  # an interrupt came while the receivers of a signal were told
+        if delivery.is_told:  # an interrupt came while the receivers of a signal were told
             return self._news
-        status = status_after(item.envelope, delivery)
-        record(item.message, status)
-        item.is_told = True
-        self._tell(item.message, status)
-        if delivery.outcome is Outcome.ACCEPTED:
-            self._accepted.append(item.index)
-        if isinstance(delivery.error, Exception) and is_failure(delivery.error):
-            self._failures[item.index] = delivery.error
-        elif delivery.error is not None:
-            self._interrupted[item.index] = delivery.error
-        elif delivery.receipt is not None and delivery.receipt.refused:
-            self._partially_refused(item.index, delivery.receipt, delivery.attempts)
+        index, message = token
+        status = status_after(delivery)
+        record(message, status)
+        delivery.is_told = True
+        self._tell(message, status)
+        receipt, error = delivery.receipt, delivery.error
+        if receipt is not None:
+            self._accepted.append(index)
+            if receipt.refused and error is None:
+                self._partially_refused(index, receipt, delivery.attempts)
+        if isinstance(error, Exception) and is_failure(error):
+            self._failures[index] = error
+        elif error is not None:
+            self._interrupted[index] = error
         return self._news
 
     def _tell(self, message: Any, status: SmtpPoolStatus) -> None:

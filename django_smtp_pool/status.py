@@ -10,7 +10,6 @@ from .core.delivery.delivery import Delivery
 from .core.errors import DeliveryUnknown, Outcome, outcome_of
 from .core.queue_ids import queue_id_of
 from .core.replies import Reply
-from .core.smtp.envelope import Envelope
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,15 +95,16 @@ def status_of(message: Any) -> SmtpPoolStatus | None:
     return status if isinstance(status, SmtpPoolStatus) else None
 
 
-def status_after(envelope: Envelope, delivery: Delivery) -> SmtpPoolStatus:
+def status_after(delivery: Delivery) -> SmtpPoolStatus:
     """Return the status after a delivery."""
     receipt, error = delivery.receipt, delivery.error
     reply = receipt.reply if receipt else getattr(error, "reply", None)
     refused = receipt.refused if receipt else getattr(error, "refused", {})
     accepted = receipt.replies if receipt else _accepted_by(error)
-    fates = {address: _fate(address, delivery.outcome, reply, refused, accepted) for address in envelope.recipients}
+    outcome, recipients = delivery.outcome, delivery.envelope.recipients
+    fates = {address: _fate(address, outcome, reply, refused, accepted) for address in recipients}
     return SmtpPoolStatus(
-        outcome=delivery.outcome.value,
+        outcome=outcome.value,
         recipients=fates,
         reply=reply,
         error=error,

@@ -42,10 +42,11 @@ class Sender(Service):
         Nothing about the message is raised: `Delivery.error` is for the caller to raise. Interrupts (KeyboardInterrupt,
         a time limit) pass through, with an `outcome` attribute.
         """
-        return self.complete(self.begin(envelope))
+        return self.complete(Delivery(envelope=envelope))
 
     def complete(self, delivery: Delivery) -> Delivery:
-        """Do what `send` does, for a delivery that `begin` has made: whoever keeps it knows its outcome in any case."""
+        """Do what `send` does, for a delivery that the caller keeps, and so knows its outcome in any case."""
+        self.begin(delivery)
         try:
             if not self.pool.begin(delivery, thread=threading.get_ident()) and self.renewed is not None:
                 renewed: Sender = self.renewed()
@@ -97,12 +98,13 @@ class Sender(Service):
 
     async def asend(self, envelope: Envelope) -> Delivery:
         """Do what `send` does, in the running event loop."""
-        return await self.acomplete(self.begin(envelope))
+        return await self.acomplete(Delivery(envelope=envelope))
 
     async def acomplete(self, delivery: Delivery) -> Delivery:
         """Do what `complete` does, in the running event loop."""
         # The loop's thread holds the connection without waiting for it: a call that blocks the loop must not either.
         loan = Loan(self, self.clock, threading.get_ident())
+        self.begin(delivery)
         try:
             if not self.pool.begin(delivery, thread=threading.get_ident()) and self.renewed is not None:
                 renewed: Sender = self.renewed()

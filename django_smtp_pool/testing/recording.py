@@ -120,9 +120,6 @@ class _Scripted:
     def __init__(self, pool: Any) -> None:
         self.pool = pool
 
-    def begin(self, envelope: Envelope) -> Delivery:
-        return Delivery(envelope=envelope)
-
     def complete(self, delivery: Delivery) -> Delivery:
         _answers[-1].settle(delivery)
         return delivery
@@ -132,8 +129,8 @@ class _Scripted:
     ) -> None:
         for found in envelopes:
             if found is not None:
-                item, envelope = found
-                finish(item, self.complete(self.begin(envelope)))
+                token, envelope = found
+                finish(token, self.complete(Delivery(envelope=envelope)))
 
 
 class _Recording(Mailing):

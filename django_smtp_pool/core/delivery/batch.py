@@ -17,7 +17,6 @@ import math
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -40,15 +39,6 @@ _NO_MORE: Any = object()
 
 # (token, what became of the message); what it returns is awaited in an event loop.
 Finish = Callable[[Any, Delivery], Awaitable[None] | None]
-
-
-@dataclass(eq=False, kw_only=True)
-class _Entry:
-    """A message of the batch; `token` is what the caller knows it by."""
-
-    token: Any
-    envelope: Envelope
-    delivery: Delivery | None = None
 
 
 class Batch:
@@ -84,11 +74,11 @@ class Batch:
         self._clock = clock
         self._holder = threading.get_ident()
         self._in_loop = in_loop
-        self._ready: deque[_Entry] = deque()
+        self._ready: deque[Delivery] = deque()
         self._has_stopped = False
         self._loans: dict[Loan, None] = {}  # that have no message yet
-        self._under_way: dict[_Entry, None] = {}
-        self._ended: deque[_Entry] = deque()
+        self._under_way: dict[Delivery, None] = {}
+        self._ended: deque[Delivery] = deque()
         self._narrow_to = connections
         self._narrow_until = -math.inf
         self._next_break = FIRST_BREAK
@@ -125,7 +115,7 @@ class Batch:
     def _wants_message(self) -> bool:
         if self._source is None or len(self._ready) >= self._limit:
             return False
-        return not self._ready or sum(len(entry.envelope.content) for entry in self._ready) < AHEAD
+        return not self._ready or sum(len(each.envelope.content) for each in self._ready) < AHEAD
 
     def _render(self) -> Life[None]:
         """Ask for the next message, so that it is ready when a connection is."""
@@ -143,24 +133,20 @@ class Batch:
         elif self._source is not None:  # the batch may have stopped meanwhile
             self._next_is_slow = found is None
             if found is not None:
-                self._ready.append(_Entry(token=found[0], envelope=found[1]))
+                self._ready.append(Delivery(token=found[0], envelope=found[1]))
                 self._wake_worker()
 
     def _tell(self) -> Awaitable[None] | None:
-        entry = self._ended[0]
-        told = self._tell_of(entry)
+        told = self._tell_of(self._ended[0])
         self._ended.popleft()  # and not before: an interrupt must not hide what became of it
         self._wake_worker()
         return told
 
-    def _tell_of(self, entry: _Entry) -> Awaitable[None] | None:
-        if entry.delivery is None:
-            return None
-        told = None
+    def _tell_of(self, delivery: Delivery) -> Awaitable[None] | None:
         try:
-            self._service.finish(entry.delivery)
+            self._service.finish(delivery)
         finally:  # an interrupt in a log handler must not hide what became of the message
-            told = self._finish(entry.token, entry.delivery)
+            told = self._finish(delivery.token, delivery)
         return told
 
     # -- the workers -----------------------------------------------------------------------------------
@@ -240,9 +226,8 @@ class Batch:
         if not self._ready:
             loan.end()
             return
-        entry = self._ready[0]
-        delivery = self._begun(entry)
-        self._under_way[entry] = None
+        delivery = self._service.begin(self._ready[0])
+        self._under_way[delivery] = None
         self._ready.popleft()  # not before: an interrupt must not hide that it is under way
         self._attention.ring()
         yield from live(self._service, delivery, self._clock, loan)
@@ -251,15 +236,10 @@ class Batch:
             self._next_break = FIRST_BREAK
         concerns = delivery.error is not None and delivery.outcome is Outcome.NOT_SENT and concerns_all(delivery.error)
         if not (concerns and self._has_stopped and delivery.channel is None):  # else like those that nobody has tried
-            self._ended.append(entry)
-        self._under_way.pop(entry, None)
+            self._ended.append(delivery)
+        self._under_way.pop(delivery, None)
         if concerns:
             self._stop(delivery.error)
-
-    def _begun(self, entry: _Entry) -> Delivery:
-        if entry.delivery is None:
-            entry.delivery = self._service.begin(entry.envelope)
-        return entry.delivery
 
     def _no_connection(self, error: Exception, loan: Loan | None = None) -> None:
         """Make do with the connections that work, for a while; where none does, it is the next message's failure."""
@@ -274,8 +254,7 @@ class Batch:
             return
         # Nobody works: one at a time finds out whether that passes.
         self._narrow_to, self._narrow_until, self._next_break = 1, now + FIRST_BREAK, FIRST_BREAK
-        entry = self._ready[0]
-        delivery = self._begun(entry)
+        delivery = self._service.begin(self._ready[0])
         delivery.attempts += 1
         delivery.error = error
         delivery.asked_at, delivery.ended = now if delivery.asked_at is None else delivery.asked_at, now
@@ -285,8 +264,8 @@ class Batch:
         let_go(error)
         pause = judged(self._service, delivery, error, now)
         if pause is None:
-            self._ended.append(entry)
-            self._ready.remove(entry)  # not before: an interrupt must not hide what became of it
+            self._ended.append(delivery)
+            self._ready.remove(delivery)  # not before: an interrupt must not hide what became of it
             if concerns_all(error):
                 self._stop(error)
         elif pause:
@@ -295,10 +274,10 @@ class Batch:
     def _stop(self, error: BaseException | None) -> None:
         """Ask for no more messages. Those that were tried before fail as this one did; the others were never tried."""
         self._source, self._has_stopped = None, True
-        for entry in self._ready:
-            if entry.delivery is not None:
-                entry.delivery.error = error
-                self._ended.append(entry)
+        for delivery in self._ready:
+            if delivery.begun is not None:
+                delivery.error = error
+                self._ended.append(delivery)
         self._ready.clear()
 
     def _wake_worker(self) -> None:
@@ -311,7 +290,7 @@ class Batch:
     def break_off(self, interrupt: BaseException) -> None:
         """Tell what is known of the messages that an interrupt has cut short; the generators are closed."""
         ended = dict.fromkeys([*self._ended, *self._under_way, *self._ready])
-        for entry in [entry for entry in ended if entry.delivery is not None]:
-            if entry in self._under_way and entry not in self._ended and entry.delivery is not None:
-                entry.delivery.cut_short(interrupt)
-            self._tell_of(entry)
+        for delivery in [each for each in ended if each.begun is not None]:
+            if delivery in self._under_way and delivery not in self._ended:
+                delivery.cut_short(interrupt)
+            self._tell_of(delivery)

@@ -181,11 +181,11 @@ class Channel:
     def _listen(self, step: Say, replies: list[Reply], failure: Trouble | None) -> int:
         """Take replies until there are as many as were asked for, or nothing more has arrived; return how many."""
         before = len(replies)
-        inbox, hidden = self._inbox, self._hidden
         while not _is_enough(step, replies):
-            if inbox:
-                reply = inbox.popleft()
-                shown = masked_reply(reply, hidden) if hidden else reply
+            if self._inbox:
+                reply = self._inbox.popleft()
+                # No local variable holds the secrets: a debug page prints those of each frame.
+                shown = masked_reply(reply, self._hidden) if self._hidden else reply
                 # What a login goes on with is left as it is: a challenge, and the proof of the server.
                 replies.append(reply if reply.code < 300 or reply.code == 334 else shown)
                 self._has_heard = True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import Outcome, outcome_of
 from ..smtp.delivery import Receipt
@@ -19,6 +19,7 @@ class Delivery:
     """What has become of one message so far; true at any moment, wherever an interrupt strikes.
 
     Arguments:
+        token: what the caller knows the message by.
         deadline: instant (monotonic) at which `delivery_timeout` ends.
         receipt: what the server said, once it has accepted the message.
         error: how the last attempt failed; what is to be raised in the end.
@@ -26,15 +27,17 @@ class Delivery:
         reused: whether the last of them had carried messages before.
         waited, connected, sent: seconds spent waiting for a connection, opening one, and delivering.
         round_trips: how often the server was waited for while delivering.
-        begun: instant (monotonic) at which this began.
+        begun: instant (monotonic) at which this began, None for a message that nobody has tried.
         asked_at, ended: instants of the driver's clock: the first attempt began, the last one ended.
+        is_counted, is_told: the pool has counted it; its outcome is on the message.
         fate: the outcome at the moment of an interrupt.
         suspect: a refusal that may be about the connection, until a fresh one has confirmed it.
         channel: the connection that the message is on, or was on last.
     """
 
     envelope: Envelope
-    deadline: float = 0.0
+    token: Any = None
+    deadline: float = float("inf")
     receipt: Receipt | None = None
     error: BaseException | None = None
     attempts: int = 0
@@ -46,11 +49,12 @@ class Delivery:
     logins: int = 0
     reused: bool = False
     is_counted: bool = False
+    is_told: bool = False
     waited: float = 0.0
     connected: float = 0.0
     sent: float = 0.0
     round_trips: int = 0
-    begun: float = 0.0
+    begun: float | None = None
     asked_at: float | None = None
     ended: float | None = None
     fate: Outcome | None = None

@@ -29,11 +29,10 @@ from ..needs import Call, Life, Turn
 from ..pool.pool import Pool
 from ..pool.waiters import Waiter
 from ..rate_limit.limit import Limiter
-from ..smtp.envelope import Envelope
 from .connection import Connection, Connector
 from .delivery import Delivery
 from .loan import Loan
-from .retry import Attempt, Retry, judge
+from .retry import Retry, judge
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,10 +53,12 @@ class Service:
     renewed: Callable[[], Any] | None = None
     uniform: Callable[[float, float], float] = random.uniform
 
-    def begin(self, envelope: Envelope) -> Delivery:
-        """Return the delivery of a message that nobody has tried yet."""
-        now = self.clock.monotonic()
-        return Delivery(envelope=envelope, begun=now, deadline=now + self.pool.options.delivery_timeout)
+    def begin(self, delivery: Delivery) -> Delivery:
+        """Let the time of a message run, if nobody has tried it yet."""
+        if delivery.begun is None:
+            delivery.begun = self.clock.monotonic()
+            delivery.deadline = delivery.begun + self.pool.options.delivery_timeout
+        return delivery
 
     def finish(self, delivery: Delivery) -> None:
         """Count a message that has found its outcome, and tell observers; once."""
@@ -106,49 +107,37 @@ def _rests(service: Service, delivery: Delivery, clock: Clock, pause: float) -> 
 
 def judged(service: Service, delivery: Delivery, error: BaseException, now: float) -> float | None:
     """Decide what follows a failed attempt: another one after so many seconds, or None for no other."""
-    verdict = _judge(service, delivery, error, now)
-    if isinstance(verdict, Retry):
-        return verdict.after
-    if delivery.suspect is not None and delivery.outcome is Outcome.NOT_SENT:
-        delivery.error = delivery.suspect  # a refusal, and nobody has contradicted it
-    return None
-
-
-def _judge(service: Service, delivery: Delivery, error: BaseException, now: float) -> object:
-    """Decide what follows a failed attempt, and tell observers where another one does."""
-    attempt = Attempt(
+    time_left, jitter = delivery.deadline - now, service.uniform(0.5, 1.0)
+    retry = judge(error, delivery, service.pool.options.max_requeues, time_left=time_left, jitter=jitter)
+    if retry is None:
+        if delivery.suspect is not None and delivery.outcome is Outcome.NOT_SENT:
+            delivery.error = delivery.suspect  # a refusal, and nobody has contradicted it
+        return None
+    _note_retry(delivery, error, retry)
+    service.pool.count("requeues")
+    service.observer.tell(
+        Attempted,
+        server=service.pool.name,
+        attempts=delivery.attempts,
+        stage=getattr(error, "stage", None),
+        error=error,
+        retry_after=retry.after,
         reused=delivery.reused,
-        free_retry_spent=delivery.free_retry_spent,
-        fresh_try_spent=delivery.fresh_try_spent,
-        logins=delivery.logins,
-        requeues=delivery.requeues,
-        max_requeues=service.pool.options.max_requeues,
-        time_left=delivery.deadline - now,
-        jitter=service.uniform(0.5, 1.0),
+        delivery=delivery,
     )
-    verdict = judge(error, attempt)
-    if isinstance(verdict, Retry):
-        delivery.logins += getattr(error, "logins", 0)
-        delivery.wants_fresh = verdict.fresh
-        if verdict.fresh:
-            delivery.fresh_try_spent = True
-            delivery.suspect = error if delivery.outcome is Outcome.REFUSED else None
-        elif verdict.is_free:
-            delivery.free_retry_spent = True
-        else:
-            delivery.requeues += 1
-        service.pool.count("requeues")
-        service.observer.tell(
-            Attempted,
-            server=service.pool.name,
-            attempts=delivery.attempts,
-            stage=getattr(error, "stage", None),
-            error=error,
-            retry_after=verdict.after,
-            reused=delivery.reused,
-            delivery=delivery,
-        )
-    return verdict
+    return retry.after
+
+
+def _note_retry(delivery: Delivery, error: BaseException, retry: Retry) -> None:
+    delivery.logins += getattr(error, "logins", 0)
+    delivery.wants_fresh = retry.fresh
+    if retry.fresh:
+        delivery.fresh_try_spent = True
+        delivery.suspect = error if delivery.outcome is Outcome.REFUSED else None
+    elif retry.is_free:
+        delivery.free_retry_spent = True
+    else:
+        delivery.requeues += 1
 
 
 def _attempt(service: Service, delivery: Delivery, clock: Clock, loan: Loan) -> Life[Exception | None]:

@@ -1,4 +1,4 @@
-"""What follows a try: whether a message is tried again, when, and who else is concerned. Pure."""
+"""What follows a failed attempt: whether a message is tried again, when, and who else is concerned. Pure."""
 
 from __future__ import annotations
 
@@ -18,39 +18,11 @@ from ..errors import (
     Stage,
     outcome_of,
 )
+from .delivery import Delivery
 
 FIRST_PAUSE = 0.05  # seconds before the second try on a fresh connection; doubles
 LONGEST_PAUSE = 2.0
 MOST_LOGINS = 2  # of one message that are refused, or end without an answer: each may count towards a lock
-
-
-@dataclass(frozen=True, kw_only=True)
-class Attempt:
-    """How far the tries have come when one of them has failed.
-
-    Arguments:
-        reused: whether the failed try went over a reused connection.
-        free_retry_spent: whether a reused connection has failed before.
-        fresh_try_spent: whether one was asked for that may have been the connection's fault.
-        requeues: tries on fresh connections that have failed before this one.
-        logins: how many the tries before this one have cost, refused or without an answer.
-        time_left: seconds until `delivery_timeout`.
-        jitter: factor for the back-off, from 0.5 to 1.
-    """
-
-    reused: bool = False
-    free_retry_spent: bool = False
-    fresh_try_spent: bool = False
-    requeues: int = 0
-    logins: int = 0
-    max_requeues: int
-    time_left: float
-    jitter: float = 1.0
-
-
-@dataclass(frozen=True)
-class Done:
-    """The message was accepted."""
 
 
 @dataclass(frozen=True)
@@ -68,32 +40,34 @@ class Retry:
     fresh: bool = False
 
 
-@dataclass(frozen=True)
-class Raise:
-    """The caller has to know."""
-
-
-def judge(error: BaseException | None, attempt: Attempt) -> Done | Retry | Raise:
-    """Decide what follows a try. Pure.
+def judge(
+    error: BaseException, delivery: Delivery, max_requeues: int, *, time_left: float, jitter: float = 1.0
+) -> Retry | None:
+    """Decide what follows a failed attempt: another one, or None if the caller is told. Pure.
 
     Only what was certainly not sent is tried again. A failure on a reused connection costs nothing, once: the
     server may have closed it while it was idle. One on a fresh connection costs one of `max_requeues`. What may be the
     connection's fault, a refusal too, gets one try on a fresh one.
+
+    Arguments:
+        delivery: how far the attempts have come.
+        time_left: seconds until `delivery_timeout`.
+        jitter: factor for the back-off, from 0.5 to 1.
     """
-    if error is None:
-        return Done()
-    if isinstance(error, Failure) and attempt.time_left > 0:
-        if error.try_fresh and not attempt.fresh_try_spent:
+    if time_left <= 0:
+        return None
+    if isinstance(error, Failure):
+        if error.try_fresh and not delivery.fresh_try_spent:
             return Retry(0.0, is_free=True, fresh=True)
-        if error.is_last_resort or attempt.logins + error.logins >= MOST_LOGINS:
-            return Raise()
-    if outcome_of(error) is not Outcome.NOT_SENT or not may_pass(error) or attempt.time_left <= 0:
-        return Raise()
-    if attempt.reused and not attempt.free_retry_spent:
+        if error.is_last_resort or delivery.logins + error.logins >= MOST_LOGINS:
+            return None
+    if outcome_of(error) is not Outcome.NOT_SENT or not may_pass(error):
+        return None
+    if delivery.reused and not delivery.free_retry_spent:
         return Retry(0.0, is_free=True)
-    pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt.requeues) * attempt.jitter
-    if attempt.requeues >= attempt.max_requeues or pause >= attempt.time_left:
-        return Raise()
+    pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**delivery.requeues) * jitter
+    if delivery.requeues >= max_requeues or pause >= time_left:
+        return None
     return Retry(pause, is_free=False)
 
 

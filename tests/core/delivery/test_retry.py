@@ -5,7 +5,8 @@ import ssl
 
 import pytest
 
-from django_smtp_pool.core.delivery.retry import Attempt, Done, Raise, Retry, judge
+from django_smtp_pool.core.delivery.delivery import Delivery
+from django_smtp_pool.core.delivery.retry import Retry, judge
 from django_smtp_pool.core.errors import (
     AuthRefused,
     ConnectionLost,
@@ -35,8 +36,7 @@ from tests.core.transcript import reply_of
 from tests.servers import Fault, faults
 
 STALE_451 = faults.reply_and_close("451 4.4.2 Timeout")
-FRESH = Attempt(max_requeues=5, time_left=100.0)
-REUSED = Attempt(max_requeues=5, time_left=100.0, reused=True)
+ENVELOPE = Envelope(sender="a@example.com", recipients=("b@example.com",), content=b"")
 
 
 def refused(kind, line, stage, *extra, outcome=Outcome.NOT_SENT):
@@ -98,58 +98,58 @@ NEVER = [
 ]
 
 
+def judged(error, *, max_requeues=5, time_left=100.0, jitter=1.0, **so_far):
+    """Judge an error of a delivery that has come so far."""
+    delivery = Delivery(envelope=ENVELOPE, **so_far)
+    return judge(error, delivery, max_requeues, time_left=time_left, jitter=jitter)
+
+
 def named(errors):
     return pytest.mark.parametrize("error", errors, ids=lambda error: f"{type(error).__name__} {error}"[:60])
 
 
-def test_no_error_is_done():
-    assert judge(None, FRESH) == Done()
-
-
 @named(MAY_PASS)
 def test_what_may_pass_is_tried_again(error):
-    assert judge(error, FRESH) == Retry(0.05, is_free=False)
+    assert judged(error) == Retry(0.05, is_free=False)
 
 
 @named(MAY_PASS)
 def test_a_reused_connection_has_one_free_retry(error):
-    assert judge(error, REUSED) == Retry(0.0, is_free=True)
-    spent = Attempt(max_requeues=5, time_left=100.0, reused=True, free_retry_spent=True)
-    assert judge(error, spent) == Retry(0.05, is_free=False)
+    assert judged(error, reused=True) == Retry(0.0, is_free=True)
+    assert judged(error, reused=True, free_retry_spent=True) == Retry(0.05, is_free=False)
 
 
 def test_a_free_retry_is_free_even_of_max_requeues():
-    none = Attempt(max_requeues=0, time_left=100.0, reused=True)
-    assert judge(ConnectionLost("eof"), none) == Retry(0.0, is_free=True)
-    assert judge(ConnectionLost("eof"), Attempt(max_requeues=0, time_left=100.0)) == Raise()
+    assert judged(ConnectionLost("eof"), max_requeues=0, reused=True) == Retry(0.0, is_free=True)
+    assert judged(ConnectionLost("eof"), max_requeues=0) is None
 
 
 @named(FINAL + NEVER)
-@pytest.mark.parametrize("attempt", [FRESH, REUSED], ids=["fresh", "reused"])
-def test_what_will_not_pass_or_may_have_arrived_is_raised(error, attempt):
-    assert judge(error, attempt) == Raise()
+@pytest.mark.parametrize("reused", [False, True], ids=["fresh", "reused"])
+def test_what_will_not_pass_or_may_have_arrived_is_raised(error, reused):
+    assert judged(error, reused=reused) is None
 
 
 def test_the_pause_doubles_up_to_two_seconds():
-    pauses = [judge(ConnectionLost("x"), Attempt(max_requeues=9, time_left=100.0, requeues=n)).after for n in range(9)]
+    pauses = [judged(ConnectionLost("x"), max_requeues=9, requeues=n).after for n in range(9)]
     assert pauses == [0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0, 2.0]
 
 
 def test_the_pause_is_jittered_downwards():
-    assert judge(ConnectionLost("x"), Attempt(max_requeues=9, time_left=100.0, jitter=0.5)).after == 0.025
+    assert judged(ConnectionLost("x"), max_requeues=9, jitter=0.5).after == 0.025
 
 
 def test_there_is_an_end_of_tries():
-    assert judge(ConnectionLost("x"), Attempt(max_requeues=5, time_left=100.0, requeues=5)) == Raise()
+    assert judged(ConnectionLost("x"), requeues=5) is None
 
 
 @pytest.mark.parametrize("left", [0.0, -1.0, 0.05])
 def test_there_is_an_end_of_time(left):
-    assert judge(ConnectionLost("x"), Attempt(max_requeues=5, time_left=left)) == Raise()
+    assert judged(ConnectionLost("x"), time_left=left) is None
 
 
 def test_a_free_retry_needs_time_too():
-    assert judge(ConnectionLost("x"), Attempt(max_requeues=5, time_left=0.0, reused=True)) == Raise()
+    assert judged(ConnectionLost("x"), time_left=0.0, reused=True) is None
 
 
 # At the fault server
