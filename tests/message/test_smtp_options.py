@@ -144,11 +144,11 @@ BAD = {
     "injection": ({"dsn": {"envid": "1\r\nRCPT TO:<m@example.com>"}}, r"envid must not contain control characters"),
     "stranger": (
         {"dsn": {"orcpt": {"x@example.com": "y@example.com"}}},
-        r"orcpt names 'x@example.com', who is no recip",
+        r"orcpt names 'x@example.com', which is not a recip",
     ),
     "strange notify": (
         {"dsn": {"notify": {"x@example.com": "never"}}},
-        r"notify names 'x@example.com', who is no recip",
+        r"notify names 'x@example.com', which is not a recip",
     ),
     "no address": ({"dsn": {"notify": {"a@[::1": "never"}}}, r"(?i)invalid|address"),
     "empty flag": ({"require_tls": ""}, r"smtp_options\['require_tls'\] must be True or False"),
@@ -285,9 +285,9 @@ def test_words_that_cannot_be_had_are_an_error_as_with_smtplib():
 @pytest.mark.parametrize(
     ("mail", "rcpt", "match"),
     [
-        (["XVERP"], [], r"not supported there: XVERP"),
-        (["NOTIFY=NEVER"], [], r"not supported there: NOTIFY"),
-        ([], ["RET=FULL"], r"not supported there: RET"),
+        (["XVERP"], [], r"unsupported options of MAIL or RCPT: XVERP"),
+        (["NOTIFY=NEVER"], [], r"unsupported options of MAIL or RCPT: NOTIFY"),
+        ([], ["RET=FULL"], r"unsupported options of MAIL or RCPT: RET"),
         (["RET=ALL"], [], r"ret must be one of"),
         (["ENVID=a=b"], [], r"ENVID must be xtext"),
         (["ENVID=a\r\nDATA"], [], r"ENVID must be xtext"),

@@ -53,7 +53,7 @@ class Envelope:
             check_address(address, smtputf8=self.smtputf8)
         strangers = sorted(self.dsn.addresses.difference(self.recipients)) if self.dsn is not None else []
         if strangers:
-            raise ValueError(f"dsn names {strangers[0]!r}, who is no recipient of the message")
+            raise ValueError(f"dsn names {strangers[0]!r}, which is not a recipient of the message")
 
     @cached_property
     def is_eight_bit(self) -> bool:
@@ -85,7 +85,7 @@ def with_crlf(content: bytes) -> bytes:
 
 
 def may_be_chunk(content: bytes) -> bool:
-    """Tell whether content may go by BDAT.
+    """Return whether content may go by BDAT.
 
     A server that refuses BDAT and does not swallow the chunk reads it as commands, from whatever octet on: if there is
     a DATA, BDAT or BURL, it takes what follows for a message, which somebody may have written for that purpose. What
@@ -103,7 +103,7 @@ def may_be_chunk(content: bytes) -> bool:
 
 
 def names_recipients(content: bytes) -> bool:
-    """Tell whether content that is read as commands could name a recipient: then it must not go in one shot."""
+    """Return whether content that is read as commands could name a recipient: then it must not go in one shot."""
     return _BEGINS_RECIPIENT in content.lower()
 
 

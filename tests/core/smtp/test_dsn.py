@@ -189,7 +189,7 @@ def test_events_are_put_in_order_and_named_once():
 
 @pytest.mark.parametrize("key", ["notify", "orcpt"])
 def test_a_stranger_is_refused(key):
-    with pytest.raises(ValueError, match="names 'd@x', who is no recipient"):
+    with pytest.raises(ValueError, match="names 'd@x', which is not a recipient"):
         Envelope(sender="a@x", recipients=TWO, content=b"", dsn=DSN(**{key: {"d@x": "delay"}}))
 
 
