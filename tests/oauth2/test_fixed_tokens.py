@@ -87,7 +87,7 @@ def test_names_with_commas_are_escaped():
 
 def test_a_token_needs_tls_off_loopback():
     options = ServerOptions(host="mail.example.com", username="u", oauth2_token=TOKEN)
-    with pytest.raises(NotOffered, match=r"the token would travel to mail.example.com in clear") as caught:
+    with pytest.raises(NotOffered, match=r"the token would be sent to mail.example.com unencrypted") as caught:
         choose(options, {"XOAUTH2"}, encrypted=False)
     assert TOKEN not in str(caught.value)
     assert choose(options, {"XOAUTH2"}, encrypted=True) == [XOAuth2]
