@@ -61,7 +61,7 @@ def test_a_generator_that_cannot_be_found(told, path, text):
 
 def test_an_access_token_in_clear(told):
     problems = told(username="u", oauth2_generator=generate, use_tls=False)
-    assert problems == {"E002": "MAILERS['default']: the access token would travel to mail.example in clear."}
+    assert problems == {"E002": "MAILERS['default']: the access token would be sent to mail.example unencrypted."}
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,8 @@ def test_a_short_timeout_for_the_end_of_a_message(told, options, ids):
 
 def test_a_password_that_is_never_used(told):
     problems = told(username="u", password="p", oauth2_token="t")
-    assert problems == {"W001": "MAILERS['default']: the password is never used: we log in by access token."}
+    text = "MAILERS['default']: the password is not used: the backend logs in with the access token."
+    assert problems == {"W001": text}
 
 
 @pytest.fixture
@@ -93,7 +94,8 @@ def client_certificate(tmp_path):
 
 def test_a_password_beside_a_client_certificate(told, client_certificate):
     problems = told(username="u", password="p", auth_method="EXTERNAL", ssl_certfile=client_certificate)
-    assert problems == {"W001": "MAILERS['default']: the password is never used: we log in by client certificate."}
+    text = "MAILERS['default']: the password is not used: the backend logs in with the client certificate."
+    assert problems == {"W001": text}
     assert told(username="u", auth_method="EXTERNAL", ssl_certfile=client_certificate) == {}
     assert told(username="u", password="p", ssl_certfile=client_certificate) == {}
     assert told(username="u", ssl_certfile=client_certificate) == {}
@@ -101,13 +103,13 @@ def test_a_password_beside_a_client_certificate(told, client_certificate):
 
 def test_a_client_certificate_that_is_never_loaded(told):
     problems = told(ssl_certfile="c.pem", tls_options={"context": ssl.create_default_context})
-    text = "MAILERS['default']: ssl_certfile is never loaded: tls_options['context'] replaces it."
+    text = "MAILERS['default']: ssl_certfile is not used: tls_options['context'] replaces it."
     assert problems == {"W004": text}
     assert told(tls_options={"context": ssl.create_default_context}) == {}
 
 
 def test_a_user_name_without_a_secret(told):
-    text = "MAILERS['default']: username is set without a password or an access token: nobody logs in."
+    text = "MAILERS['default']: username is set without a password or an access token, so the backend does not log in."
     assert told(username="u") == told(username="u", password="") == {"W007": text}
     assert told(username="", password="") == {}
     assert told(username="u", password="p") == {}
@@ -191,7 +193,7 @@ def test_all_that_is_wrong_is_said_at_once(told, monkeypatch):
 def test_a_misspelt_setting(told, settings, setting, nearest):
     setattr(settings, setting, 1)
     hint = f" Did you mean {nearest}?" if nearest else ""
-    assert told() == {"W006": f"{setting} is read by nobody.{hint}"}
+    assert told() == {"W006": f"{setting} is not a setting of Django or django-smtp-pool.{hint}"}
 
 
 def test_settings_of_others_are_none_of_our_business(told, settings):
@@ -272,7 +274,7 @@ def test_a_proxy_that_cannot_be_meant(told):
 def test_a_password_in_clear_through_a_proxy(told):
     problems = told(host="localhost", use_tls=False, username="u", password="p", proxy=PROXY)
     where = "localhost through the proxy socks5h://proxy.example:1080"
-    assert problems == {"E002": f"MAILERS['default']: the password would travel to {where} in clear."}
+    assert problems == {"E002": f"MAILERS['default']: the password would be sent to {where} unencrypted."}
 
 
 def test_a_proxy_for_every_mailer_that_has_use_for_one(told, settings):

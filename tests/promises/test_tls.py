@@ -304,7 +304,7 @@ def test_opportunistic_sends_no_password_in_clear():
         backend.send_messages([message()])  # to a loopback address it may
         assert server.accepted[0].user == "user"
     options = ServerOptions(host="mail.example.com", opportunistic_tls=True, username="u", password="p")
-    with pytest.raises(NotOffered, match=r"the password would travel to mail.example.com in clear"):
+    with pytest.raises(NotOffered, match=r"the password would be sent to mail.example.com unencrypted"):
         choose(options, {"PLAIN"}, encrypted=False)
 
 

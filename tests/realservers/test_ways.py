@@ -98,7 +98,7 @@ def test_the_certificate_is_the_servers(postfix: Postfix, proxy: Proxy) -> None:
 def test_no_password_in_clear_to_what_localhost_is_there(postfix: Postfix, proxy: Proxy) -> None:
     with postfix.reconfigured(smtpd_tls_auth_only="no"):
         with pytest.raises(
-            smtplib.SMTPNotSupportedError, match=r"would travel to localhost through the proxy \w+://127"
+            smtplib.SMTPNotSupportedError, match=r"would be sent to localhost through the proxy \w+://127"
         ):
             send(postfix, a_message(), host="localhost", use_tls=False, auth_method="PLAIN", proxy=proxy.url())
         assert "sasl_method" not in postfix.log()

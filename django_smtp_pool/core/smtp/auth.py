@@ -97,8 +97,9 @@ def _why_none(
             f"we can only use {', '.join(names)}{_hint(server, offered)}"
         )
     return (
-        f"the {_kind_of_secret(server)} would travel to {server.host}{server.detour} in clear "
-        f"({common[0].name} without TLS): set use_tls or use_ssl, or allow_insecure_auth if you really want that"
+        f"the {_kind_of_secret(server)} would be sent to {server.host}{server.detour} unencrypted "
+        f"({common[0].name} without TLS): set use_tls or use_ssl. To send it unencrypted on purpose, set "
+        "allow_insecure_auth"
     )
 
 
