@@ -221,7 +221,7 @@ class RateStorageUnavailable(Failure):
 
 
 def is_failure(error: BaseException) -> bool:
-    """Tell whether an error is a message's failure, to be judged; what is none is an interrupt (`core.interrupts`)."""
+    """Return whether an error is a failure of a message; any other exception is an interrupt (`core.interrupts`)."""
     return isinstance(error, Failure) or is_marked(error)
 
 

@@ -1,4 +1,4 @@
-"""The conversation as RFC 5321 has it, or RFC 2033: what a server does that does not misbehave."""
+"""The conversation of RFC 5321 or RFC 2033: the proper replies of the server."""
 
 import re
 
@@ -18,22 +18,22 @@ PARAMETERS = {
     "REQUIRETLS": "REQUIRETLS",
 }
 RCPT_PARAMETERS = {"NOTIFY": "DSN", "ORCPT": "DSN"}
-# RFC 2920 §3.1: only as the last command of a group; STARTTLS and AUTH by their own RFCs.
+# RFC 2920 §3.1: these must be the last command of a group; STARTTLS and AUTH by their own RFCs.
 LAST_OF_A_GROUP = frozenset({"EHLO", "HELO", "LHLO", "DATA", "STARTTLS", "AUTH", "QUIT", "NOOP"})
 
 
 def multiline(code, lines):
-    """Return a reply of several lines."""
+    """Return a multiline reply."""
     return "\r\n".join([*(f"{code}-{line}" for line in lines[:-1]), f"{code} {lines[-1]}"])
 
 
 def well(code):
-    """Tell whether a command with this code has taken effect."""
+    """Return whether a command with this code has taken effect."""
     return code // 100 in (2, 3)
 
 
 class Conversation:
-    """One session's state, and a method for each verb."""
+    """The state of one session, with a method for each verb."""
 
     def __init__(self, session, *, tls):
         self.session = session
@@ -60,7 +60,7 @@ class Conversation:
             method(argument)
 
     def _out_of_turn(self, verb):
-        # What is unread was sent without waiting for the reply to `verb`; BDAT's octets are its own affair.
+        # Unread input was sent without waiting for the reply to `verb`; BDAT is followed by its octets.
         ahead = verb in LAST_OF_A_GROUP or (not self.server.pipelining and verb != "BDAT")
         return ahead and bool(self.session.buffer) and not self.server.patient
 
@@ -71,7 +71,7 @@ class Conversation:
         self.rcpt_parameters = {}
         self.refused = 0
         self.chunks = None  # BDAT's octets so far
-        self.spoiled = False  # a chunk was refused: RFC 3030 §2 wants RSET
+        self.spoiled = False  # a chunk was refused, so RFC 3030 §2 requires RSET
 
     def _ehlo(self, argument):
         code = self.session.answer("ehlo", proper=multiline("250", [HOSTNAME, *self.server.offers(self)]))
@@ -93,7 +93,7 @@ class Conversation:
         if well(self.session.answer("starttls", proper=proper)) and possible:
             self.session.secure(self.server.starttls)
             self.tls, self.greeted = True, False
-            self._forget()  # RFC 3207 §4.2: everything known before
+            self._forget()  # RFC 3207 §4.2: forget everything known before
 
     def _auth(self, argument):
         name, _, initial = argument.partition(" ")
@@ -225,7 +225,7 @@ class Conversation:
         return well(self.session.answer("bdat", proper=f"250 2.0.0 {len(chunk)} octets received"))
 
     def _end(self, octets, *points):
-        if octets is None:  # answered early, in the middle of the content
+        if octets is None:  # a fault answered early, in the middle of the content
             return 0
         if self.server.lmtp:
             return self._end_for_each(octets, *points)
