@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 
 def from_signal_handler(error: BaseException) -> bool:
-    """Tell whether a frame of the traceback runs the code of a registered signal handler.
+    """Return whether a frame of the traceback runs the code of a registered signal handler.
 
     The frames are those below the one that asks: mail that is sent by a signal handler is no interrupt of itself.
     """
@@ -62,7 +62,7 @@ def _handlers() -> Iterator[CodeType]:
 
 
 def is_defect(error: BaseException) -> bool:
-    """Tell whether an exception out of code that is all ours may be a mistake of that code, or a resource used up.
+    """Return whether an exception out of code that is all ours may be a mistake of that code, or a resource used up.
 
     Nothing else can arise there by itself: a TimeoutError, a plain Exception or another library's type is an
     interrupt, even where no signal handler can be seen.
@@ -78,7 +78,7 @@ def as_failure(error: ErrorT) -> ErrorT:
 
 
 def is_marked(error: BaseException) -> bool:
-    """Tell whether an error was marked as a failure."""
+    """Return whether an error was marked as a failure."""
     return getattr(error, "is_failure", False) is True
 
 

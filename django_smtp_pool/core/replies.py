@@ -90,7 +90,7 @@ class Reply:
         return self.code == 421 or (self.code == 432 and self.enhanced != PASSWORD_WANTED)
 
     def is_about_session(self, *, carried: bool) -> bool:
-        """Tell whether the refusal speaks of the session and not of the message.
+        """Return whether the refusal speaks of the session and not of the message.
 
         SES answers with `451 4.4.2 Timeout waiting for data from client` where it has given the session up. A server
         that has forgotten the login, or believes to be in another transaction (530, 503), is of no more use to this

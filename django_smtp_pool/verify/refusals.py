@@ -41,7 +41,8 @@ GOOGLE_QUOTA = "the account has reached its daily sending limit: wait, or use a 
 SMTP_AUTH = (
     "Microsoft 365 does not allow this mailbox to log in here. Either SMTP AUTH is disabled for it: an administrator "
     "can enable it (Users, Active users, Mail, Manage email apps, Authenticated SMTP). Or a policy of the "
-    "organization, such as security defaults, forbids it; if it forbids passwords only, log in with OAuth2 (option oauth2)"
+    "organization, such as security defaults, forbids it; if it forbids passwords only, log in with OAuth2 (option "
+    "oauth2)"
 )
 MICROSOFT_LOGIN = (
     "check username and password; Microsoft sends the same reply if password logins are disabled: then use OAuth2 "

@@ -343,7 +343,7 @@ def advice(line, host, *, stage=Stage.AUTH, by_token=False):
     [
         ("534-5.7.9 Application-specific password required.\r\n534 5.7.9 there - gsmtp", GMAIL, "an app password"),
         ("534-5.7.14 <https://accounts.google.example/>\r\n534 5.7.14 there - gsmtp", GMAIL, "an app password"),
-        ("535-5.7.8 Username and Password not accepted.\r\n535 5.7.8 there - gsmtp", GMAIL, "not accept the account's password"),
+        ("535-5.7.8 Username and Password not accepted.\r\n535 5.7.8 there - gsmtp", GMAIL, "password here: create"),
         ("454 4.7.0 Too many login attempts, please try again later.", GMAIL, "too many logins"),
         ("421 4.7.0 Try again later, closing connection.", GMAIL, "too many connections"),
         ("535 5.7.139 SmtpClientAuthentication is disabled for the Tenant.", MICROSOFT, "Authenticated SMTP"),

@@ -36,7 +36,7 @@ class PeerClosed(Trouble):
 
 
 def is_networks(error: OSError) -> bool:
-    """Tell whether an error that left a single non-blocking call is the network's."""
+    """Return whether an error that left a single non-blocking call is the network's."""
     has_number = error.errno is not None or isinstance(error, (ssl.SSLError, socket.gaierror))
     return has_number and not from_signal_handler(error)
 

@@ -208,7 +208,7 @@ def host_name(value: Any) -> str:
 
 
 def is_ip_address(value: str) -> bool:
-    """Tell whether a host is written as an IP address."""
+    """Return whether a host is written as an IP address."""
     try:
         ipaddress.ip_address(value)
     except ValueError:

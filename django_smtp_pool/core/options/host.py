@@ -82,7 +82,7 @@ def name_to_greet_with(machine: str, local_address: str | None) -> str:
 
 
 def is_host_name(name: str) -> bool:
-    """Tell whether a text is a host name (RFC 1123 section 2.1), with or without the final dot."""
+    """Return whether a text is a host name (RFC 1123 section 2.1), with or without the final dot."""
     name = name.removesuffix(".")
     return len(name) <= LONGEST_NAME and _NAME.fullmatch(name) is not None
 
@@ -103,7 +103,7 @@ def place_of(host: str, port: int) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a host is this machine by its name alone: `localhost`, a loopback IP literal, a unix socket."""
+    """Return whether a host is this machine by its name alone: `localhost`, a loopback IP literal, a unix socket."""
     if host.lower() == "localhost" or socket_path(host) is not None:
         return True
     try:

@@ -23,7 +23,7 @@ _NEVER_A_LIMIT_DETAIL = frozenset({(3, 4), (5, 4)})  # the size, the parameters 
 
 
 def may_be_limit(reply: Reply) -> bool:
-    """Tell whether a refusal of MAIL may mean that the connection has carried as many messages as it may."""
+    """Return whether a refusal of MAIL may mean that the connection has carried as many messages as it may."""
     if reply.code in _NEVER_A_LIMIT:
         return False
     enhanced = reply.enhanced
@@ -68,7 +68,7 @@ class Experience:
         self.one_shot_from = now + ONE_SHOT_BREAK
 
     def refusal_stands(self, sender: str, now: float) -> bool:
-        """Tell whether a fresh connection has refused this sender not long ago."""
+        """Return whether a fresh connection has refused this sender not long ago."""
         return now < self._stands_until.get(sender, now)
 
     def suspect(self, sender: str, suspicion: Suspicion) -> None:

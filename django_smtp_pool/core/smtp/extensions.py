@@ -53,7 +53,7 @@ class Extensions:
         )
 
     def is_last_message(self, number: int) -> bool:
-        """Tell whether the server will not take a message after this one of the session, counted from 1."""
+        """Return whether the server will not take a message after this one of the session, counted from 1."""
         return self.mail_max is not None and number >= self.mail_max
 
 

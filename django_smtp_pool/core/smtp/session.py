@@ -177,7 +177,7 @@ class _Logins:
         self._proof_failed = self._password_refused = False
 
     def may_try(self, kind: type[Mechanism]) -> bool:
-        """Tell whether a mechanism may follow what has been tried."""
+        """Return whether a mechanism may follow what has been tried."""
         if self._may_follow is auth.Next.NOTHING or self._refused >= auth.MOST_REFUSED:
             return False
         return self._may_follow is auth.Next.ANY or kind.reveals_secret
