@@ -204,9 +204,9 @@ def test_settings_of_others_are_none_of_our_business(told, settings):
 
 def test_external_without_what_it_needs(told):
     text = "MAILERS['default']: auth_method EXTERNAL needs {}"
-    assert told(auth_method="EXTERNAL") == {"E001": text.format("ssl_certfile: the client certificate to log in by")}
+    assert told(auth_method="EXTERNAL") == {"E001": text.format("ssl_certfile: the client certificate to log in with")}
     problems = told(auth_method="EXTERNAL", ssl_certfile="c.pem", use_tls=False)
-    assert problems == {"E001": text.format("use_tls or use_ssl: a certificate is shown under TLS only")}
+    assert problems == {"E001": text.format("use_tls or use_ssl: a client certificate needs TLS")}
 
 
 def test_a_proof_of_the_password_may_go_in_clear(told):
@@ -237,7 +237,8 @@ def test_a_limit_over_all_processes(told, monkeypatch):
     store = {"rate_storage": "redis://:hidden@cache.example.com"}
     assert told(rate_limit=3, **store) == {}
     assert told(service="office365", host=None, **store) == {}, "that one brings a limit"
-    assert told(**store) == {"E001": "MAILERS['default']: rate_storage is of no use without rate_limit or rate_limits"}
+    text = "MAILERS['default']: rate_storage needs rate_limit or rate_limits: set one of them, or remove it"
+    assert told(**store) == {"E001": text}
     (text,) = told(rate_limit=3, rate_storage="redis://:hid/den@h").values()
     assert text.startswith("MAILERS['default']: rate_storage must look like 'redis://host:6379/0'; in a password, ")
     monkeypatch.setitem(extras.EXTRAS, "ratelimit", ("limits", "no_such_library"))
