@@ -110,7 +110,7 @@ def test_no_password_in_clear_to_what_localhost_is_there(postfix: Postfix, proxy
 def test_the_proxy_wants_another_password(postfix: Postfix, proxy: Proxy, password: str | None) -> None:
     message = a_message()
     with pytest.raises(
-        PermissionError, match=r"through the proxy \w+://127.0.0.1:\d+: it (wants|does not take)"
+        PermissionError, match=r"through the proxy \w+://127.0.0.1:\d+: it (requires|refused)"
     ) as caught:
         send(postfix, message, proxy=proxy.url(password=password))
     assert "wrong" not in str(caught.value)

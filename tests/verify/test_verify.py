@@ -80,7 +80,7 @@ def test_a_server_that_does_not_prove_itself(settings, secure, trusting):
     text, failure = run()
     assert failure
     assert steps(text)[-1] == ("FAIL", "AUTH")
-    assert "it may be somebody else" in text
+    assert "it may be an impostor" in text
 
 
 def test_a_user_name_that_is_the_password_is_not_shown(settings, secure, trusting):
@@ -167,7 +167,7 @@ def test_a_client_certificate_that_is_let_in_without_login(settings, certified):
     text, failure = run()
     assert failure
     assert steps(text)[-1] == ("FAIL", "AUTH")
-    assert "we can only use EXTERNAL: many servers offer that only to a certificate that they trust" in text
+    assert "can only be used with EXTERNAL: many servers offer that only to a certificate that they trust" in text
 
 
 @pytest.mark.parametrize("auth_method", [None, "EXTERNAL"])
@@ -193,9 +193,9 @@ FAILURES = [
         {"use_tls": False, "use_ssl": True},
         {},
         "TLS handshake",
-        "use_ssl wants port 465",
+        "use_ssl needs port 465",
     ),
-    ({"tls_options": {}}, {}, "TLS handshake", "name it, or the CA|name the CA as tls_options"),
+    ({"tls_options": {}}, {}, "TLS handshake", "it is self-signed|its CA is not trusted"),
     ({}, {"fault": Fault(at="banner", do=faults.code_421)}, "greeting", "busy"),
     ({}, {"fault": Fault(at="auth", do=faults.code_5xx, times=None)}, "AUTH", "check username and password"),
     ({}, {"starttls": None}, "STARTTLS", "does not offer STARTTLS"),
@@ -229,7 +229,7 @@ def test_a_file_that_cannot_be_used(settings, secure, trusting, tmp_path):
     path.write_text("no certificate")
     project(settings, secure, **{**trusting, "tls_options": {"ca_file": path}})
     shown, failure = run()
-    assert f"tls_options['ca_file'] {str(path)!r} holds no certificate in PEM" in shown
+    assert f"tls_options['ca_file'] {str(path)!r} contains no certificate in PEM" in shown
     assert failure
     assert steps(shown) == [("FAIL", "connect")]
 

@@ -1,4 +1,4 @@
-"""Servers that repeat what we said at AUTH: what they say is read, logged and raised without it. Pure."""
+"""Mask secrets in replies of servers that repeat the client's AUTH data, for logs and errors. Pure."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from dataclasses import replace
 from ..replies import Reply
 from .steps import Say, Step
 
-SHORTEST = 4  # octets: what is shorter is in every other word
+SHORTEST = 4  # octets: shorter texts also occur by chance
 
 
 def masked_reply(reply: Reply, step: Step | None) -> Reply:
-    """Return a refusal without the secret that it answers, encoded or not."""
+    """Return a refusal without the secret that it answers, encoded or decoded."""
     if not isinstance(step, Say) or step.masked is None or not reply.is_refusal:
         return reply
     secrets = _secrets(step)
@@ -22,7 +22,7 @@ def masked_reply(reply: Reply, step: Step | None) -> Reply:
 
 
 def masked_text(text: str, step: Step | None) -> str:
-    """Return what was made of a server's answer without the secret that it answers."""
+    """Return a text about a server's reply, without the secret that the reply answers."""
     return _masked(text.encode(), _secrets(step)).decode()
 
 
@@ -33,7 +33,7 @@ def _masked(text: bytes, secrets: list[bytes]) -> bytes:
 
 
 def _secrets(step: Step | None) -> list[bytes]:
-    """Return what was said in secret at a step of AUTH: as it went over the wire, and what it means."""
+    """Return the secret octets of an AUTH step, encoded and decoded."""
     if not isinstance(step, Say) or step.masked is None:
         return []
     encoded = b"".join(step.pieces).rstrip(b"\r\n").rpartition(b" ")[2]
@@ -41,7 +41,7 @@ def _secrets(step: Step | None) -> list[bytes]:
         decoded = base64.b64decode(encoded, validate=True)
     except binascii.Error:
         decoded = b""
-    # The last of PLAIN's three parts, a token without its scheme; the name may be shown.
+    # The last of PLAIN's three parts, or a token without its scheme; the username may be shown.
     parts = [part.removeprefix(b"auth=Bearer ") for part in re.split(rb"[\0\1]", decoded)]
     secret = next((part for part in reversed(parts) if part), b"")
     return [each for each in (encoded, encoded.rstrip(b"="), decoded, secret) if len(each) >= SHORTEST]
