@@ -1,4 +1,4 @@
-"""A pooled SMTP e-mail backend for Django.
+"""A pooled SMTP email backend for Django.
 
 Importing the package touches no settings; `django_smtp_pool.backend.PooledBackend` is the backend.
 """

@@ -1,4 +1,4 @@
-"""`PooledBackend`: Django's e-mail backend contract, implemented over the pool."""
+"""`PooledBackend`: Django's email backend contract, implemented over the pool."""
 
 from __future__ import annotations
 

@@ -10,8 +10,8 @@ smtp_pool.W002  a setting for the server or account is ignored, because MAILERS 
 smtp_pool.W003  more connections than the provider allows
 smtp_pool.W004  a client certificate is set but not used, because a context is set
 smtp_pool.W005  a short timeout that also applies to the reply to the end of a message
-smtp_pool.W006  an unknown setting has a name similar to one of ours
-smtp_pool.W007  a user name without a password or an access token
+smtp_pool.W006  an unknown setting has a name similar to a known one
+smtp_pool.W007  a username without a password or an access token
 smtp_pool.W008  the server's certificate is not checked
 """
 

@@ -42,7 +42,7 @@ class OwnContext:
 
 
 _known: WeakValueDictionary[Hashable, OwnContext] = WeakValueDictionary()
-_last: WeakKeyDictionary[type, tuple[Any, Any]] = WeakKeyDictionary()  # (what was compared, what could not be)
+_last: WeakKeyDictionary[type, tuple[Any, Any]] = WeakKeyDictionary()  # (the compared values, the others)
 _warned: WeakKeyDictionary[type, bool] = WeakKeyDictionary()
 
 

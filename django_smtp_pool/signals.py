@@ -36,7 +36,7 @@ from .status import SmtpPoolStatus
 class _LoopSignal(Signal):
     """A signal that can call asynchronous receivers from code that blocks an event loop.
 
-    Django would run them in the calling thread, where a loop is running already. So they run in a loop of their own,
+    Django would run them in the calling thread, where a loop is running already. So they run in their own loop,
     in a thread with the same context, as they do when no loop is running. Other receivers are called here.
     """
 

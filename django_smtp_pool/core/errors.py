@@ -62,7 +62,7 @@ class Failure(smtplib.SMTPException):
     session_survives: bool = False
     # For the rules of retrying (delivery/retry.py). `try_fresh`: the connection may be the cause, so one attempt on a
     # fresh connection makes sense, whatever the outcome; `is_last_resort`: no other attempt follows it.
-    # `logins`: how many logins this try has cost, refused or without an answer.
+    # `logins`: number of logins in this attempt that were refused or not answered.
     try_fresh: bool = False
     is_last_resort: bool = False
     logins: int = 0
@@ -232,7 +232,7 @@ def outcome_of(error: BaseException) -> Outcome:
 
 
 def let_go(error: BaseException | None) -> None:
-    """Remove the tracebacks of our own failures: their frames hold a whole message, and would keep it in memory."""
+    """Remove the tracebacks from our failures: their frames hold a whole message, and would keep it in memory."""
     while isinstance(error, Failure):  # keep the traceback of any other error, for debugging
         error.__traceback__ = None
         error = error.__cause__

@@ -210,7 +210,7 @@ def _mailbox(address: str) -> tuple[str, str]:
 
 @contextmanager
 def errors_of_the_parser() -> Iterator[None]:
-    """Turn the exceptions of Python's e-mail package for an invalid header into a ValueError.
+    """Turn the exceptions of Python's email package for an invalid header into a ValueError.
 
     Its address parser is known to raise AttributeError, IndexError, TypeError and UnboundLocalError. If one of these
     comes from other code, it is a mistake in that code and is not converted.

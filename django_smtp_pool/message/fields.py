@@ -1,6 +1,6 @@
 """Write one header field: directly if it is simple, otherwise as Django does, and corrected where Django is wrong.
 
-Python's e-mail package folds and encodes header fields, and its patch levels differ. So its result is read again. If
+Python's email package folds and encodes header fields, and its patch levels differ. So its result is read again. If
 an encoded word is too long or is in a place that programs read, or if a quote or space is missing, the field is
 written by `words` or `mailboxes`. `docs/differences.rst` has the list.
 """

@@ -56,7 +56,7 @@ def _name(finisher: Finisher | str) -> str:
 
 def _flaw(content: bytes) -> str | None:
     if b"\0" in content:
-        return "with a NUL character, which e-mail does not allow"
+        return "with a NUL character, which email does not allow"
     if _BARE.search(content) or not content.endswith(b"\r\n"):
         return r"with line ends other than CRLF: replace(b'\n', b'\r\n') what a library has written"
     if has_long_line(content):

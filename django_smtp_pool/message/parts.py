@@ -62,7 +62,7 @@ def text_leaf(role: str, content: str, subtype: str, charset: str, filename: str
         raise CannotWrite
     encoding, octets = (_encoded_by_6 if MODERN else _encoded_by_5)(content, subtype, charset)
     if b"\0" in octets:
-        raise ValueError("the message contains a NUL character, which e-mail does not allow")
+        raise ValueError("the message contains a NUL character, which email does not allow")
     head = _head_of(role, "text", subtype, charset, encoding, filename)
     return Leaf(head=head, body=(octets,), text=(octets,) if encoding in _UNENCODED else ())
 

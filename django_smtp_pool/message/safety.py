@@ -1,6 +1,6 @@
 """Check rendered messages for header injection: text from a user must not become a header field.
 
-Python's e-mail package writes the header, and in some of its patch levels a value or name can break out of its line
+Python's email package writes the header, and in some of its patch levels a value or name can break out of its line
 (CVE-2024-6923, CVE-2026-1299). So its output is not trusted: the octets are parsed again, and the fields found must
 be those of the message, in the same order, in each MIME part.
 """
@@ -33,7 +33,7 @@ def check_rendered(message: Any, content: bytes) -> None:
         content: the octets, with CRLF line ends.
     """
     if b"\0" in content:
-        raise ValueError("the message contains a NUL character, which e-mail does not allow")
+        raise ValueError("the message contains a NUL character, which email does not allow")
     names, start = _fields(content, 0, _FIELD)
     _check_names(names)
     if isinstance(message, Message):
@@ -56,7 +56,7 @@ def check_field(name: str, written: str) -> None:
     """Raise ValueError if written octets are not exactly the one field that was meant."""
     octets = written.encode("ascii", "surrogateescape")
     if b"\0" in octets:
-        raise ValueError(f"the header {name} contains a NUL character, which e-mail does not allow")
+        raise ValueError(f"the header {name} contains a NUL character, which email does not allow")
     names = [match[1] for match in _FIELD.finditer(octets)] if _FIELDS.fullmatch(octets) else []
     if names != [name.encode("ascii")]:
         _compare(names or [b"something else"], [name.encode("ascii")])

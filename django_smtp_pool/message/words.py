@@ -1,6 +1,6 @@
 """Text in a header: encoded words (RFC 2047) and folding (RFC 5322).
 
-Python's e-mail package writes most headers well. `folded` writes the others.
+Python's email package writes most headers well. `folded` writes the others.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Write a whole message directly: Python's e-mail package takes ten to fifty times as long.
+"""Write a whole message directly: Python's email package takes ten to fifty times as long.
 
 Given the same boundary, date and Message-ID, the octets are those that Django writes: on Django 6 those of its modern
 rendering, on 5.2 those of its older one. Unknown cases, such as a class that renders itself, are left to Django.

@@ -44,11 +44,11 @@ class TokenCaches:
             if cache is None:
                 generate = partial(self._generate, username=username)
                 cache = self._caches[username] = TokenCache(
-                    generate, clock=self._clock, announce=partial(self._tell, username)
+                    generate, clock=self._clock, announce=partial(self._announce_token, username)
                 )
             return cache
 
-    def _tell(self, username: str | None, token: AccessToken) -> None:
+    def _announce_token(self, username: str | None, token: AccessToken) -> None:
         if self._generate.takes_username is False:  # then the account is known only if there is only one
             username = next(iter(self._usernames)) if len(self._usernames) == 1 else None
         self._announce(token, token.user or username)
@@ -56,7 +56,7 @@ class TokenCaches:
     def keep(self, usernames: Collection[str | None]) -> bool:
         """Drop the tokens of all other usernames; return whether this object must be kept even without a pool.
 
-        One of our own generators may hold the only copy of a refresh token that replaced an older one.
+        A built-in generator may hold the only copy of a refresh token that replaced an older one.
         """
         with self._lock:
             self._usernames.intersection_update(usernames)

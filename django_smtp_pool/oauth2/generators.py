@@ -59,7 +59,7 @@ def _epoch(instant: Any) -> float | None:
     return float(instant)
 
 
-# -- generators of the user's own ---------------------------------------------------------------------------------
+# -- generators of the project ---------------------------------------------------------------------------------------
 
 
 class Generator:

@@ -85,7 +85,7 @@ class Tunnel(Leg[socket.socket]):
         """Name the proxy, and the target."""
         return f"waiting for the proxy {self._proxy.place} to connect to {self._place}"
 
-    def advance(self, now: float) -> socket.socket | None:  # noqa: ARG002 - as every leg
+    def advance(self, now: float) -> socket.socket | None:  # noqa: ARG002 - part of the interface
         """Continue; return the socket once it leads to the server, or None while the proxy has not answered.
 
         Raises Trouble with the proxy's reply, and what to do.

@@ -70,7 +70,7 @@ class Resolving(Leg[list[Address]]):
         """Name the host."""
         return f"resolving {self._host}"
 
-    def advance(self, now: float) -> list[Address] | None:  # noqa: ARG002 - as every leg
+    def advance(self, now: float) -> list[Address] | None:  # noqa: ARG002 - part of the interface
         """Return the addresses, or None while there is no result; raise Trouble if the look-up failed."""
         found = self._found
         if found is not None:

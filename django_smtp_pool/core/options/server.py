@@ -62,7 +62,7 @@ class ServerOptions:
         None,
         seconds(),
         "time limit for each reply, and for the server to accept what is sent; if it is set, it also bounds every "
-        "other wait that has no option of its own. Default: 60",
+        "other wait whose option is not set. Default: 60",
     )
     opportunistic_tls: bool = option(
         False, flag, "use STARTTLS if the server offers it, else send unencrypted; does not protect against attackers"

@@ -33,7 +33,7 @@ class Mechanism(ABC):
     def respond(self, challenge: bytes) -> bytes:
         """Answer a challenge; raises ProtocolError if it must not be answered."""
 
-    def conclude(self, message: bytes) -> None:  # noqa: B027 - most have nothing to add
+    def conclude(self, message: bytes) -> None:  # noqa: B027 - most mechanisms need no check
         """Check the text of the accepting reply; raises ProtocolError if the server has not proved itself."""
 
 
@@ -48,7 +48,7 @@ class Plain(Mechanism):
         """Return NUL, username, NUL, password."""
         return f"\0{self.username}\0{self.secret.reveal()}".encode()
 
-    def respond(self, challenge: bytes) -> bytes:  # noqa: ARG002 - the server asks with an empty one
+    def respond(self, challenge: bytes) -> bytes:  # noqa: ARG002 - the challenge is empty
         """Return the same to a server that did not read the initial response."""
         return self.initial()
 
@@ -63,7 +63,7 @@ class Login(Mechanism):
 
     _asked: int = 0
 
-    def respond(self, challenge: bytes) -> bytes:  # noqa: ARG002 - servers word it as they like: the order counts
+    def respond(self, challenge: bytes) -> bytes:  # noqa: ARG002 - its text varies, only the order counts
         """Return the username, then the password."""
         self._asked += 1
         return (self.username if self._asked == 1 else self.secret.reveal()).encode()
@@ -129,6 +129,6 @@ class External(Mechanism):
         """Return the name; empty if the certificate is enough."""
         return self.username.encode()
 
-    def respond(self, challenge: bytes) -> bytes:  # noqa: ARG002 - the server asks with an empty one
+    def respond(self, challenge: bytes) -> bytes:  # noqa: ARG002 - the challenge is empty
         """Return the same to a server that did not read the initial response."""
         return self.initial()

@@ -155,7 +155,7 @@ def log_in(greeter: Greeter, extensions: Extensions, *, encrypted: bool) -> Dial
         except ConnectionLost as lost:
             logins.ended(greeter.experience)
             raise logins.lost(lost) from None
-        # 503: this session is logged in already, by its certificate or address, say; smtplib takes it so too.
+        # 503: already logged in, for example by certificate or address; smtplib reads it that way too.
         if reply.is_positive or (reply.code == 503 and not logins.answered):
             mechanism.conclude(reply.message)
             logins.succeeded(kind, greeter.experience)
@@ -186,7 +186,7 @@ class _Logins:
         """Record a login that was not accepted."""
         self.answered += 1
         self._may_follow = auth.what_follows(kind, reply, encrypted=encrypted)
-        if reply.is_permanent and reply.code != 504:  # 504: nobody was refused, the server does not know the mechanism
+        if reply.is_permanent and reply.code != 504:  # 504: the server does not know the mechanism
             self._refused += 1
             self._password_refused = self._password_refused or kind.reveals_secret
         if not kind.reveals_secret:

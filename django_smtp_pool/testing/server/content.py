@@ -17,7 +17,7 @@ class Middle:
         """Run a fault if the point is reached now; `octets` is the number read so far."""
         if not self._reached and octets >= self._session.server.body_after:
             self._reached = True
-            self.answered = self._session.befall("body", "552 5.3.4 Error: message file too big")
+            self.answered = self._session.disturb("body", "552 5.3.4 Error: message file too big")
 
 
 def until_dot(session):

@@ -118,13 +118,13 @@ class FaultServer(Options):
                 session.order = order
                 session.wire.wake()
             self._await(lambda: all(session.order is None for session in idle))
-        self._see_off()
+        self._join_ended()
         return len(idle)
 
     def settle(self):
         """Return when every session waits for its client or has ended, so that nothing changes without the client."""
         self._await(lambda: all(session.state != "answering" for session in self.sessions))
-        self._see_off()
+        self._join_ended()
 
     # What really happened
 
@@ -187,7 +187,7 @@ class FaultServer(Options):
 
     def converse(self, session):
         """Run the conversation of a session; it ends with SessionEndedError."""
-        session.befall("connect", "220 not yet")
+        session.disturb("connect", "220 not yet")
         if self.implicit_tls is not None:
             session.secure(self.implicit_tls)
         if session.crowded:
@@ -247,7 +247,7 @@ class FaultServer(Options):
         with self.record.changed:
             return list(getattr(self.record, name))
 
-    def _see_off(self):
+    def _join_ended(self):
         """Wait for sessions that have been removed from the list but may not have closed their sockets yet."""
         with self.record.changed:
             staying = {session.thread for session in self.sessions}

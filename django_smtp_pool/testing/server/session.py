@@ -44,7 +44,7 @@ class Session:
         self.say(proper)
         return code_of(proper)
 
-    def befall(self, point, proper):
+    def disturb(self, point, proper):
         """Run a fault without a command, if one is due; return whether it was."""
         misbehaviour = self._choose((point,))
         if misbehaviour is not None:
@@ -76,7 +76,7 @@ class Session:
 
     def secure(self, context):
         """Do the TLS handshake; the caller discards what was received before."""
-        self.befall("tls", "220 not TLS")
+        self.disturb("tls", "220 not TLS")
         self.enter("handshake")
         try:
             self.wire.secure(context)
