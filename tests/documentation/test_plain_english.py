@@ -35,7 +35,7 @@ HABITS = {
     "name the subject: threads, messages, callers": r"\bwho(?:ever)? (?:waits?|sends?|must|wants?|needs?|keeps?)\b",
     "name the person or the code": r"\b(?:some|no|any)body\b|\bwhoever\b",
     "start with the subject": r"(?:^|[.:;] )(?:Who|Whoever|Nor|Not so|Nobody but)\b(?![^.]*\?)",
-    "say your own, or its own pool": r"(?<!one\s)\bof (?:one's|my|our|your|its|his|their|the user's) own\b|\bone's own\b",
+    "say your own, its own": r"(?<!one\s)\bof (?:one's|my|our|your|its|his|their|the user's) own\b|\bone's own\b",
     "say our, their": r"(?<!one\s)\bof (?:ours|theirs|yours)\b",
     "say invalid, or what is wrong": r"\bno good\b",
     "say what to do about it": r"\bof no use\b",

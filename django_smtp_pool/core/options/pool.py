@@ -48,7 +48,7 @@ class PoolOptions:
     rate_wait: float | str = option(
         ACQUIRE_TIMEOUT,
         seconds_or(ACQUIRE_TIMEOUT),
-        "maximum wait for the rate limit; then `RateLimited` is raised. None = no limit",
+        "maximum wait for the rate limit; a longer wait raises `RateLimited`. None = no limit",
     )
     rate_storage: StorageURI | None = option(
         None,
