@@ -126,7 +126,7 @@ def test_a_certificate_that_nobody_checks(told):
         ("missing", "E001", "cannot be read: No such file or directory"),
         ("directory", "E001", "cannot be read: Is a directory"),
         ("empty", "E001", "is empty"),
-        ("text", "E004", "holds no "),
+        ("text", "E004", "contains no "),
         ("broken", "E004", "cannot be used: "),
     ],
 )
@@ -159,7 +159,7 @@ def test_a_key_of_another_certificate(told, tmp_path, client_certificate):
 
 def test_ciphers_that_there_are_not(told):
     assert (
-        "tls_options['ciphers'] names no cipher that OpenSSL knows: 'nonsense'"
+        "tls_options['ciphers'] has no cipher that OpenSSL knows: 'nonsense'"
         in told(tls_options={"ciphers": "nonsense"})["E001"]
     )
     assert told(tls_options={"ciphers": "HIGH"}) == {}

@@ -320,7 +320,7 @@ def test_a_failure_is_silent_where_that_is_asked_for(mail, endpoint):
 def test_a_token_is_never_a_password(endpoint):
     with FaultServer(auth=("PLAIN", "LOGIN", "CRAM-MD5"), users={"user": "secret"}) as server:
         backend = backend_for(server, username="user", password="secret", oauth2=endpoint.options())
-        with pytest.raises(NotOffered, match="with the token we can only use XOAUTH2, OAUTHBEARER"):
+        with pytest.raises(NotOffered, match="but the token can only be used with XOAUTH2, OAUTHBEARER"):
             backend.send_messages([message()])
         assert not server.commands("AUTH")
 

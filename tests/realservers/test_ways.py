@@ -189,7 +189,7 @@ def test_verify_shows_the_proxy(postfix: Postfix, proxy: Proxy, settings: Any) -
     assert "ok    QUIT" in shown
     shown = verified(settings, {**options, "port": free_port()})
     assert "FAIL  connect" in shown
-    assert f"fix            check that the proxy {proxy.url(password=None)} runs, and that its rules" in shown
+    assert f"fix            check that the proxy {proxy.url(password=None)} is running, and that its rules" in shown
     if proxy.password:
         assert proxy.password not in shown
 

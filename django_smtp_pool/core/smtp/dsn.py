@@ -115,7 +115,7 @@ def events(value: Any) -> tuple[str, ...]:
     if not known:
         raise ValueError(f"must name one of {', '.join(map(repr, EVENTS))}, or {NEVER!r}")
     if NEVER in known and len(known) > 1:
-        raise ValueError(f"must be only {NEVER!r}, or other events: {value!r}")
+        raise ValueError(f"must be either {NEVER!r} or other events, not {value!r}")
     return (NEVER,) if NEVER in known else tuple(event for event in EVENTS if event in known)
 
 
