@@ -30,7 +30,7 @@ class MailerOptions:
     finishers: tuple[Any, ...] = option(
         (),
         callables,
-        "list of callables or dotted paths, from bytes to bytes, that sign or change a rendered message",
+        "list of functions (callables or dotted paths) that get a rendered message as bytes and return it changed",
     )
     on_partial_refusal: str = option(
         "warn",

@@ -58,7 +58,7 @@ class PoolOptions:
     on_rate_storage_failure: str = option(
         "open",
         choice("open", "closed"),
-        "if Redis does not answer: 'open' (each process keeps the limit for itself) or 'closed' (nothing is sent)",
+        "if Redis does not answer: 'open' (each process applies the limit by itself) or 'closed' (nothing is sent)",
     )
 
     def __post_init__(self) -> None:

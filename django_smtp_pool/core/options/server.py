@@ -54,7 +54,9 @@ class ServerOptions:
 
     host: str = option("localhost", server_host, "name or IP address of the server, or `unix:/path` of its socket")
     port: int = option(25, whole(minimum=1, maximum=65535), "TCP port")
-    username: str | None = option(None, text, "username; there is no login unless a password or token is set too")
+    username: str | None = option(
+        None, text, "name to log in with; there is no login unless a password or token is set too"
+    )
     password: Secret | None = option(None, secret, "the account's password")
     use_tls: bool = option(False, flag, "require STARTTLS: if the server does not offer it, sending fails")
     use_ssl: bool = option(False, flag, "use implicit TLS (port 465)")
@@ -79,7 +81,7 @@ class ServerOptions:
     local_hostname: str | None = option(
         None,
         greeting_name,
-        "name to greet the server with (EHLO); without it this machine's name, or its IP address if that has no dot",
+        "name for EHLO. Default: this machine's name, or its IP address if the name has no dot",
     )
     source_address: tuple[str, int] | None = option(
         None, source_address, "local IP address to connect from, or (IP address, port)"
@@ -97,7 +99,7 @@ class ServerOptions:
     data_timeout: float | None = option(
         None,
         seconds(),
-        "time limit for the reply to the end of the data; if it is short, messages end as unknown. "
+        "time limit for the reply to the end of the data; a short one makes more outcomes unknown. "
         "Default: `timeout` if it is set, else 120",
     )
     auth_method: str | None = option(
