@@ -190,9 +190,9 @@ class PartiallyRefused(Failure):
         self.refused = dict(refused)
 
     def __str__(self) -> str:
-        fates = ", ".join(f"{address} ({reply})" for address, reply in self.refused.items())
+        refusals = ", ".join(f"{address} ({reply})" for address, reply in self.refused.items())
         accepted = "1 recipient" if len(self.accepted) == 1 else f"{len(self.accepted)} recipients"
-        return f"accepted for {accepted}, refused for {len(self.refused)}: {fates}"
+        return f"accepted for {accepted}, refused for {len(self.refused)}: {refusals}"
 
 
 class PoolTimeout(Failure, TimeoutError):
