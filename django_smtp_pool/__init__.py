@@ -1,4 +1,4 @@
-"""A pooled SMTP e-mail backend for Django.
+"""A pooled SMTP email backend for Django.
 
 Importing the package touches no settings; `django_smtp_pool.backend.PooledBackend` is the backend.
 """
@@ -39,7 +39,7 @@ def get_pool(using: str | None = None) -> Pool[Connection]:
     """Return the pool that messages go through.
 
     Arguments:
-        using: alias of a mailer in MAILERS. Unless given, it is the default mailer, or EMAIL_BACKEND.
+        using: alias of a mailer in MAILERS. By default, the default mailer, or EMAIL_BACKEND.
 
     Raises ImproperlyConfigured if that mailer does not use PooledBackend. Under Django's test runner no mailer does,
     because it replaces every backend with locmem.
@@ -50,7 +50,7 @@ def get_pool(using: str | None = None) -> Pool[Connection]:
 
 
 def close_all(timeout: float = 10.0) -> None:
-    """Close every pool of this process: let what is under way finish, then refuse waiting messages, send QUIT.
+    """Close every pool of this process: finish the messages being sent, refuse those that wait, then send QUIT.
 
     Arguments:
         timeout: seconds for all pools together. A message that is sent meanwhile waits for a new pool.
@@ -61,7 +61,7 @@ def close_all(timeout: float = 10.0) -> None:
 
 
 def status_of(message: EmailMessage) -> SmtpPoolStatus | None:
-    """Return what became of a message the last time it was sent; None if another backend sent it, such as locmem."""
+    """Return the status of the last attempt to send a message; None if another backend sent it, such as locmem."""
     from .status import status_of
 
     return status_of(message)
@@ -70,10 +70,10 @@ def status_of(message: EmailMessage) -> SmtpPoolStatus | None:
 def set_options(
     message: EmailMessage, *, dsn: Mapping[str, Any] | None = None, require_tls: bool | None = None
 ) -> None:
-    """Set and check `message.smtp_options`, which is what a message asks of the server; None changes nothing.
+    """Check and set `message.smtp_options`, the options of one message; None leaves an option unchanged.
 
     Arguments:
-        dsn: delivery status notifications; `{}` asks for none.
+        dsn: delivery status notifications; `{}` requests none.
         require_tls: whether every server on the way must use TLS (RFC 8689).
 
     Raises ValueError for an unknown key or an invalid value.

@@ -26,7 +26,7 @@ async def asend_mail(
 ) -> int:
     """Send one message as `django.core.mail.send_mail` does, without blocking the event loop.
 
-    The arguments are those of this Django's `send_mail`; `using` wants Django 6.1.
+    The arguments are those of this Django version's `send_mail`; `using` requires Django 6.1.
     """
     backend = _backend(fail_silently, auth_user, auth_password, connection, using)
     email = EmailMultiAlternatives(subject, message, from_email, recipient_list, **_on(backend))
@@ -56,35 +56,35 @@ async def asend_mass_mail(
 
 
 async def _send(backend: Any, messages: list[Any]) -> int:
-    """Send by the backend's own `asend_messages`; by one without it, in a thread."""
+    """Send through the backend's `asend_messages`; if it has none, through `send_messages` in a thread."""
     asend_messages = getattr(backend, "asend_messages", None) or sync_to_async(backend.send_messages)
     return await asend_messages(messages) or 0
 
 
 def _on(backend: Any) -> dict[str, Any]:
-    """Return what tells a message its connection, where that is not deprecated."""
+    """Return the argument that gives a message its connection, where Django does not deprecate it."""
     return {} if django.VERSION >= (6, 1) else {"connection": backend}
 
 
 def _backend(
-    fail_silently: bool,  # noqa: FBT001 - as it is passed on
+    fail_silently: bool,  # noqa: FBT001 - passed on as it is
     auth_user: str | None,
     auth_password: str | None,
     connection: Any,
     using: str | None,
 ) -> Any:
-    """Return the backend that this Django's `send_mail` uses, and raise TypeError where it does."""
+    """Return the backend that `send_mail` of this Django version uses, and raise TypeError in the same cases."""
     given: Any = {"fail_silently": fail_silently, "username": auth_user, "password": auth_password}
     if django.VERSION < (6, 1):
         if using is not None:
-            raise TypeError(f"'using' wants Django 6.1; this is {django.get_version()}.")
+            raise TypeError(f"'using' requires Django 6.1; this is {django.get_version()}.")
         return connection or mail.get_connection(**given)
     given = {key: value for key, value in given.items() if value is not None and value is not False}
     if using is not None and connection is not None:
         raise TypeError("'connection' is not compatible with 'using'.")
     if given and (using is not None or connection is not None):
         names = " and ".join(given).replace("username", "auth_user").replace("password", "auth_password")
-        raise TypeError(f"{names} cannot be used with a connection or 'using': the mailer's OPTIONS are the place.")
+        raise TypeError(f"{names} cannot be used with a connection or 'using'. Set them in the mailer's OPTIONS.")
     if connection is not None:
         return connection
     return mail.get_connection(**given) if given else mail.mailers[using or "default"]

@@ -1,4 +1,4 @@
-"""The app: optional, it brings the system checks."""
+"""The app config. The app is optional; it registers the system checks."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from django.core import checks
 
 
 class DjangoSmtpPoolConfig(AppConfig):
-    """Register what Django should know of us."""
+    """Registers the system checks with Django."""
 
     name = "django_smtp_pool"
     verbose_name = "SMTP pool"
 
     def ready(self) -> None:
-        """Register the checks."""
+        """Register the system checks."""
         from .checks import check_mailers
 
         checks.register(check_mailers)

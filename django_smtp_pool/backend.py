@@ -1,4 +1,4 @@
-"""PooledBackend: Django's e-mail backend contract over the pool, and nothing else."""
+"""`PooledBackend`: Django's email backend contract, implemented over the pool."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from .verify.advice import advice_for
 
 logger = logging.getLogger("django_smtp_pool.sender")
 
-# What Django's backend also takes by position.
+# The arguments that Django's backend also takes by position.
 _ARGUMENTS = tuple(inspect.signature(EmailBackend).parameters)[:-1]
 _OWN_KEYS = conf.BY_KEY.keys() - set(conf.STOCK_KEYS)
 _stock_values = attrgetter(*conf.STOCK_KEYS)
@@ -48,14 +48,14 @@ class PooledBackend(EmailBackend):
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        _warn_of_direct_construction(kwargs)
+        _warn_about_direct_construction(kwargs)
         try:
             self._set_up(*args, **kwargs)
         except Exception as error:  # noqa: BLE001 - raised below
             problem = without_frames(error)
         else:
             return
-        # The debug page prints the variables of every frame: none that held the password is left.
+        # Django's debug page prints the variables of every frame, so keep no frame that held the password.
         del args, kwargs
         raise problem
 
@@ -71,7 +71,7 @@ class PooledBackend(EmailBackend):
         given_options = dict(kwargs)
         own = {key: kwargs.pop(key) for key in kwargs.keys() & _OWN_KEYS}
         if alias is not None:
-            kwargs.update(conf.place({**own, **kwargs}, alias=alias))  # Django wants to be told a host
+            kwargs.update(conf.place({**own, **kwargs}, alias=alias))  # Django requires a host
         try:
             super().__init__(**kwargs)
         except (ImproperlyConfigured, ValueError) as error:
@@ -81,14 +81,14 @@ class PooledBackend(EmailBackend):
             vars(self).update(conf.place_by_settings({**own, **kwargs}, found))
         given = {key: value for key, value in own.items() if value is not None or key in conf.NONE_COUNTS}
         vars(self).update(given)
-        self.alias = alias  # Django 5.2 and 6.0 have no such attribute
+        self.alias = alias  # Django 5.2 and 6.0 do not set this attribute
         self._settings = conf.settings_now()
         if type(self).__init__ is PooledBackend.__init__:  # a subclass may complete the options after this
-            self._configured({})  # bad options are told here, not at the first message
+            self._configured({})  # report invalid options here, not at the first message
 
     @property
     def config(self) -> conf.Config:
-        """The options of this moment, complete and checked: like Django's backend we look when we connect."""
+        """The current options, complete and checked. As in Django's backend, they are read when it connects."""
         try:
             return self._configured(self._own_context())
         except ImproperlyConfigured as error:
@@ -108,7 +108,7 @@ class PooledBackend(EmailBackend):
         return self.alias, frozen((*given, *given.values())), frozen((*self._settings, *self._settings.values()))
 
     def _own_context(self) -> dict[str, Any]:
-        """Return the tls_options of a backend with an `ssl_context` of its own, which replaces them."""
+        """Return the `tls_options` for a backend that overrides `ssl_context`: that context replaces the options."""
         is_overridden = type(self).ssl_context is not EmailBackend.ssl_context
         if not is_overridden and "ssl_context" not in vars(self):
             return {}
@@ -128,7 +128,7 @@ class PooledBackend(EmailBackend):
 
     @property
     def pool(self) -> Pool[Connection]:
-        """The pool that sends this backend's messages at the moment."""
+        """The pool that this backend's messages currently go through."""
         return self._sender.pool
 
     # -- Django's contract -----------------------------------------------------------------------------
@@ -137,8 +137,8 @@ class PooledBackend(EmailBackend):
         """Make sure that a connection is available, and leave it in the pool.
 
         Returns True if this backend was not open before, False if it was, and None if no connection is available and
-        `fail_silently` is set. Otherwise raises what is wrong. A subclass's `connection_class` is opened as Django
-        opens it, outside the pool.
+        `fail_silently` is set. Otherwise raises the error. If a subclass sets `connection_class`, that class is opened
+        as Django opens it, outside the pool.
         """
         if self._has_own_class:
             return super().open()
@@ -152,7 +152,7 @@ class PooledBackend(EmailBackend):
                 raise _explained(error, config.server)  # noqa: B904 - the same error
             return None
         self.connection: Any = ConnectionProxy(lambda: self._sender, timeout=self.timeout)
-        return True  # also over a connection that was open: whoever gets True closes what it has opened
+        return True  # even if the pool had an idle connection: the caller that gets True closes what it opened
 
     def close(self) -> None:
         """Forget the proxy; the connections stay in the pool. A connection that you set yourself is closed."""
@@ -161,11 +161,11 @@ class PooledBackend(EmailBackend):
         self.connection = None
 
     def send_messages(self, email_messages: Iterable[Any]) -> int:
-        """Send messages and return how many the server accepted, for at least one recipient each.
+        """Send messages and return how many of them the server accepted, each for at least one recipient.
 
-        A refusal does not stop the other messages. At the end, the first failure is raised, with `failures`, which
-        maps the index of each failed message to its error, and `batch`. If no connection is available, the rest is
-        not tried. With `fail_silently`, errors of the network and the server are not raised.
+        A refused message does not stop the others. At the end, the first error is raised. Its `failures` maps the
+        index of each failed message to its error, and its `batch` lists the messages by outcome. If no connection is
+        available, the remaining messages are not tried. With `fail_silently`, network and server errors are not raised.
 
         Raises TypeError for an object that is not a message.
         """
@@ -184,8 +184,8 @@ class PooledBackend(EmailBackend):
     async def asend_messages(self, email_messages: Iterable[Any]) -> int:
         """Do what `send_messages` does in the running event loop, without blocking it.
 
-        Threads and tasks share the connections, the limits and the queue. A subclass with a way of its own to send
-        is asked in a thread.
+        Threads and tasks share the connections, the limits and the queue. If a subclass overrides how messages are
+        sent, it is called in a thread.
         """
         if not email_messages:
             return 0
@@ -194,7 +194,7 @@ class PooledBackend(EmailBackend):
             return _drop(email_messages)
         if self._is_customised or self._sends_its_own_way or not aio.can_watch():
             return int(await sync_to_async(self.send_messages)(email_messages))
-        if self._key(self._given(self._own_context())) not in configurations:  # files are looked at
+        if self._key(self._given(self._own_context())) not in configurations:  # building the configuration reads files
             await sync_to_async(lambda: self.config, thread_sensitive=False)()
         mailing = self._mailing()
         await mailing.asend(email_messages)
@@ -208,14 +208,14 @@ class PooledBackend(EmailBackend):
 
     @property
     def _is_customised(self) -> bool:
-        """Whether somebody wants to be asked for each message, or brings a connection."""
+        """Whether a subclass or the object overrides how each message is sent, or brings its own connection."""
         kind, own = type(self), vars(self)
         is_overridden = any(getattr(kind, name) is not original for name, original in _HOOKS.items())
         return is_overridden or not own.keys().isdisjoint(_HOOKS) or self._has_own_class or self._has_own_connection
 
     @property
     def _sends_its_own_way(self) -> bool:
-        """Whether somebody overrides `send_messages`, and nobody does the same for `asend_messages`."""
+        """Whether `send_messages` is overridden and `asend_messages` is not."""
         is_overridden = "send_messages" in vars(self) or type(self).send_messages is not _SEND_MESSAGES
         return is_overridden and type(self).asend_messages is _ASEND_MESSAGES
 
@@ -225,14 +225,14 @@ class PooledBackend(EmailBackend):
 
     @property
     def _has_own_connection(self) -> bool:
-        """Whether the connection is not our proxy, or a proxy that somebody has taken in hand (a mock does)."""
+        """Whether the connection is not our proxy, or is a proxy that was changed (for example by a mock)."""
         connection = self.connection
         return connection is not None and (type(connection) is not ConnectionProxy or connection.is_changed)
 
     def _raise_first(self, mailing: Mailing) -> None:
         failures, loud = mailing.failures, []
         for index, error in failures.items():
-            # An attachment that cannot be read is an OSError too, and no business of `fail_silently`.
+            # An attachment that cannot be read raises an OSError too, but `fail_silently` does not hide that.
             if self.fail_silently and isinstance(error, OSError) and index not in mailing.unrendered:
                 _report_silenced(error, self.config.server.place)
             else:
@@ -252,7 +252,7 @@ class PooledBackend(EmailBackend):
         return mailing.accepted > 0
 
 
-# As they are now: a test may put something else in their place, on this class or on Django's.
+# As they are now: a test may replace them later, on this class or on Django's.
 _HOOKS = {name: getattr(PooledBackend, name) for name in ("_send", "open", "close")}
 _SEND_MESSAGES, _ASEND_MESSAGES = PooledBackend.send_messages, PooledBackend.asend_messages
 _STOCK_CLASS = EmailBackend.connection_class
@@ -260,13 +260,13 @@ _HAS_PREP_ADDRESS = hasattr(EmailBackend, "prep_address")  # Django 6.0 and late
 
 
 def _explained(error: Exception, server: ServerOptions) -> Exception:
-    """Return an error as it is raised, with the advice that `manage.py smtp_pool verify` would give."""
+    """Return the error to raise, with the advice that `manage.py smtp_pool verify` would give."""
     add_note(error, advice_for(error, server))
     return shortened(error)
 
 
 def _report_silenced(error: Exception, server: str) -> None:
-    """Log what `fail_silently` keeps from the caller: nobody else hears of it. Doubt has been logged already."""
+    """Log an error that `fail_silently` hides from the caller. An unknown outcome has been logged already."""
     if outcome_of(error) is not Outcome.UNKNOWN:
         outcome = outcome_of(error).value
         text, extra = "A message was %s, and fail_silently hides it: %s", {"server": server, "outcome": outcome}
@@ -274,14 +274,14 @@ def _report_silenced(error: Exception, server: str) -> None:
 
 
 def _drop(messages: Iterable[Any]) -> int:
-    """Leave mail unsent that a log handler makes of one of our own records: a failing mail must not cause another."""
+    """Do not send mail that a log handler creates for one of our own records: a failing mail must not cause another."""
     for message in messages:
         record(message, status_without_delivery(message, None))
     return 0
 
 
-def _warn_of_direct_construction(kwargs: dict[str, Any]) -> None:
-    """Warn as Django 6.1's own backend does: its check cannot see past a subclass' `__init__`."""
+def _warn_about_direct_construction(kwargs: dict[str, Any]) -> None:
+    """Warn as Django 6.1's own backend does: its check does not look past a subclass's `__init__`."""
     if "alias" in kwargs or django.VERSION < (6, 1):
         return
     from django.utils import deprecation
@@ -289,6 +289,6 @@ def _warn_of_direct_construction(kwargs: dict[str, Any]) -> None:
     deprecation.warn_about_external_use(
         "Directly creating EmailBackend instances is deprecated. Use mail.mailers instead.",
         getattr(deprecation, "RemovedInDjango2028Warning", DeprecationWarning),
-        # Whoever called the constructor is meant: not the constructor itself, nor what decorates it.
+        # Blame the caller of the constructor, not the constructor itself or what decorates it.
         skip_name_prefixes=f"{__name__}.",
     )

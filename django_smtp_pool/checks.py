@@ -1,17 +1,17 @@
-"""System checks: what would fail at the first mail is told by `manage.py check`. They connect nowhere.
+"""System checks: `manage.py check` reports what would fail at the first message. They open no connection.
 
 smtp_pool.E001  the options of a mailer are not valid
-smtp_pool.E002  a password or an access token would travel in clear
-smtp_pool.E003  the generator of access tokens cannot be found
-smtp_pool.E004  the files of the TLS options do not work
-smtp_pool.E005  a finisher cannot be found
-smtp_pool.W001  a password is set and never used, since there are access tokens or a client certificate
-smtp_pool.W002  a setting says who we are, and under MAILERS nobody reads it
+smtp_pool.E002  a password or an access token would be sent unencrypted
+smtp_pool.E003  the generator of access tokens cannot be imported
+smtp_pool.E004  the files of the TLS options cannot be used
+smtp_pool.E005  a finisher cannot be imported
+smtp_pool.W001  a password is set but not used, because an access token or a client certificate is used
+smtp_pool.W002  a setting for the server or account is ignored, because MAILERS is defined
 smtp_pool.W003  more connections than the provider allows
-smtp_pool.W004  a client certificate is set and never loaded, since there is a context
-smtp_pool.W005  a short time-out for everything, the reply to the end of a message included
-smtp_pool.W006  a setting that nobody reads looks like one of ours
-smtp_pool.W007  a user name without a password or an access token
+smtp_pool.W004  a client certificate is set but not used, because a context is set
+smtp_pool.W005  a short timeout that also applies to the reply to the end of a message
+smtp_pool.W006  an unknown setting has a name similar to a known one
+smtp_pool.W007  a username without a password or an access token
 smtp_pool.W008  the server's certificate is not checked
 """
 
@@ -34,7 +34,7 @@ from .core.net.tls import context_for, found
 from .core.options.options import PROOF_MECHANISMS, ServerOptions
 from .services import find
 
-SHORT = 30  # seconds: servers often take as long to answer the end of a message
+SHORT = 30  # seconds: servers often need as long to answer the end of a message
 
 
 def check_mailers(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:  # noqa: ARG001
@@ -78,7 +78,7 @@ def _check_context(server: ServerOptions, place: str) -> Iterator[CheckMessage]:
         yield Error(f"{place}: tls_options['context'] names {source!r}: {error}", id="smtp_pool.E001")
     if source is not None and server.ssl_certfile:
         yield Warning(
-            f"{place}: ssl_certfile is never loaded: tls_options['context'] replaces it.",
+            f"{place}: ssl_certfile is not used: tls_options['context'] replaces it.",
             hint="Load the certificate into the context (load_cert_chain), and remove ssl_certfile and ssl_keyfile.",
             id="smtp_pool.W004",
         )
@@ -115,9 +115,9 @@ def _check_verification(server: ServerOptions, place: str) -> Iterator[CheckMess
             yield Error(f"{place}: {problem_of(error)}", id="smtp_pool.E004")
     if not server.tls_options.verify:
         yield Warning(
-            f"{place}: tls_options['verify'] is False: whoever is between us and {server.host} can read the password "
-            "and the mail.",
-            hint="Remove it; name the CA of the server as tls_options['ca_file'] if it is one of your own.",
+            f"{place}: tls_options['verify'] is False: anyone on the network path to {server.host} can read the "
+            "password and the mail.",
+            hint="Remove it. If the server's certificate is from a private CA, set tls_options['ca_file'].",
             id="smtp_pool.W008",
         )
 
@@ -129,7 +129,7 @@ def _names_files(server: ServerOptions) -> bool:
 def _check_login(server: ServerOptions, place: str) -> Iterator[CheckMessage]:
     if server.lacks_secret:
         yield Warning(
-            f"{place}: username is set without a password or an access token: nobody logs in.",
+            f"{place}: username is set without a password or an access token, so the backend does not log in.",
             hint="Set the password (is an environment variable missing?), or remove username.",
             id="smtp_pool.W007",
         )
@@ -141,13 +141,13 @@ def _check_secret(server: ServerOptions, place: str) -> Iterator[CheckMessage]:
     in_clear = server.has_login and not (server.may_encrypt or server.may_reveal_secret)
     if in_clear and server.auth_method not in PROOF_MECHANISMS:
         yield Error(
-            f"{place}: the {secret} would travel to {server.host}{server.detour} in clear.",
-            hint="Set use_tls (STARTTLS) or use_ssl; or allow_insecure_auth, if you really want that.",
+            f"{place}: the {secret} would be sent to {server.host}{server.detour} unencrypted.",
+            hint="Set use_tls (STARTTLS) or use_ssl. To send it unencrypted on purpose, set allow_insecure_auth.",
             id="smtp_pool.E002",
         )
     if server.password and (server.uses_token or server.uses_certificate):
         yield Warning(
-            f"{place}: the password is never used: we log in by {means}.",
+            f"{place}: the password is not used: the backend logs in with the {means}.",
             hint="Remove the password.",
             id="smtp_pool.W001",
         )
@@ -156,8 +156,8 @@ def _check_secret(server: ServerOptions, place: str) -> Iterator[CheckMessage]:
 def _check_timeout(server: ServerOptions, place: str) -> Iterator[CheckMessage]:
     if server.timeout is not None and server.timeout < SHORT and server.data_timeout is None:
         yield Warning(
-            f"{place}: timeout is {server.timeout:g} seconds, also for the reply to the end of a message. "
-            "A server that needs longer may have the message or not (DeliveryUnknown).",
+            f"{place}: timeout is {server.timeout:g} seconds, and it also applies to the reply to the end of a "
+            "message. If the server needs longer, the outcome of the message is unknown (DeliveryUnknown).",
             hint=f"Set data_timeout to 120 or more, or timeout to {SHORT} or more.",
             id="smtp_pool.W005",
         )
@@ -189,7 +189,7 @@ def _check_limit(config: conf.Config, place: str) -> Iterator[CheckMessage]:
 
 
 def _processes() -> int:
-    """Return how many workers gunicorn and its like are told to start, as far as the environment says."""
+    """Return the number of worker processes that the environment sets for servers such as gunicorn."""
     told = os.environ.get("WEB_CONCURRENCY", "")
     return max(1, int(told)) if told.isascii() and told.isdecimal() else 1
 
@@ -198,13 +198,13 @@ def _check_settings() -> Iterator[CheckMessage]:
     for setting, nearest in conf.misspelt_settings():
         meant = f" Did you mean {nearest}?" if nearest else ""
         yield Warning(
-            f"{setting} is read by nobody.{meant}",
+            f"{setting} is not a setting of Django or django-smtp-pool.{meant}",
             hint="Correct its name, or remove it.",
             id="smtp_pool.W006",
         )
     for setting in conf.ignored_settings():
         yield Warning(
             f"{setting} is ignored: MAILERS is defined.",
-            hint="Move it into OPTIONS of the mailer that it is meant for.",
+            hint="Move it into the OPTIONS of the mailer that needs it.",
             id="smtp_pool.W002",
         )

@@ -1,9 +1,8 @@
 """The options: OPTIONS in MAILERS, keyword arguments and EMAIL_* / EMAIL_POOL_* settings, as core options.
 
-`options.py` names them all; what each takes, its default and its meaning stand beside its field in
-`core.options`. Settings are read here and in `project.py`. Everywhere the order is: keyword argument or
-OPTIONS, then setting, then the preset of `service`, then default; None means "not given", 0 and False mean
-themselves.
+`options.py` lists them all; the type, default and meaning of each are with its field in `core.options`. Settings
+are read here and in `project.py`. The order is always: keyword argument or OPTIONS, then setting, then the preset
+of `service`, then default. None means "not given"; 0 and False are values.
 """
 
 from __future__ import annotations
@@ -35,18 +34,18 @@ __all__ = ["BY_KEY", "NONE_COUNTS", "OPTIONS", "STOCK_KEYS", "MailerOptions", "O
 
 PartT = TypeVar("PartT", ServerOptions, PoolOptions, MailerOptions)
 
-# Settings of this beginning that somebody reads: Django or we.
+# Settings with our prefixes that Django or this package reads.
 KNOWN = {option.setting for option in OPTIONS} | {name for name in dir(global_settings) if name.startswith("EMAIL_")}
-LONGEST_NAME = 60  # characters of what may be meant for an option
-LIKENESS = 0.8  # of a misspelt name to the one that was meant
+LONGEST_NAME = 60  # characters of an unknown option that an error shows
+LIKENESS = 0.8  # how similar a misspelt name must be to a known one, from 0 to 1
 
 _SETTINGS = frozenset(option.setting for option in OPTIONS if not option.is_stock)
 STOCK_PLACE_KEYS = ("host", "port", "use_tls", "use_ssl")  # where a server is, and how it is reached
 TLS_KEYS = ("use_tls", "use_ssl", "opportunistic_tls", "ssl_certfile", "ssl_keyfile", "tls_options")
 PLACE_KEYS = (*STOCK_PLACE_KEYS, "opportunistic_tls")
-LMTP_PORT = 24  # the one that IANA has set aside for mail systems of one's own; RFC 2033 §5 forbids 25
+LMTP_PORT = 24  # IANA's port for private mail systems; RFC 2033 §5 forbids port 25
 
-# What Django's own machinery passes beside options.
+# What Django itself passes in addition to the options.
 PASSED_ON = frozenset({"alias", "fail_silently", "_ignore_unknown_kwargs"})
 
 
@@ -60,7 +59,7 @@ class Config:
 
     @cached_property
     def key(self) -> PoolKey:
-        """What the pool is found by."""
+        """The key of the pool."""
         return PoolKey(server=self.server, pool=self.pool)
 
 
@@ -68,11 +67,11 @@ def configuration(given: Mapping[str, Any], *, alias: str | None, found: Mapping
     """Return the options of a mailer.
 
     Arguments:
-        given: values by key; those of Django's own options as its backend resolved them.
-        alias: the mailer's name under MAILERS, else None.
-        found: what `settings_now` returned at an earlier moment, where that one counts.
+        given: values by key; Django's own options as Django's backend resolved them.
+        alias: the mailer's alias under MAILERS, otherwise None.
+        found: an earlier result of `settings_now()` to use; by default the settings are read now.
 
-    Raises ImproperlyConfigured (under MAILERS its subclass InvalidMailer) for a value that is no good.
+    Raises ImproperlyConfigured (under MAILERS its subclass InvalidMailer) for an invalid value.
     """
     if alias is not None and given.get("host") is None:
         raise complaint("OPTIONS must define 'host'.", alias)  # in Django's words
@@ -94,7 +93,7 @@ def configuration(given: Mapping[str, Any], *, alias: str | None, found: Mapping
 
 
 def _made(part: type[PartT], values: Mapping[str, Any], problems: list[str]) -> PartT | None:
-    """Return one part of the options; where something is wrong with it, None, and say what among the problems."""
+    """Return one part of the options. If it is invalid, add its problems to `problems` and return None."""
     try:
         return part(**{key: value for key, value in values.items() if BY_KEY[key].part is part})
     except BadOptions as error:
@@ -103,7 +102,7 @@ def _made(part: type[PartT], values: Mapping[str, Any], problems: list[str]) -> 
 
 
 def _drop_defaults(values: dict[str, Any], given: Mapping[str, Any]) -> None:
-    """Drop settings that are defaults for every mailer where a mailer has no use for them."""
+    """Drop settings that are defaults for all mailers if this mailer cannot use them."""
     if given.get("rate_storage") is None and not values.keys() & {"rate_limit", "rate_limits"}:
         values.pop("rate_storage", None)
     host = values.get("host")
@@ -121,7 +120,7 @@ def _with_settings(given: Mapping[str, Any], alias: str | None, found: Mapping[s
 
 
 def all_problems(problem: Exception | str, options: Mapping[str, Any], *, alias: str | None) -> Exception:
-    """Return the error for a problem that Django's backend sees, or we before it, with what else is wrong.
+    """Return the error for a problem that Django's backend or this one found, with all other problems.
 
     Arguments:
         options: the arguments.
@@ -144,7 +143,7 @@ def all_problems(problem: Exception | str, options: Mapping[str, Any], *, alias:
 
 
 def _given(one: Option, given: Mapping[str, Any], alias: str | None, found: Mapping[str, Any]) -> Any:
-    """Return an argument, else the setting, else None; of Django's own options Django reads the settings."""
+    """Return the argument, or the setting, or None. Settings of Django's own options are read by Django's backend."""
     value = given.get(one.key)
     if value is None and one.setting in found and not (one.is_identity and uses_mailers(alias)):
         value = found[one.setting]
@@ -152,10 +151,10 @@ def _given(one: Option, given: Mapping[str, Any], alias: str | None, found: Mapp
 
 
 def _with_preset(values: dict[str, Any]) -> dict[str, Any]:
-    """Put the provider's limits, and how it wants us to log in, below what the user says."""
+    """Use the provider's limits and login method as defaults below the user's options."""
     try:
         service = find(values["service"]) if "service" in values else None
-    except ValueError:  # told with the other values that are no good
+    except ValueError:  # reported with the other invalid values
         return values
     preset = dict(service.options) if service else {}
     if "oauth2" in values:
@@ -165,19 +164,19 @@ def _with_preset(values: dict[str, Any]) -> dict[str, Any]:
         for key in ("rate_limit", "rate_delta", "rate_limits"):
             preset.pop(key, None)  # they belong together
     if not values.keys().isdisjoint(TOKEN_KEYS):
-        preset.pop("auth_method", None)  # it is one for passwords
+        preset.pop("auth_method", None)  # the preset is for passwords
     return {**preset, **values}
 
 
 def place(given: Mapping[str, Any], *, alias: str | None) -> dict[str, Any]:
-    """Return where the server is by `service`, and what the user says of it himself; {} where he names none.
+    """Return where the server is: the preset of `service`, overridden by the user's values; {} without a service.
 
-    The port of LMTP is another than SMTP's, also where no service is named.
+    With LMTP the default port differs from SMTP's, even without a service.
     """
     found = settings_now()
     try:
         service = _service(given, alias, found)
-    except ValueError:  # told with the other values that are not valid; Django wants to be told a host
+    except ValueError:  # reported with the other invalid values; Django requires a host
         return {"host": given.get("host") or "localhost"}
     if service is not None:
         return service.place(**{key: _given(BY_KEY[key], given, alias, found) for key in PLACE_KEYS})
@@ -189,19 +188,20 @@ def place_by_settings(given: Mapping[str, Any], found: Mapping[str, Any]) -> dic
 
     Arguments:
         given: the arguments.
-        found: what Django's backend made of arguments and settings. What neither says is left to `service`, and
-            the port to the mode of TLS: EMAIL_PORT is 25 by default, also with EMAIL_USE_SSL, where no server listens.
+        found: the values from Django's backend, resolved from arguments and settings. Values that neither sets come
+            from `service`, and the port from the TLS mode: EMAIL_PORT defaults to 25 even with EMAIL_USE_SSL, and no
+            server expects TLS there.
     """
     settled = settings_now()
     if not (found["use_ssl"] or any(_given(BY_KEY[key], given, None, settled) for key in ("service", "lmtp"))):
         return {}
-    own = {key: found[key] for key in found if _is_said(key, given.get(key))}
+    own = {key: found[key] for key in found if _is_explicit(key, given.get(key))}
     port = 465 if found["use_ssl"] and "port" not in own else found["port"]
     return place({**given, **dict.fromkeys(found), **own}, alias=None) or {"port": port}
 
 
-def _is_said(key: str, value: Any) -> bool:
-    # Django takes an empty host and the port 0 for none.
+def _is_explicit(key: str, value: Any) -> bool:
+    # Django treats an empty host and port 0 as not set.
     given = bool(value) if key in {"host", "port"} else value is not None
     return given or is_set(BY_KEY[key].setting)
 
@@ -216,7 +216,7 @@ def _is_empty(value: Any) -> bool:
 
 
 def _name_setting(text: str, given: Mapping[str, Any], alias: str | None) -> str:
-    """Put the setting's name before a complaint where the value came from there."""
+    """Put the setting's name before a problem if the value came from the setting."""
     option = BY_KEY.get(re.split(r"\W", text, maxsplit=1)[0])
     if option is None or uses_mailers(alias):
         return text
@@ -225,15 +225,15 @@ def _name_setting(text: str, given: Mapping[str, Any], alias: str | None) -> str
 
 
 def ignored_settings() -> list[str]:
-    """Return the settings that say who we are, and that nobody reads: each mailer says that for itself."""
+    """Return the settings for the server and account that are ignored because MAILERS is defined."""
     if not uses_mailers(None):
         return []
-    # About Django's own it raises an error itself.
+    # Django raises an error for its own settings.
     return [one.setting for one in OPTIONS if one.is_identity and not one.is_stock and is_set(one.setting)]
 
 
 def misspelt_settings() -> Iterator[tuple[str, str | None]]:
-    """Return the settings that look like ours and that nobody reads, each with the one that was probably meant."""
+    """Yield settings that look like ours but are not used, each with the setting that was probably meant."""
     names = {one.setting for one in OPTIONS if not (one.is_identity and uses_mailers(None))}
     for setting in dir(settings):
         if not setting.startswith("EMAIL_") or setting in KNOWN or not is_set(setting):
@@ -246,12 +246,12 @@ def misspelt_settings() -> Iterator[tuple[str, str | None]]:
 
 
 def unknown_options(keys: Iterable[Any]) -> list[Any]:
-    """Return the keys that are no options."""
+    """Return the keys that are not options."""
     return [key for key in keys if key not in BY_KEY and key not in PASSED_ON]
 
 
 def complaint_of_unknown(unknown: Iterable[Any]) -> str:
-    """Return what to say of keys that are no options, with the nearest that is."""
+    """Return the error text for unknown options, with the nearest known ones."""
     names = ", ".join(shown(key, LONGEST_NAME) for key in unknown)  # the first sentence is Django's own
     return " ".join([f"Unknown options {names}.", *filter(None, map(_hint, unknown))])
 
@@ -267,16 +267,16 @@ def _hint(key: Any) -> str | None:
 
 
 def settings_now() -> Mapping[str, Any]:
-    """Return our settings, those that there are; Django's own are read by its backend."""
+    """Return those of our settings that are set; Django's backend reads its own."""
     return settings_named(_SETTINGS)
 
 
 def stock_values(options: Mapping[str, Any], *, alias: str | None) -> dict[str, Any]:
-    """Return what Django's backend would make of its own options, without constructing one (for the checks)."""
+    """Return the values that Django's backend would use for its own options, without creating one (for the checks)."""
     values = {key: options.get(key) for key in STOCK_KEYS}
     if alias is None:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # reading EMAIL_HOST and its like warns on Django 6.1
+            warnings.simplefilter("ignore")  # reading EMAIL_HOST and similar settings warns on Django 6.1
             for key in STOCK_KEYS:
                 if values[key] is None:
                     values[key] = getattr(settings, BY_KEY[key].setting)

@@ -1,4 +1,4 @@
-"""`backend.connection`: what Django's own `_send` and packages call, each call on a connection borrowed for it."""
+"""`backend.connection`: what Django's own `_send` and packages call. Each call borrows a connection."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from .message.transfer import seven_bit
 
 
 class ConnectionProxy:
-    """Looks like an open smtplib connection and pins none.
+    """Looks like an open smtplib connection, but holds no connection.
 
     Arguments:
-        sender: gives the sender over the pool of the moment: it outlives `close_all()`.
-        timeout: the backend's, for those who ask, as they may ask an smtplib connection.
+        sender: returns the current sender over the pool, so that the proxy also works after `close_all()`.
+        timeout: the backend's `timeout`, for code that reads it as on an smtplib connection.
     """
 
     def __init__(self, sender: Callable[[], Sender], *, timeout: float | None = None) -> None:
@@ -27,7 +27,7 @@ class ConnectionProxy:
 
     @property
     def is_changed(self) -> bool:
-        """Whether somebody has put another `sendmail` in place of ours, as a mock does."""
+        """Whether `sendmail` has been replaced, as a mock does."""
         return "sendmail" in vars(self)
 
     def sendmail(
@@ -40,9 +40,9 @@ class ConnectionProxy:
     ) -> dict[str, tuple[int, bytes]]:
         """Send a message; return the refused recipients with (code, text), as smtplib does.
 
-        Addresses may have a display name or angle brackets, as smtplib takes them. Options are those of DSN (RET=,
-        ENVID=, NOTIFY=, ORCPT=) and REQUIRETLS; BODY=, SIZE= and SMTPUTF8 are set by ourselves. Raises ValueError
-        for others, and NotOffered where the server does not offer what they ask for.
+        Addresses may have a display name or angle brackets, as in smtplib. Options may be those of DSN (RET=, ENVID=,
+        NOTIFY=, ORCPT=) and REQUIRETLS; BODY=, SIZE= and SMTPUTF8 are set automatically. Raises ValueError for other
+        options, and NotOffered if the server does not offer an option.
         """
         content = with_crlf(msg.encode("ascii") if isinstance(msg, str) else bytes(msg))
         given = (to_addrs,) if isinstance(to_addrs, str) else tuple(to_addrs)
@@ -68,12 +68,12 @@ class ConnectionProxy:
         return {names[address]: (reply.code, reply.message) for address, reply in replies.items()}
 
     def noop(self) -> tuple[int, bytes]:
-        """Say NOOP on a connection of the pool and return (code, text)."""
+        """Send NOOP on a connection of the pool and return (code, text)."""
         reply = self._sender().noop()
         return reply.code, reply.message
 
     def quit(self) -> tuple[int, bytes]:
-        """Do nothing: the connections are the pool's, and it says QUIT in its time."""
+        """Do nothing: the connections belong to the pool, which sends QUIT when it closes them."""
         return 221, b"the pool keeps the connection"
 
     def close(self) -> None:
@@ -81,5 +81,5 @@ class ConnectionProxy:
 
 
 def _addr_spec(address: str) -> str:
-    """Return the address that smtplib finds in a text such as `Ann <ann@example.com>`; "" for `<>`."""
+    """Return the address in a text such as `Ann <ann@example.com>`, as smtplib finds it; "" for `<>`."""
     return parseaddr(address)[1] or address.strip().removeprefix("<").removesuffix(">")

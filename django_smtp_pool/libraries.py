@@ -1,4 +1,4 @@
-"""Options that need an optional library: what is missing, and which extra brings it."""
+"""Options that need an optional library: which library is missing, and which extra installs it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from .core.options.options import SCRAM_MECHANISMS
 
 
 def missing_extras(values: Mapping[str, Any]) -> Iterator[str]:
-    """Return the options that cannot be used, each with what to install for it.
+    """Yield a problem for each option whose library is missing, with the command that installs it.
 
     Arguments:
-        values: by key, as the user wrote them; they may be wrong otherwise.
+        values: by key, as the user wrote them, before they are checked.
     """
     wanted = values.get("auth_method")
     method = wanted.upper() if isinstance(wanted, str) else None

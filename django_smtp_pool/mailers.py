@@ -1,4 +1,4 @@
-"""From the name of a mailer to its pool."""
+"""Find the pool of a mailer by its alias."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def pool_of(using: str | None) -> Pool[Connection]:
 
 
 def backend_of(using: str | None) -> PooledBackend:
-    """Return a backend object of a mailer; raises ImproperlyConfigured where it is another backend's."""
+    """Return a backend object of a mailer; raises ImproperlyConfigured if the mailer uses another backend."""
     backend = _backend(using)
     if not isinstance(backend, PooledBackend):
         kind = f"{type(backend).__module__}.{type(backend).__qualname__}"
@@ -35,7 +35,7 @@ def backend_of(using: str | None) -> PooledBackend:
 def _why(kind: str) -> str:
     if kind != LOCMEM:
         return ""
-    return "; Django's test runner puts that one in every mailer's place: see the documentation's page on testing"
+    return "; Django's test runner replaces every backend with this one: see the page on testing in the documentation"
 
 
 def _backend(using: str | None) -> Any:
@@ -47,5 +47,5 @@ def _backend(using: str | None) -> Any:
 
 
 def aliases() -> list[str]:
-    """Return the mailers that MAILERS has; none before Django 6.1."""
+    """Return the aliases in MAILERS; an empty list before Django 6.1."""
     return list(mail.mailers.settings) if django.VERSION >= (6, 1) else []

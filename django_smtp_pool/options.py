@@ -1,6 +1,6 @@
-"""The table of options: the key, the part and the setting of each.
+"""The table of options: the key, part and setting of each.
 
-What an option takes, its default and its meaning stand beside its field in `core.options`.
+The type, default and meaning of an option are with its field in `core.options`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class MailerOptions:
     finishers: tuple[Any, ...] = option(
         (),
         callables,
-        "list of callables or dotted paths, from bytes to bytes, that sign or change a rendered message",
+        "list of functions (callables or dotted paths) that get a rendered message as bytes and return it changed",
     )
     on_partial_refusal: str = option(
         "warn",
@@ -56,7 +56,7 @@ class Option:
 
     @property
     def doc(self) -> Doc:
-        """What the option takes and means."""
+        """The type and meaning of the option."""
         doc: Doc = self._field.metadata["doc"]
         return doc
 
@@ -67,12 +67,12 @@ class Option:
 
     @property
     def is_stock(self) -> bool:
-        """Whether Django's own backend knows this option; it reads the setting then, not we."""
+        """Whether Django's own backend has this option; then it reads the setting, not this package."""
         return self.key in STOCK_KEYS
 
     @property
     def is_identity(self) -> bool:
-        """Whether the setting says who or where we are: under MAILERS each mailer says that for itself."""
+        """Whether the setting is about the server or account: under MAILERS, each mailer sets those itself."""
         return not self.setting.startswith("EMAIL_POOL_")
 
     @property
@@ -92,7 +92,7 @@ STOCK_KEYS = (
     "ssl_certfile",
 )
 
-NONE_COUNTS = frozenset({"rate_wait"})  # whose None is a value; everywhere else it is "not given"
+NONE_COUNTS = frozenset({"rate_wait"})  # options for which None is a value and not "not given"
 
 OPTIONS = (
     Option("service", MailerOptions, "EMAIL_SERVICE", "service"),

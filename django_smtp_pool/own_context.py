@@ -1,7 +1,7 @@
-"""The TLS context of a subclass that overrides `ssl_context`, and what tells it from another.
+"""The TLS context of a subclass that overrides `ssl_context`, and when two such contexts count as the same.
 
-Two mailers share connections only if they have the same class, alias and attributes, and contexts that show no
-difference. A client certificate inside a context cannot be seen: that is what the attributes are compared for.
+Two mailers share connections only if they have the same class, alias and attributes, and their contexts show no
+difference. A client certificate inside a context cannot be read: that is why the attributes are compared too.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from .remembered import frozen
 
 logger = logging.getLogger("django_smtp_pool.pool")
 
-# What says nothing of whose context it is.
+# Attributes that do not identify the context.
 _PASSING = frozenset({"connection", "_partial_connection", "_lock", "ssl_context", "fail_silently", "_settings"})
 _MARK = "_django_smtp_pool_identity"
 
 
 class OwnContext:
-    """The context of the moment for all backends of one identity: connections are opened with the newest."""
+    """The current context of all backends with one identity: new connections use the newest."""
 
     def __init__(self, key: Hashable) -> None:
         self._key = key
@@ -42,19 +42,19 @@ class OwnContext:
 
 
 _known: WeakValueDictionary[Hashable, OwnContext] = WeakValueDictionary()
-_last: WeakKeyDictionary[type, tuple[Any, Any]] = WeakKeyDictionary()  # (what was compared, what could not be)
+_last: WeakKeyDictionary[type, tuple[Any, Any]] = WeakKeyDictionary()  # (the compared values, the others)
 _warned: WeakKeyDictionary[type, bool] = WeakKeyDictionary()
 
 
 def own_context(backend: Any) -> OwnContext:
-    """Return what stands for the `ssl_context` of a backend: the same object for the same identity."""
+    """Return the object that represents the `ssl_context` of a backend: the same object for the same identity."""
     context = backend.ssl_context
     known = vars(context).get(_MARK) if type(context) is ssl.SSLContext else None
     if known is None:
         key = _key_of(backend, context)
         known = _known.setdefault(key, OwnContext(key))
         if type(context) is ssl.SSLContext:
-            # On the context itself, so that both go together: whatever shows the same object again is the same.
+            # Kept on the context itself, so that both have one lifetime, and the same context is recognised again.
             setattr(context, _MARK, known)
     known.newest = context
     return known
@@ -74,7 +74,7 @@ def _key_of(backend: Any, context: Any) -> Hashable:
     if shown is None:
         incomparable.append(Same(context))
     compared = (backend.alias, frozen((*attributes, *attributes.values()), other), shown)
-    _look_for_strangers(type(backend), compared, tuple(incomparable))
+    _warn_if_not_shared(type(backend), compared, tuple(incomparable))
     return type(backend), compared, tuple(incomparable)
 
 
@@ -83,7 +83,7 @@ def _attributes(given: Mapping[str, Any], context: Any) -> dict[str, Any]:
 
 
 def _is_comparable(value: Any) -> bool:
-    """Tell whether equality of a value means more than being the same object."""
+    """Return whether equality of a value means more than identity."""
     compare: object = type(value).__eq__
     if compare is object.__eq__:
         return False
@@ -95,7 +95,7 @@ def _is_comparable(value: Any) -> bool:
 
 
 def _fingerprint(context: Any) -> Hashable:
-    """Return what can be seen of a context, None where it is somebody else's kind of context."""
+    """Return what can be read of a context; None if it is not a plain SSLContext."""
     if type(context) is not ssl.SSLContext:
         return None
     authorities = hashlib.sha256(b"".join(sorted(context.get_ca_certs(binary_form=True)))).digest()
@@ -122,8 +122,8 @@ def _fingerprint(context: Any) -> Hashable:
     )
 
 
-def _look_for_strangers(kind: type, compared: Any, incomparable: Any) -> None:
-    """Warn once where backends that seem to be the same share nothing, because of what cannot be compared."""
+def _warn_if_not_shared(kind: type, compared: Any, incomparable: Any) -> None:
+    """Warn once if backends that look the same share no connections, because something cannot be compared."""
     last = _last.get(kind)
     _last[kind] = (compared, incomparable)
     if last is None or last[0] != compared or last[1] == incomparable or kind in _warned:
@@ -132,7 +132,7 @@ def _look_for_strangers(kind: type, compared: Any, incomparable: Any) -> None:
     records.write(
         logger,
         logging.WARNING,
-        "Each %s has a pool of its own, and no connection is shared: its ssl_context or an attribute of it is an "
-        "object that cannot be compared. Keep one context for the class, or give the object __eq__ and __hash__",
+        "Each %s has its own pool, and they share no connections: its ssl_context or one of its attributes cannot be "
+        "compared. Keep one context for the class, or define __eq__ and __hash__ on the object",
         kind.__qualname__,
     )

@@ -1,4 +1,4 @@
-"""What the project's settings say, as far as it takes a look into Django's settings objects."""
+"""Read the project's settings."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from django.core.exceptions import ImproperlyConfigured
 
 
 def settings_named(names: frozenset[str]) -> dict[str, Any]:
-    """Return the settings of these names that there are.
+    """Return those of the named settings that are set.
 
-    Every new backend asks for all of ours, and Python takes long to find that one is missing: so this looks into
-    Django's settings objects.
+    Every new backend asks for all of our settings, and finding out through `settings` that one is missing is slow. So
+    this looks into Django's settings objects.
     """
     found: dict[str, Any] = {}
     deleted: set[str] = set()
-    settings.DEFAULT_CHARSET  # noqa: B018 - they are read now, if they were not yet
+    settings.DEFAULT_CHARSET  # noqa: B018 - reading any setting loads them
     layer: Any = vars(settings)["_wrapped"]
     while layer is not global_settings:
-        if layer.__class__ is not Settings and layer.__class__ is not UserSettingsHolder:  # somebody else's
+        if layer.__class__ is not Settings and layer.__class__ is not UserSettingsHolder:  # a class of the project
             return {name: getattr(settings, name) for name in names if hasattr(settings, name)}
         values = vars(layer)
         for name in values.keys() & names:
@@ -32,17 +32,17 @@ def settings_named(names: frozenset[str]) -> dict[str, Any]:
 
 
 def is_set(setting: str) -> bool:
-    """Tell whether the user's settings name a setting; asking does not read it, so it warns of nothing."""
+    """Return whether the user's settings contain a setting. It is not read, so Django warns about nothing."""
     return bool(settings.is_overridden(setting))  # type: ignore[misc]  # django-stubs does not know it
 
 
 def uses_mailers(alias: str | None) -> bool:
-    """Tell whether identity comes from MAILERS alone."""
+    """Return whether the server and the account come from MAILERS alone."""
     return alias is not None or (django.VERSION >= (6, 1) and hasattr(settings, "MAILERS"))
 
 
 def complaint(text: str, alias: str | None) -> ImproperlyConfigured:
-    """Return the error for a bad option: InvalidMailer under MAILERS, as Django raises it."""
+    """Return the error for an invalid option: InvalidMailer under MAILERS, as Django raises it."""
     if alias is not None and django.VERSION >= (6, 1):
         from django.core.mail import InvalidMailer
 

@@ -1,4 +1,4 @@
-"""Fixtures for pytest: `smtp_pool_mail` and `smtp_pool_server`. Nothing is imported before a test asks for one."""
+"""Fixtures for pytest: `smtp_pool_mail` and `smtp_pool_server`. Their modules are imported when a test uses one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def smtp_pool_mail() -> Iterator[Answers]:
-    """Keep mail in `mail.outbox` with a status, and answer as told: see `django_smtp_pool.testing.Answers`."""
+    """Keep mail in `mail.outbox` with a status, and answer as configured: see `django_smtp_pool.testing.Answers`."""
     from .testing import recorded_mail
 
     with recorded_mail() as answers:

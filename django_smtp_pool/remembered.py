@@ -1,4 +1,4 @@
-"""Remembering a configuration by what went into it: Django makes a new backend object for every message."""
+"""Keep each configuration by the values it was made from: Django creates a new backend object for every message."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from .core.options.options import PoolOptions, ServerOptions
 
 T = TypeVar("T")
 
-MOST = 64  # configurations kept
-PLAIN = frozenset({str, int, float, bool, bytes, type(None)})  # equal means the same, and they never change
+MOST = 64  # configurations to keep
+PLAIN = frozenset({str, int, float, bool, bytes, type(None)})  # immutable types whose equal values mean the same
 
 
 @dataclass(frozen=True, kw_only=True)
 class PoolKey:
-    """What tells pools apart: the whole of both option sets, compared and not only hashed."""
+    """The identity of a pool: both option sets, compared field by field and not only by hash."""
 
     server: ServerOptions
     pool: PoolOptions
@@ -32,13 +32,14 @@ class PoolKey:
 
 
 def frozen(values: Iterable[Any], other: Callable[[Any], Any] = Same) -> tuple[Any, ...]:
-    """Return values as a key: equal keys mean equal values, of the same types, and later changes do not reach it.
+    """Return values as a hashable key. Equal keys mean equal values of the same types; later changes do not affect it.
 
     Arguments:
-        other: what stands for a value that is neither plain nor made of such; by default it equals itself alone.
+        other: returns what represents a value that is neither plain nor a container of plain values; by default an
+            object that equals only itself.
     """
     values = tuple(values)
-    kinds = [value.__class__ for value in values]  # True is no whole number, although it equals 1
+    kinds = [value.__class__ for value in values]  # True equals 1, so compare the types too
     return (*kinds, *[value if value.__class__ in PLAIN else _frozen(value, other) for value in values])
 
 
@@ -53,18 +54,18 @@ def _frozen(value: Any, other: Callable[[Any], Any]) -> Any:
 
 
 class Memory:
-    """Keeps what was made last, by key; not for ever, since a key may hold somebody's objects."""
+    """Keeps the most recent values by key. It is bounded, because a key may hold objects of the project."""
 
     def __init__(self) -> None:
         self._kept: dict[Any, Any] = {}
 
     def get(self, key: Any, make: Callable[[], T]) -> T:
-        """Return what was made for a key, made now if it is not kept."""
+        """Return the value for a key; call `make` if it is not kept."""
         kept = self._kept
         if key in kept:
             try:
                 return kept[key]  # type: ignore[no-any-return]
-            except KeyError:  # forgotten by another thread in between
+            except KeyError:  # another thread has removed it meanwhile
                 pass
         made = make()
         if len(kept) >= MOST:
@@ -76,7 +77,7 @@ class Memory:
         return key in self._kept
 
     def forget(self) -> None:
-        """Keep nothing."""
+        """Remove all values."""
         self._kept.clear()
 
 

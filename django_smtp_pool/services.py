@@ -1,6 +1,6 @@
-"""Well-known providers: where their servers are, by name, alias or domain (`services.json`).
+"""Well-known providers: where their servers are, by name, alias or domain. The data is in `services.json`.
 
-A preset fails closed: where a provider offers STARTTLS it is required. What the user says himself wins.
+If a provider offers STARTTLS, its preset requires it. The user's own options win.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .core.options.fields import shown
 
 DATA = Path(__file__).with_name("services.json")
 
-# What listens on these ports, whoever runs the server: TLS from the first octet, or STARTTLS.
+# The TLS mode that is usual on these ports: implicit TLS, or STARTTLS.
 PORTS = {465: "implicit", 2465: "implicit", 25: "starttls", 587: "starttls", 2525: "starttls", 2587: "starttls"}
 USUAL = {"implicit": 465, "starttls": 587, "none": 25}
 
@@ -29,8 +29,8 @@ class Service:
 
     Arguments:
         tls: "implicit", "starttls" (required) or "none".
-        options: what it publishes as its limits, and the login it wants, as defaults of our options.
-        oauth2: its `token_url` and `scope`, as defaults of the option `oauth2`.
+        options: its published limits and login method, as defaults for our options.
+        oauth2: its `token_url` and `scope`, as defaults for the option `oauth2`.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Service:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """Return what the provider is found by."""
+        """The names by which the provider is found."""
         return tuple(normalise(key) for key in (self.name, *self.aliases, *self.domains))
 
     def place(
@@ -57,10 +57,10 @@ class Service:
         use_ssl: bool | None = None,
         opportunistic_tls: bool | None = None,
     ) -> dict[str, Any]:
-        """Return host, port, use_tls and use_ssl: the user's own where given, else what goes with them.
+        """Return host, port, use_tls and use_ssl: the user's own values, and matching values for the rest.
 
-        A port that is known for one mode of TLS brings that mode, and a mode brings its port: the user who says
-        587 for a provider on 465 means STARTTLS.
+        A well-known port selects its TLS mode, and a TLS mode selects its port: port 587 for a provider on 465 means
+        STARTTLS.
         """
         tls = self._mode(port, use_tls=use_tls, use_ssl=use_ssl)
         if tls == "starttls" and opportunistic_tls and use_tls is None:
@@ -81,7 +81,7 @@ class Service:
         if preset != "none" and str(port).isdecimal():
             preset = PORTS.get(int(str(port)), preset)
         if preset == "implicit" and use_ssl is not None:
-            preset = "starttls"  # not from the first octet, then; still not in clear
+            preset = "starttls"  # not implicit TLS, but still not unencrypted
         if preset == "starttls" and use_tls is not None:
             return "none"
         return preset
@@ -92,13 +92,13 @@ class Service:
 
 
 def normalise(name: str) -> str:
-    """Return what a name is looked up by: letters, digits, dots and hyphens; of an address what follows the "@"."""
+    """Return the lookup key of a name: letters, digits, dots and hyphens; for an address, the part after the "@"."""
     return re.sub(r"[^a-z0-9.-]", "", name.lower().rpartition("@")[2])
 
 
 @functools.cache
 def all_services() -> tuple[Service, ...]:
-    """Return every provider, by name."""
+    """Return all providers, sorted by name."""
     facts = json.loads(DATA.read_text(encoding="utf-8"))
     return tuple(_service(name, **fact) for name, fact in facts.items())
 
@@ -113,9 +113,9 @@ def _by_key() -> dict[str, Service]:
 
 
 def find(name: Any) -> Service:
-    """Return a provider by name, alias or domain, in any case.
+    """Return a provider by name, alias or domain; case does not matter.
 
-    Raises ValueError, naming the nearest, where there is none.
+    Raises ValueError, with the nearest name, if there is none.
     """
     if not isinstance(name, str):
         raise ValueError(f"must be the name of a provider, not {shown(name)}")

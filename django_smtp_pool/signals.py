@@ -34,15 +34,15 @@ from .status import SmtpPoolStatus
 
 
 class _LoopSignal(Signal):
-    """A signal whose asynchronous receivers can also be called by code that blocks an event loop.
+    """A signal that can call asynchronous receivers from code that blocks an event loop.
 
-    Django would run them to their end in the calling thread, which has a loop running already. So they have a loop
-    of their own, in a thread with the same context, as they have where no loop runs. The others are called here.
+    Django would run them in the calling thread, where a loop is running already. So they run in their own loop,
+    in a thread with the same context, as they do when no loop is running. Other receivers are called here.
     """
 
     def send_robust(self, sender: Any, **named: Any) -> list[tuple[Any, Any]]:
-        """Call each receiver; return each with its answer, or with the Exception that it has raised."""
-        if not _a_loop_runs() or not self._live_receivers(sender)[1]:
+        """Call each receiver; return each with its result, or with the Exception that it raised."""
+        if not _is_loop_running() or not self._live_receivers(sender)[1]:
             return super().send_robust(sender, **named)
         answers = self._send_to(_SYNCHRONOUS, sender, named)
         context = contextvars.copy_context()
@@ -76,18 +76,18 @@ token_refreshed = _LoopSignal()
 logger = logging.getLogger("django_smtp_pool.sender")
 
 _SYNCHRONOUS, _ASYNCHRONOUS = 0, 1
-# Which receivers are called by the code that is running; None for all.
+# The receivers that may be called at the moment; None for all.
 _which: ContextVar[tuple[Signal, int] | None] = ContextVar("django_smtp_pool_receivers", default=None)
 _being_sent: ContextVar[tuple[weakref.ref[records.UnderWay], ...]] = ContextVar("django_smtp_pool_signals", default=())
 
 
 def have_receivers(sender: type) -> bool:
-    """Tell whether anybody wants to hear what becomes of a message."""
+    """Return whether `message_sent` or `message_failed` has a receiver."""
     return message_sent.has_listeners(sender) or message_failed.has_listeners(sender)
 
 
 def tell(sender: type, message: Any, status: SmtpPoolStatus) -> None:
-    """Send the signal of a message that has found its outcome; raises nothing but an interrupt."""
+    """Send the signal for a message whose outcome is known; raises only interrupts."""
     if status.error is None:
         _send(message_sent, sender=sender, message=message, status=status)
     else:
@@ -95,7 +95,7 @@ def tell(sender: type, message: Any, status: SmtpPoolStatus) -> None:
 
 
 async def atell(sender: type, message: Any, status: SmtpPoolStatus) -> None:
-    """Do what `tell` does, in an event loop: receivers that are not asynchronous run in a thread, as Django has it."""
+    """Do what `tell` does in an event loop: synchronous receivers run in a thread, as in Django."""
     if status.error is None:
         await _asend(message_sent, sender=sender, message=message, status=status)
     else:
@@ -103,13 +103,13 @@ async def atell(sender: type, message: Any, status: SmtpPoolStatus) -> None:
 
 
 def tell_of_token(token: AccessToken, user: str | None) -> None:
-    """Send the signal of a new access token; raises nothing but an interrupt."""
+    """Send the signal for a new access token; raises only interrupts."""
     rotated = Secret(token.refresh_token) if token.refresh_token else None
     _send(token_refreshed, sender=AccessToken, user=user, expires_at=token.expires_at, refresh_token=rotated)
 
 
 def _begun(signal: Signal) -> tuple[records.UnderWay, Token[Any]] | None:
-    """Take note that a signal is being sent, as long as the result is kept; None where it is already."""
+    """Mark a signal as being sent, as long as the result is kept; return None if it is already being sent."""
     under_way = [each for each in (reference() for reference in _being_sent.get()) if each is not None]
     if any(each.what is signal for each in under_way):
         return None
@@ -139,7 +139,7 @@ def _send(signal: Signal, **arguments: Any) -> None:
     except Exception as error:
         if from_signal_handler(error):
             raise
-        # Django logs what a receiver raises, and a log handler may raise in turn.
+        # Django logs what a receiver raises, and a log handler may raise too.
         records.write(logger, logging.WARNING, "A signal could not be sent", exc_info=True)
     finally:
         _being_sent.reset(begun[1])
@@ -148,7 +148,7 @@ def _send(signal: Signal, **arguments: Any) -> None:
             raise answer
 
 
-def _a_loop_runs() -> bool:
+def _is_loop_running() -> bool:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -160,15 +160,15 @@ _SIGNALS: dict[type[Event], Signal] = {Opened: connection_opened, Closed: connec
 
 
 class SignalObserver(Observer):
-    """Send a signal for each event of a connection."""
+    """Sends a signal for each connection event."""
 
     def hears(self, kind: type[Event]) -> bool:
-        """Tell whether a signal of this kind has a receiver."""
+        """Return whether a signal of this kind has a receiver."""
         signal = _SIGNALS.get(kind)
         return signal is not None and signal.has_listeners(Pool)
 
     def notice(self, event: Event) -> None:
-        """Send the signal that belongs to an event, if there is one."""
+        """Send the signal for an event, if it has one."""
         if isinstance(event, Opened):
             _send(connection_opened, sender=Pool, server=event.server, connection=event.connection)
         elif isinstance(event, Closed):

@@ -6,7 +6,7 @@ import sys
 
 
 def main():
-    """Hand the command line to Django."""
+    """Run the command line through Django."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "example.settings")
     from django.core.management import execute_from_command_line
 

@@ -61,7 +61,7 @@ def test_a_generator_that_cannot_be_found(told, path, text):
 
 def test_an_access_token_in_clear(told):
     problems = told(username="u", oauth2_generator=generate, use_tls=False)
-    assert problems == {"E002": "MAILERS['default']: the access token would travel to mail.example in clear."}
+    assert problems == {"E002": "MAILERS['default']: the access token would be sent to mail.example unencrypted."}
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,8 @@ def test_a_short_timeout_for_the_end_of_a_message(told, options, ids):
 
 def test_a_password_that_is_never_used(told):
     problems = told(username="u", password="p", oauth2_token="t")
-    assert problems == {"W001": "MAILERS['default']: the password is never used: we log in by access token."}
+    text = "MAILERS['default']: the password is not used: the backend logs in with the access token."
+    assert problems == {"W001": text}
 
 
 @pytest.fixture
@@ -93,7 +94,8 @@ def client_certificate(tmp_path):
 
 def test_a_password_beside_a_client_certificate(told, client_certificate):
     problems = told(username="u", password="p", auth_method="EXTERNAL", ssl_certfile=client_certificate)
-    assert problems == {"W001": "MAILERS['default']: the password is never used: we log in by client certificate."}
+    text = "MAILERS['default']: the password is not used: the backend logs in with the client certificate."
+    assert problems == {"W001": text}
     assert told(username="u", auth_method="EXTERNAL", ssl_certfile=client_certificate) == {}
     assert told(username="u", password="p", ssl_certfile=client_certificate) == {}
     assert told(username="u", ssl_certfile=client_certificate) == {}
@@ -101,13 +103,13 @@ def test_a_password_beside_a_client_certificate(told, client_certificate):
 
 def test_a_client_certificate_that_is_never_loaded(told):
     problems = told(ssl_certfile="c.pem", tls_options={"context": ssl.create_default_context})
-    text = "MAILERS['default']: ssl_certfile is never loaded: tls_options['context'] replaces it."
+    text = "MAILERS['default']: ssl_certfile is not used: tls_options['context'] replaces it."
     assert problems == {"W004": text}
     assert told(tls_options={"context": ssl.create_default_context}) == {}
 
 
 def test_a_user_name_without_a_secret(told):
-    text = "MAILERS['default']: username is set without a password or an access token: nobody logs in."
+    text = "MAILERS['default']: username is set without a password or an access token, so the backend does not log in."
     assert told(username="u") == told(username="u", password="") == {"W007": text}
     assert told(username="", password="") == {}
     assert told(username="u", password="p") == {}
@@ -124,7 +126,7 @@ def test_a_certificate_that_nobody_checks(told):
         ("missing", "E001", "cannot be read: No such file or directory"),
         ("directory", "E001", "cannot be read: Is a directory"),
         ("empty", "E001", "is empty"),
-        ("text", "E004", "holds no "),
+        ("text", "E004", "contains no "),
         ("broken", "E004", "cannot be used: "),
     ],
 )
@@ -157,7 +159,7 @@ def test_a_key_of_another_certificate(told, tmp_path, client_certificate):
 
 def test_ciphers_that_there_are_not(told):
     assert (
-        "tls_options['ciphers'] names no cipher that OpenSSL knows: 'nonsense'"
+        "tls_options['ciphers'] has no cipher that OpenSSL knows: 'nonsense'"
         in told(tls_options={"ciphers": "nonsense"})["E001"]
     )
     assert told(tls_options={"ciphers": "HIGH"}) == {}
@@ -191,7 +193,7 @@ def test_all_that_is_wrong_is_said_at_once(told, monkeypatch):
 def test_a_misspelt_setting(told, settings, setting, nearest):
     setattr(settings, setting, 1)
     hint = f" Did you mean {nearest}?" if nearest else ""
-    assert told() == {"W006": f"{setting} is read by nobody.{hint}"}
+    assert told() == {"W006": f"{setting} is not a setting of Django or django-smtp-pool.{hint}"}
 
 
 def test_settings_of_others_are_none_of_our_business(told, settings):
@@ -202,9 +204,9 @@ def test_settings_of_others_are_none_of_our_business(told, settings):
 
 def test_external_without_what_it_needs(told):
     text = "MAILERS['default']: auth_method EXTERNAL needs {}"
-    assert told(auth_method="EXTERNAL") == {"E001": text.format("ssl_certfile: the client certificate to log in by")}
+    assert told(auth_method="EXTERNAL") == {"E001": text.format("ssl_certfile: the client certificate to log in with")}
     problems = told(auth_method="EXTERNAL", ssl_certfile="c.pem", use_tls=False)
-    assert problems == {"E001": text.format("use_tls or use_ssl: a certificate is shown under TLS only")}
+    assert problems == {"E001": text.format("use_tls or use_ssl: a client certificate needs TLS")}
 
 
 def test_a_proof_of_the_password_may_go_in_clear(told):
@@ -235,7 +237,8 @@ def test_a_limit_over_all_processes(told, monkeypatch):
     store = {"rate_storage": "redis://:hidden@cache.example.com"}
     assert told(rate_limit=3, **store) == {}
     assert told(service="office365", host=None, **store) == {}, "that one brings a limit"
-    assert told(**store) == {"E001": "MAILERS['default']: rate_storage is of no use without rate_limit or rate_limits"}
+    text = "MAILERS['default']: rate_storage needs rate_limit or rate_limits: set one of them, or remove it"
+    assert told(**store) == {"E001": text}
     (text,) = told(rate_limit=3, rate_storage="redis://:hid/den@h").values()
     assert text.startswith("MAILERS['default']: rate_storage must look like 'redis://host:6379/0'; in a password, ")
     monkeypatch.setitem(extras.EXTRAS, "ratelimit", ("limits", "no_such_library"))
@@ -272,7 +275,7 @@ def test_a_proxy_that_cannot_be_meant(told):
 def test_a_password_in_clear_through_a_proxy(told):
     problems = told(host="localhost", use_tls=False, username="u", password="p", proxy=PROXY)
     where = "localhost through the proxy socks5h://proxy.example:1080"
-    assert problems == {"E002": f"MAILERS['default']: the password would travel to {where} in clear."}
+    assert problems == {"E002": f"MAILERS['default']: the password would be sent to {where} unencrypted."}
 
 
 def test_a_proxy_for_every_mailer_that_has_use_for_one(told, settings):

@@ -1,9 +1,9 @@
-"""What is to happen in the parent as soon as `os.fork()` has returned, and not before.
+"""Call a function in the parent as soon as `os.fork()` has returned, and not before.
 
-From Python 3.12 on, `os.fork()` counts the threads of the process after it has run the hooks, and warns of them. So a
-thread that the fork has interrupted must not be started by a hook. The interpreter itself keeps a queue for this: it
-calls what is "pending" before the next step of Python code in the main thread. The hook that fills the queue must not
-be Python code, or its own next step would be that step; and it has to be the last one.
+From Python 3.12 on, `os.fork()` counts the threads of the process after it has run the hooks, and warns if there are
+more than one. So a hook must not restart a thread that was stopped for the fork. The interpreter has a queue for this:
+"pending calls" run before the next step of Python code in the main thread. The hook that fills the queue must not be
+Python code, since its own next step would run the call; and it must be the last hook.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ WARNS = sys.version_info >= (3, 12)
 
 
 class AfterFork:
-    """Calls something in the parent after each fork."""
+    """Calls a function in the parent after each fork."""
 
     def __init__(self, call: Callable[[], None]) -> None:
         self._call = call
         self._hook: Any = None
 
     def prepare(self) -> None:
-        """See to it that the call follows the fork that is about to happen; from a hook that runs before it."""
+        """Register the hook, so that the call follows the fork that is about to happen; called by a hook before it."""
         if self._hook is not None:
             return
         if not WARNS:
@@ -37,7 +37,7 @@ class AfterFork:
 
             self._hook = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(self._pending)
             add = ctypes.pythonapi.Py_AddPendingCall
-        except (ImportError, AttributeError):  # another interpreter: the call has to wait for the next use
+        except (ImportError, AttributeError):  # another interpreter: the call waits for the next use
             self._hook = False
         else:
             os.register_at_fork(after_in_parent=partial(add, self._hook, None))

@@ -1,7 +1,7 @@
-"""Every error that leaves the core, on one page.
+"""All errors that the core raises.
 
-Each inherits the smtplib class that code written for Django's own backend catches, knows the message's
-`outcome` and the `stage` of the conversation it came from, and survives pickling (task queues store errors).
+Each inherits the smtplib class that code for Django's own backend catches, has the `outcome` of the message and the
+`stage` of the conversation, and can be pickled (task queues store errors).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .replies import Reply
 
 
 class Outcome(str, Enum):
-    """What became of a message; exactly one of these is true of each."""
+    """The outcome of a message; each message has exactly one."""
 
     ACCEPTED = "accepted"
     REFUSED = "refused"
@@ -26,7 +26,7 @@ class Outcome(str, Enum):
 
 
 class Stage(str, Enum):
-    """The point of the conversation at which something happened."""
+    """The stage of the conversation."""
 
     CONNECT = "connect"
     GREETING = "greeting"
@@ -43,12 +43,12 @@ class Stage(str, Enum):
     QUIT = "QUIT"
 
 
-# Until a connection is ready, a 5xx is about us (our address, our password), not about a message.
+# Until a connection is ready, a 5xx is about this client (its address or password), not about a message.
 SETUP_STAGES = frozenset({Stage.CONNECT, Stage.GREETING, Stage.EHLO, Stage.STARTTLS, Stage.TLS, Stage.AUTH})
 
 
 class Failure(smtplib.SMTPException):
-    """The base class: has `outcome`, `stage`, and the server's `reply` if one was read.
+    """The base class. It has the `outcome`, the `stage`, and the server's `reply` if one was read.
 
     `is_final`: another attempt cannot help, although the message was not sent. `session_survives`: the connection may
     carry another message.
@@ -57,12 +57,12 @@ class Failure(smtplib.SMTPException):
     outcome: Outcome = Outcome.NOT_SENT
     stage: Stage | None = None
     reply: Reply | None = None
-    refused: Mapping[str, Reply] = {}  # the recipients that the server refused by name, whatever became of others
+    refused: Mapping[str, Reply] = {}  # the recipients that the server refused, whatever the outcome for the others
     is_final: bool = False
     session_survives: bool = False
-    # What the rules of another try look at (delivery/retry.py). `try_fresh`: it may be the connection's fault, so one
-    # try on a fresh connection is worth while, whatever the outcome says; `is_last_resort`: and no other follows.
-    # `logins`: how many logins this try has cost, refused or without an answer.
+    # For the rules of retrying (delivery/retry.py). `try_fresh`: the connection may be the cause, so one attempt on a
+    # fresh connection makes sense, whatever the outcome; `is_last_resort`: no other attempt follows it.
+    # `logins`: number of logins in this attempt that were refused or not answered.
     try_fresh: bool = False
     is_last_resort: bool = False
     logins: int = 0
@@ -77,7 +77,7 @@ class Failure(smtplib.SMTPException):
         is_final: bool = False,
     ) -> None:
         super().__init__(*args)
-        # What is not given is the class's own.
+        # Values that are not given keep the class's default.
         if stage is not None:
             self.stage = stage
         if reply is not None:
@@ -96,15 +96,15 @@ FailureT = TypeVar("FailureT", bound=Failure)
 def refusal(
     kind: type[FailureT], reply: Reply, *extra: Any, stage: Stage, outcome: Outcome = Outcome.NOT_SENT
 ) -> FailureT:
-    """Make an error out of a refusing reply, its arguments in smtplib's order."""
+    """Make an error from a refusing reply, with its arguments in smtplib's order."""
     return kind(reply.code, reply.message, *extra, stage=stage, reply=reply, outcome=outcome)
 
 
 class ConnectionLost(Failure, smtplib.SMTPServerDisconnected):
-    """The connection ended or was reset; no reply to the end of the data was due."""
+    """The connection was closed or reset, and no reply to the end of the data was due."""
 
-    # What the driver knew when it happened: the replies of this exchange that did arrive, and whether the
-    # last octet of what we said may have left.
+    # What the driver knew at that moment: the replies that had arrived in this exchange, and whether the last octet
+    # of our data may have left.
     heard: tuple[Reply, ...] = ()
     all_said: bool = False
 
@@ -114,7 +114,7 @@ class ReplyTimeout(ConnectionLost, TimeoutError):
 
 
 class ProtocolError(ConnectionLost):
-    """The server sent something else than a reply, an unexpected reply, or no proof in a login by SCRAM."""
+    """The server sent something other than a reply, an unexpected reply, or no proof in a SCRAM login."""
 
 
 class GreetingRefused(Failure, smtplib.SMTPConnectError):
@@ -126,23 +126,23 @@ class EhloRefused(Failure, smtplib.SMTPHeloError):
 
 
 class StartTLSRefused(Failure, smtplib.SMTPResponseException):
-    """The server offers STARTTLS and refused it."""
+    """The server offers STARTTLS but refused it."""
 
 
 class NotOffered(Failure, smtplib.SMTPNotSupportedError):
-    """Something that was asked for (TLS, a login, SMTPUTF8, DSN, REQUIRETLS) is not offered by this server."""
+    """The server does not offer something that is required (TLS, a login, SMTPUTF8, DSN, REQUIRETLS)."""
 
     is_final = True
 
 
 class AuthRefused(Failure, smtplib.SMTPAuthenticationError):
-    """The server refused the login; `explanation` is what it said about a token before that, if anything."""
+    """The server refused the login; `explanation` is the text that it sent about a token before, if any."""
 
     explanation: str = ""
 
 
 class TokenUnavailable(Failure):
-    """No OAuth2 access token is available, so there was no login; the cause says why."""
+    """No OAuth2 access token is available, so there was no login; the cause is the generator's error."""
 
     stage = Stage.AUTH
     is_final = True
@@ -190,9 +190,9 @@ class PartiallyRefused(Failure):
         self.refused = dict(refused)
 
     def __str__(self) -> str:
-        fates = ", ".join(f"{address} ({reply})" for address, reply in self.refused.items())
+        refusals = ", ".join(f"{address} ({reply})" for address, reply in self.refused.items())
         accepted = "1 recipient" if len(self.accepted) == 1 else f"{len(self.accepted)} recipients"
-        return f"accepted for {accepted}, refused for {len(self.refused)}: {fates}"
+        return f"accepted for {accepted}, refused for {len(self.refused)}: {refusals}"
 
 
 class PoolTimeout(Failure, TimeoutError):
@@ -208,39 +208,39 @@ class PoolClosed(Failure):
 
 
 class RateLimited(Failure):
-    """The rate limit has no place for the message within `rate_wait`, but after `retry_after` seconds."""
+    """The rate limit does not allow the message within `rate_wait`, but after `retry_after` seconds."""
 
     is_final = True
-    retry_after: float = 0.0  # infinity where the message has more recipients than the limit ever lets go
+    retry_after: float = 0.0  # infinity if the message has more recipients than the limit allows
 
 
 class RateStorageUnavailable(Failure):
-    """The store of the rate limit did not answer, and `on_rate_storage_failure` is "closed"."""
+    """The storage of the rate limit did not answer, and `on_rate_storage_failure` is "closed"."""
 
     is_final = True
 
 
 def is_failure(error: BaseException) -> bool:
-    """Tell whether an error is a message's failure, to be judged; what is none is an interrupt (`core.interrupts`)."""
+    """Return whether an error is a failure of a message; any other exception is an interrupt (`core.interrupts`)."""
     return isinstance(error, Failure) or is_marked(error)
 
 
 def outcome_of(error: BaseException) -> Outcome:
-    """Return what an error says of the message; an error that says nothing came before anything was sent."""
+    """Return the outcome that an error states; an error without one was raised before anything was sent."""
     outcome = getattr(error, "outcome", Outcome.NOT_SENT)
     return outcome if isinstance(outcome, Outcome) else Outcome.NOT_SENT
 
 
 def let_go(error: BaseException | None) -> None:
-    """Forget where a failure arose: the frames there hold a whole message, and whoever keeps the error keeps it too."""
-    while isinstance(error, Failure):  # what is none of ours is somebody's mistake, to be looked for there
+    """Remove the tracebacks from our failures: their frames hold a whole message, and would keep it in memory."""
+    while isinstance(error, Failure):  # keep the traceback of any other error, for debugging
         error.__traceback__ = None
         error = error.__cause__
 
 
 def without_frames(error: Exception) -> Exception:
-    """Return a copy to be kept or shown elsewhere: the error itself leads to the frames of whoever it was raised to."""
+    """Return a copy to keep or show elsewhere: the error itself refers to the frames of its caller."""
     try:
         return copy.copy(error)
-    except Exception:  # noqa: BLE001 - somebody's own type, which cannot be copied
+    except Exception:  # noqa: BLE001 - an error class from elsewhere that cannot be copied
         return Failure(str(error))

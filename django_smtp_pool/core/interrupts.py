@@ -1,15 +1,16 @@
-"""Whose exception is it? What neither the network nor our own code raised is an interrupt: it reaches its caller.
+"""Classify exceptions: one that neither the network nor our own code raised is an interrupt, and reaches the caller.
 
-Ctrl-C, a task queue's time limit, a `TimeoutError` out of somebody's SIGALRM handler: each may strike between any two
-instructions, be of any type, and must end the call at once. So we never ask what an exception looks like, but where
-it comes from.
+Ctrl-C, the time limit of a task queue, or a `TimeoutError` from a SIGALRM handler can occur between any two
+instructions and have any type, and must end the call at once. So the type of an exception does not matter here, only
+its origin.
 
-* The network's: an OSError that left one non-blocking call (`net.trouble`).
-* A failure: an error of `core.errors`, or another one that was marked where it arose (`as_failure`): an error of
-  dialling, a certificate file that cannot be read, a message that cannot be rendered. Only failures are judged.
-* Foreign code's: what a receiver, a log handler or a token generator raises is its own affair, unless a signal handler
-  struck there (`from_signal_handler`).
-* The pool's own work must not fail a message: there, what looks like a defect is logged (`is_defect`).
+* The network: an OSError from a single non-blocking call (`net.trouble`).
+* A failure: an error of `core.errors`, or another error that was marked where it occurred (`as_failure`), such as a
+  failed connection, an unreadable certificate file, or a message that cannot be rendered. Only failures may be
+  retried.
+* Foreign code: an exception of a receiver, a log handler or a token generator belongs to that code, unless it came from
+  a signal handler (`from_signal_handler`).
+* The pool's own work after a message must not make it fail: a defect there is logged (`is_defect`).
 * Everything else is an interrupt.
 """
 
@@ -33,13 +34,13 @@ T = TypeVar("T")
 
 
 def from_signal_handler(error: BaseException) -> bool:
-    """Tell whether a frame of the traceback runs the code of a registered signal handler.
+    """Return whether a frame of the traceback runs the code of a registered signal handler.
 
-    The frames are those below the one that asks: mail that is sent by a signal handler is no interrupt of itself.
+    Only frames below the calling one count: mail that a signal handler sends does not interrupt itself.
     """
     trace = error.__traceback__
     trace = trace.tb_next if trace is not None else None
-    if trace is None:  # a function written in C raised it: this is what a socket that would block does all day
+    if trace is None:  # raised by a C function, as by a socket that would block, all the time
         return False
     handlers = set(_handlers())
     while trace is not None:
@@ -62,28 +63,28 @@ def _handlers() -> Iterator[CodeType]:
 
 
 def is_defect(error: BaseException) -> bool:
-    """Tell whether an exception out of code that is all ours may be a mistake of that code, or a resource used up.
+    """Return whether an exception from code that is only ours may be a bug in it, or an exhausted resource.
 
-    Nothing else can arise there by itself: a TimeoutError, a plain Exception or another library's type is an
-    interrupt, even where no signal handler can be seen.
+    No other exception can occur there by itself: a TimeoutError, a plain Exception or an exception of another library
+    is an interrupt, even if no signal handler can be found.
     """
     may_be = isinstance(error, _OF_OURS) or (isinstance(error, OSError) and error.errno in _USED_UP)
     return may_be and not from_signal_handler(error)
 
 
 def as_failure(error: ErrorT) -> ErrorT:
-    """Mark an error that is not of a type of ours as a failure to be judged, and return it."""
+    """Mark an error of a foreign type as a failure that may be retried, and return it."""
     error.is_failure = True  # type: ignore[attr-defined]
     return error
 
 
 def is_marked(error: BaseException) -> bool:
-    """Tell whether an error was marked as a failure."""
+    """Return whether an error was marked as a failure."""
     return getattr(error, "is_failure", False) is True
 
 
 def foreign(call: Callable[..., T], *args: Any, kinds: type[Exception] = Exception) -> T:
-    """Call code that is not ours and return its answer; an Exception of its own, of these kinds, is a failure."""
+    """Call foreign code and return its result; mark an Exception of these kinds as a failure, if it is its own."""
     try:
         return call(*args)
     except kinds as error:

@@ -1,7 +1,7 @@
-"""The server's own name for a message, out of the reply that accepted it.
+"""Find the server's queue id of a message in the reply that accepted it.
 
-No RFC says where it stands, so these are the wordings of the servers there are. Nothing is decided by it: it
-is for the person who looks for the message in the server's log.
+No RFC defines its place, so these are patterns for known servers. No decision depends on it: it helps people to find
+the message in the server's log.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _ENHANCED = re.compile(r"[245]\.\d{1,3}\.\d{1,3}:? +")
 
 
 def queue_id_of(text: str) -> str | None:
-    """Return the queue id in the text of a 250, None where there is none that we know how to find."""
+    """Return the queue id in the text of a 250 reply, or None if no pattern matches."""
     text = _ENHANCED.sub("", text, count=1) if _ENHANCED.match(text) else text
     found = (wording.match(text) for wording in _WORDINGS)
     return next((match[1].rstrip(".") for match in found if match), None)

@@ -1,7 +1,7 @@
-"""Server replies: from octets to `Reply`, and what a reply means (RFC 5321 §4.2, RFC 3463).
+"""Server replies: parse octets into `Reply`, and interpret it (RFC 5321 §4.2, RFC 3463).
 
-Two rules hold in this file: nothing here does I/O, and no decision looks at the English text of a reply.
-A reply that is not complete, or not well formed, is not a reply: `MalformedReply`.
+This module does no I/O, and no decision depends on the English text of a reply. A reply that is incomplete or not
+well formed raises `MalformedReply`.
 """
 
 from __future__ import annotations
@@ -10,21 +10,24 @@ import re
 from dataclasses import dataclass, field
 from functools import cached_property
 
-MAX_LINE = 8192  # octets, as in smtplib; RFC 5321 §4.5.3.1.5 says 512, real servers put URLs into their refusals
+MAX_LINE = 8192  # octets, as in smtplib; RFC 5321 §4.5.3.1.5 says 512, but servers put URLs into refusals
 MAX_LINES = 128
-MAX_REPLY = 65536  # octets of one reply, all lines together
+MAX_REPLY = 65536  # octets of all lines of one reply
 
 TIMED_OUT = (4, 4, 2)
 PASSWORD_WANTED = (4, 7, 12)
-STATE = frozenset({503, 530})  # the session is in another state than we think
+STATE = frozenset({503, 530})  # the session is not in the expected state
 _ABOUT_SESSION = frozenset({421, 432, 451, *STATE})
 
-_LINE = re.compile(rb"([2-5][0-9][0-9])(?:([ \t-])(.*))?", re.DOTALL)  # a tab: there are servers that send it
+_LINE = re.compile(rb"([2-5][0-9][0-9])(?:([ \t-])(.*))?", re.DOTALL)  # some servers send a tab
 _ENHANCED = re.compile(rb"([245])\.([0-9]{1,3})\.([0-9]{1,3})(?=[ \t]|$)")
 
 
 class MalformedReply(ValueError):
-    """What the server sent is no SMTP reply: the two sides are out of step; `line` is what it was, if it is shown."""
+    """The server sent something that is not an SMTP reply, so client and server are out of step.
+
+    `line` is what it sent, if the error shows it.
+    """
 
     line: bytes = b""
 
@@ -38,7 +41,7 @@ class Reply:
 
     @property
     def message(self) -> bytes:
-        """The lines joined by newlines: what smtplib's exceptions carry as `smtp_error`."""
+        """The lines joined by newlines, as in `smtp_error` of smtplib's exceptions."""
         return b"\n".join(self.lines)
 
     @property
@@ -65,12 +68,12 @@ class Reply:
 
     @property
     def is_transient(self) -> bool:
-        """Whether the refusal may pass (4xx). The basic code decides, not the enhanced one."""
+        """Whether the refusal is temporary (4xx). The basic code decides, not the enhanced one."""
         return 400 <= self.code < 500
 
     @property
     def is_permanent(self) -> bool:
-        """Whether the refusal is final (5xx)."""
+        """Whether the refusal is permanent (5xx)."""
         return 500 <= self.code < 600
 
     @property
@@ -85,18 +88,18 @@ class Reply:
 
     @property
     def is_about_connection(self) -> bool:
-        """Whether the refusal speaks of connections, however new this one is (421; 432, Exchange's limit).
+        """Whether the refusal is about connections, even if this one is new (421; 432, Exchange's limit).
 
-        432 4.7.12 is another thing: the account must log in by its password once (RFC 4954 §6).
+        432 4.7.12 is different: the account must log in with its password once (RFC 4954 §6).
         """
         return self.code == 421 or (self.code == 432 and self.enhanced != PASSWORD_WANTED)
 
     def is_about_session(self, *, carried: bool) -> bool:
-        """Tell whether the refusal speaks of the session and not of the message.
+        """Return whether the refusal is about the session and not about the message.
 
-        SES answers with `451 4.4.2 Timeout waiting for data from client` where it has given the session up. A server
-        that has forgotten the login, or believes to be in another transaction (530, 503), is of no more use to this
-        message; but only on a connection that has carried another one, since else it would say the same again.
+        SES replies `451 4.4.2 Timeout waiting for data from client` after it has ended the session. A 530 or 503 means
+        that the server has lost the login, or is in another transaction, so another connection may help; but only on a
+        connection that has carried a message, since otherwise the next connection would get the same reply.
         """
         if self.code not in _ABOUT_SESSION:
             return False
@@ -110,10 +113,10 @@ class Reply:
 
 @dataclass(kw_only=True)
 class ReplyParser:
-    """Cut the server's octets into replies, whatever pieces they arrive in.
+    """Splits the server's octets into replies, in whatever pieces they arrive.
 
-    Memory is bounded: `feed` raises `MalformedReply` as soon as a line, the number of lines or the whole of a
-    reply is larger than any server has reason to send.
+    Memory is bounded: `feed` raises `MalformedReply` as soon as a line, the number of lines or a whole reply exceeds
+    its limit.
     """
 
     _buffer: bytearray = field(default_factory=bytearray)
@@ -124,14 +127,13 @@ class ReplyParser:
 
     @property
     def is_empty(self) -> bool:
-        """Whether every octet fed has gone into a complete reply."""
+        """Whether all octets so far belong to complete replies."""
         return not (self._buffer or self._lines or self._malformed)
 
     def feed(self, data: bytes) -> list[Reply]:
-        """Take octets and return the replies that are complete now.
+        """Add octets and return the replies that are complete now.
 
-        What is malformed takes nothing away from the replies before it: it is raised by the next call, if they
-        have arrived together.
+        If complete replies precede a malformed one, they are returned, and the next call raises the error.
         """
         if self._malformed is not None:
             raise self._malformed
@@ -154,28 +156,28 @@ class ReplyParser:
             start = end + 1
         del buffer[:start]
         if len(buffer) > MAX_LINE:
-            raise MalformedReply(f"a reply line of more than {MAX_LINE} octets")
+            raise MalformedReply(f"the server sent a reply line of more than {MAX_LINE} octets")
 
     def _take_line(self, raw: bytes, replies: list[Reply]) -> None:
         if len(raw) > MAX_LINE:
-            raise MalformedReply(f"a reply line of more than {MAX_LINE} octets")
+            raise MalformedReply(f"the server sent a reply line of more than {MAX_LINE} octets")
         line = raw[:-1] if raw.endswith(b"\r") else raw
         match = _LINE.fullmatch(line)
         if match is None:
-            error = MalformedReply(f"this is no SMTP reply: {_excerpt(line)}")
+            error = MalformedReply(f"the server sent something that is not an SMTP reply: {_excerpt(line)}")
             error.line = line
             raise error
         digits, separator, text = match.groups(b"")
         code = int(digits)
         if self._lines and code != self._code:
-            raise MalformedReply(f"one reply with two codes: {self._code} and {code}")
+            raise MalformedReply(f"the server sent one reply with two codes: {self._code} and {code}")
         self._code = code
         self._lines.append(text.strip(b" \t"))
         self._size += len(raw) + 1
         if len(self._lines) > MAX_LINES:
-            raise MalformedReply(f"a reply of more than {MAX_LINES} lines")
+            raise MalformedReply(f"the server sent a reply of more than {MAX_LINES} lines")
         if self._size > MAX_REPLY:
-            raise MalformedReply(f"a reply of more than {MAX_REPLY} octets")
+            raise MalformedReply(f"the server sent a reply of more than {MAX_REPLY} octets")
         if separator != b"-":
             replies.append(Reply(code=code, lines=tuple(self._lines)))
             self._lines, self._size = [], 0

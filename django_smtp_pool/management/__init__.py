@@ -1,1 +1,1 @@
-"""Django finds our command here."""
+"""Package for the management command."""

@@ -1,4 +1,4 @@
-"""What `manage.py smtp_pool` prints for people: reports of `verify`, providers, figures."""
+"""Texts that `manage.py smtp_pool` prints: reports of `verify`, providers, statistics."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..verify.verification import Report
 
 
 def facts(report: Report) -> list[tuple[str, str]]:
-    """Return what a verification found out, by name."""
+    """Return the facts that a verification found, as (name, text)."""
     found = []
     if report.tls is not None:
         found.append(("TLS", f"{report.tls.version}, {report.tls.cipher}"))
@@ -32,7 +32,7 @@ def _certificate(report: Report) -> str:
 
 
 def provider(service: Service) -> str:
-    """Return a provider's server, names and options on one line."""
+    """Return a provider's server, aliases and options on one line."""
     tls = {"implicit": "TLS", "starttls": "STARTTLS", "none": "no TLS"}[service.tls]
     parts = [f"{service.host}:{service.port} {tls}", service.description]
     names = (*service.aliases, *service.domains)
@@ -43,13 +43,13 @@ def provider(service: Service) -> str:
 
 
 def figures(stats: Stats) -> dict[str, Any]:
-    """Return a pool's figures by name."""
+    """Return a pool's statistics by name."""
     values = {field.name: getattr(stats, field.name) for field in fields(stats)}
     return {name: dict(value) if isinstance(value, Mapping) else value for name, value in values.items()}
 
 
-def fate(status: SmtpPoolStatus) -> dict[str, Any]:
-    """Return what became of a message, as plain values."""
+def outcome(status: SmtpPoolStatus) -> dict[str, Any]:
+    """Return the outcome of a message as plain values."""
     recipients = {
         each.address: {"outcome": each.outcome, "reply": str(each.reply) if each.reply else None}
         for each in status.recipients.values()
@@ -65,8 +65,8 @@ def fate(status: SmtpPoolStatus) -> dict[str, Any]:
     }
 
 
-def fate_lines(status: SmtpPoolStatus) -> Iterator[str]:
-    """Return the same for people, line by line."""
+def outcome_lines(status: SmtpPoolStatus) -> Iterator[str]:
+    """Return the outcome of a message as lines of text."""
     for each in status.recipients.values():
         yield f"{each.outcome:8}  {each.address}  {each.reply or ''}".rstrip()
     if status.queue_id:

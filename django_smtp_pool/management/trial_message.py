@@ -15,7 +15,7 @@ BODY = "This is a test message, sent by manage.py smtp_pool {tool}.\n"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare the options that describe a message."""
+    """Add the arguments that describe a message."""
     parser.add_argument("to", nargs="+", metavar="ADDR", help="recipients")
     parser.add_argument("--cc", action="append", default=[], metavar="ADDR", help="may be repeated")
     parser.add_argument("--bcc", action="append", default=[], metavar="ADDR", help="may be repeated")
@@ -30,9 +30,9 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def described(options: Mapping[str, Any]) -> EmailMultiAlternatives:
-    """Return the message that the options describe.
+    """Return the message that the arguments describe.
 
-    Raises ValueError or OSError for what cannot be sent: a header without a colon, a file that is not there.
+    Raises ValueError or OSError if it cannot be sent: a header without a colon, or a file that does not exist.
     """
     fields = ("subject", "body", "to", "cc", "bcc")
     headers = dict(_header(text) for text in options["header"])

@@ -1,1 +1,1 @@
-"""From EmailMessage to octets."""
+"""Convert an EmailMessage into bytes."""

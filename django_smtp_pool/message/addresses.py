@@ -1,7 +1,7 @@
-"""Addresses as users write them, `Ann <ann@example.com>`, and as the envelope carries them.
+"""Addresses as users write them, `Ann <ann@example.com>`, and as they appear in the envelope.
 
-Django's own parsing does the work, and what it makes of the header is what the envelope says. Here it is
-guarded: an address that the parser chokes on is a ValueError, whatever the parser itself would have raised.
+Django's own code parses them, so the envelope has the address that the header has. This module adds a guard: if
+the parser fails on an address, the error is a ValueError, whatever the parser itself raises.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from .mailboxes import PLAIN_ADDRESS, mailboxes, with_ascii_domains
 
 PrepareAddress = Callable[..., str]
 
-LONGEST = 1000  # characters of an address with its display name: parsing takes time that grows with the square
+LONGEST = 1000  # characters of an address with its display name; the parser needs quadratic time
 RENDERS_SMTPUTF8 = django.VERSION >= (6, 0)
 PLAIN = re.compile(PLAIN_ADDRESS)
-# A name before it changes nothing, as long as it is plain too.
+# An address with a simple display name needs no parser either.
 _NAMED = re.compile(rf'(?:[^\W_]+(?: [^\W_]+)*|"[ !#-<>-\[\]-~]+") <({PLAIN_ADDRESS})>')
 _CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f]")
-# Defects of addresses that are in use and mean what they say: `webmaster`, dots in a row or at an end.
+# Defects of addresses that are in use and unambiguous: `webmaster`, or dots in a row or at an end.
 _HARMLESS = {
     "addr-spec local part with no domain",
     "local-part is not dot-atom, quoted-string, or obs-local-part",
@@ -38,15 +38,15 @@ _HARMLESS = {
     "Invalid leading '.' in local part",
     "Invalid trailing '.' in local part",
 }
-_ONLY_SO = ("From", "To", "Cc", "Reply-To")  # Django looks for these in this spelling, and drops any other
+_EXACT_SPELLING = ("From", "To", "Cc", "Reply-To")  # Django ignores other spellings of these
 _ADDRESS_HEADERS = frozenset({"sender", "resent-from", "resent-sender", "resent-to", "resent-cc"})
 
 
 def check_before_parsing(message: Any) -> bool:
-    """Look at the addresses of a message, and tell whether one needs SMTPUTF8: a local part beyond ASCII (RFC 6531).
+    """Check the addresses of a message, and return whether one needs SMTPUTF8: a non-ASCII local part (RFC 6531).
 
-    Raises ValueError for what is too long to be an address, or has control characters, before it is parsed, and where
-    this version of Django cannot send to such an address.
+    Raises ValueError, before anything is parsed, for an address that is too long or has control characters, and if
+    this version of Django cannot send to a non-ASCII local part.
     """
     envelope, lists = [*_envelope(message)], [*_reply_to(message)]
     for address in (*envelope, *lists):
@@ -63,7 +63,7 @@ def check_before_parsing(message: Any) -> bool:
 
 
 def _envelope(message: Any) -> Iterator[str]:
-    """Yield what must be one address each."""
+    """Yield the values that must be one address each."""
     yield str(message.from_email)
     for field in ("to", "cc", "bcc"):
         for address in getattr(message, field, None) or ():
@@ -71,15 +71,15 @@ def _envelope(message: Any) -> Iterator[str]:
 
 
 def _reply_to(message: Any) -> Iterator[str]:
-    """Yield what may be lists of addresses, unless a header replaces them."""
+    """Yield the values that may be lists of addresses, unless a header replaces them."""
     if "Reply-To" not in (getattr(message, "extra_headers", None) or {}):
         yield from map(str, getattr(message, "reply_to", None) or ())
 
 
 def _address_headers(message: Any) -> Iterator[str]:
-    """Yield the lists of addresses that Django puts into the header as they are."""
+    """Yield the lists of addresses that Django copies into the header."""
     for name, value in (getattr(message, "extra_headers", None) or {}).items():
-        if name in _ONLY_SO or (isinstance(name, str) and name.lower() in _ADDRESS_HEADERS):
+        if name in _EXACT_SPELLING or (isinstance(name, str) and name.lower() in _ADDRESS_HEADERS):
             yield str(value)
 
 
@@ -96,13 +96,13 @@ def _needs_smtputf8(text: str) -> bool:
     if not RENDERS_SMTPUTF8:
         raise ValueError(
             f"Invalid address {text!r}: a non-ASCII local part needs SMTPUTF8, "
-            f"which takes Django 6.0 or later; this is Django {django.get_version()}"
+            f"which requires Django 6.0 or later; this is Django {django.get_version()}"
         )
     return True
 
 
 def _has_strange_local_part(text: str) -> bool:
-    """Tell whether an address is one that ASCII cannot express; a name alone is no address, whatever it says."""
+    """Return whether a text has an address with a non-ASCII local part; a display name alone does not count."""
     entries = mailboxes(text)
     if entries is not None:
         return any("@" in each.address and not each.address.rpartition("@")[0].isascii() for each in entries)
@@ -115,10 +115,10 @@ def _has_strange_local_part(text: str) -> bool:
 
 
 def quick(prepare: PrepareAddress) -> PrepareAddress:
-    """Return a `prep_address` that parses only what has to be parsed: that costs more than sending the message.
+    """Return a `prep_address` that calls the parser only if it must, since parsing costs more than sending.
 
-    What is plainly an address is taken as it stands, which is what Django's method would return, and the last of the
-    others are remembered. Another method may say something else each time.
+    A simple address is returned unchanged, as Django's method would return it, and recent results for other
+    addresses are kept. A method that is not Django's own is not wrapped: it may return something else each time.
     """
     if not is_written_in(smtp, getattr(prepare, "__func__", None)):
         return prepare
@@ -133,7 +133,7 @@ def quick(prepare: PrepareAddress) -> PrepareAddress:
 
 
 def _plain(address: str) -> str | None:
-    """Return the address where it is plain to see, with or without a name."""
+    """Return the address if the text is a simple address, with or without a name; otherwise None."""
     if PLAIN.fullmatch(address):
         return address
     match = _NAMED.fullmatch(address)
@@ -141,15 +141,15 @@ def _plain(address: str) -> str | None:
 
 
 def is_written_in(module: ModuleType, function: Any) -> bool:
-    """Tell whether a function is a module's own: somebody may have put another in its place, also before we came."""
+    """Return whether a function was defined in a module: it may have been replaced, even before this was imported."""
     return type(function) is FunctionType and function.__globals__ is vars(module)
 
 
 def addr_spec(address: Any, prepare: PrepareAddress | None, *, smtputf8: bool) -> str:
-    """Return an address as the envelope carries it: without display name, the domain in ASCII (IDNA).
+    """Return an address as it appears in the envelope: without display name, the domain in ASCII (IDNA).
 
     Arguments:
-        prepare: the backend's `prep_address` where it has one (Django 6.0 and later).
+        prepare: the backend's `prep_address` if it has one (Django 6.0 and later).
         smtputf8: whether the local part may be non-ASCII.
 
     Raises ValueError for anything that is not one valid address.
@@ -167,7 +167,7 @@ def addr_spec(address: Any, prepare: PrepareAddress | None, *, smtputf8: bool) -
 
 
 def _parsed(address: Any) -> str:
-    """Return what Django 5.2's `sanitize_address` makes of an address, less the display name."""
+    """Return the result of Django 5.2's `sanitize_address`, without the display name."""
     if type(address) is str and (plain := _plain(address)) is not None:
         return plain
     if isinstance(address, tuple):
@@ -185,23 +185,23 @@ def _parsed(address: Any) -> str:
 
 
 def _check_labels(domain: str) -> None:
-    """Raise ValueError for a domain that Django 5.2 chokes on."""
+    """Raise ValueError for a domain on which Django 5.2 fails with another error."""
     labels = [] if domain.startswith("[") else domain.removesuffix(".").split(".")
     if not all(0 < len(label) < 64 for label in labels) and domain:
         raise ValueError(f"the domain {domain!r} has a label that is empty or longer than 63 octets")
 
 
-@lru_cache(maxsize=16)  # the sender of a mailing is parsed once
+@lru_cache(maxsize=16)  # parse the sender of a mailing once
 def _mailbox(address: str) -> tuple[str, str]:
-    from email.headerregistry import parser  # type: ignore[attr-defined]  # where Django finds it
+    from email.headerregistry import parser  # type: ignore[attr-defined]  # where Django imports it from
 
     try:
         mailbox, rest = parser.get_mailbox(address)
-    except (MessageError, AttributeError, IndexError, TypeError):  # what the parser has been seen to raise
+    except (MessageError, AttributeError, IndexError, TypeError):  # the exceptions that the parser is known to raise
         raise ValueError(f"Invalid address {address!r}") from None
     if rest:
         raise ValueError(f"Invalid address; only {str(mailbox)!r} could be parsed from {address!r}")
-    # Django 6.0 refuses every defect. 5.2 refuses none, and would send `b(c)ob@...` to `"b ob"@...`.
+    # Django 6.0 refuses every defect. Django 5.2 refuses none: it would send `b(c)ob@...` to `"b ob"@...`.
     defects = {str(each) for each in mailbox.all_defects if not isinstance(each, ObsoleteHeaderDefect)}
     if not mailbox.local_part or defects - _HARMLESS:
         raise ValueError(f"Invalid address {address!r}")
@@ -210,10 +210,10 @@ def _mailbox(address: str) -> tuple[str, str]:
 
 @contextmanager
 def errors_of_the_parser() -> Iterator[None]:
-    """Turn what Python's e-mail package raises when it chokes on a header into the ValueError that it means.
+    """Turn the exceptions of Python's email package for an invalid header into a ValueError.
 
-    Its parser of addresses has been seen to raise AttributeError, IndexError, TypeError and UnboundLocalError.
-    Any of these from anywhere else is a mistake in somebody's code, and passes.
+    Its address parser is known to raise AttributeError, IndexError, TypeError and UnboundLocalError. If one of these
+    comes from other code, it is a mistake in that code and is not converted.
     """
     try:
         yield
@@ -233,6 +233,6 @@ def _arose_in_parser(traceback: TracebackType | None) -> bool:
     frame = None
     while traceback is not None:
         frame, traceback = traceback.tb_frame, traceback.tb_next
-    if frame is None or frame.f_code.co_name == "get_unstructured":  # somebody's header is no text at all
+    if frame is None or frame.f_code.co_name == "get_unstructured":  # the value of the header is not text
         return False
     return frame.f_globals.get("__name__") in {"email._header_value_parser", "email.headerregistry"}

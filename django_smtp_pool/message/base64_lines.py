@@ -1,4 +1,4 @@
-"""Base64 for files: in one pass, block by block, so that a large file is never held twice in memory."""
+"""Base64 for files in one pass, block by block, so that memory never holds a large file twice."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import struct
 from binascii import b2a_base64
 from collections.abc import Iterator
 
-_LINE = 57  # octets, which become 76 (RFC 2045 section 6.8)
+_LINE = 57  # octets of input per line, which become 76 octets (RFC 2045 section 6.8)
 _BLOCK = 4096 * _LINE
 _ROWS = struct.Struct("76s" * 4096)
 
 
 class Base64Lines:
-    """The lines of a file in Base64, made while they are read.
+    """The Base64 lines of a file, encoded while they are read.
 
     Arguments:
-        content: what to encode; bytes are sliced block by block.
+        content: the bytes to encode; they are sliced block by block.
     """
 
     def __init__(self, content: bytes) -> None:
         self._content = content
 
     def __len__(self) -> int:
-        """Return the number of octets that all lines have."""
+        """Return the number of octets in all lines."""
         size = memoryview(self._content).nbytes
         return (size + 2) // 3 * 4 + -(-size // _LINE) * 2
 

@@ -1,4 +1,4 @@
-"""International domains, as browsers and mail programs read them (UTS #46, non-transitional; RFC 5891)."""
+"""International domains, converted as browsers and mail programs do (UTS #46, non-transitional; RFC 5891)."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _LABEL = re.compile(r"[A-Za-z0-9_-]{1,63}")
 
 
 def ascii_domain(domain: str) -> str:
-    """Return a domain in ASCII; one that is ASCII is returned as it is.
+    """Return a domain in ASCII; an ASCII domain is returned unchanged.
 
-    Raises ValueError for a domain that has no such form.
+    Raises ValueError if the domain cannot be written in ASCII.
     """
     return domain if domain.isascii() else _converted(domain)
 
@@ -33,15 +33,15 @@ def _converted(domain: str) -> str:
 
 
 def _ascii_label(label: str, domain: str) -> str:
-    import idna  # at the first domain that needs it
+    import idna  # imported for the first domain that needs it
 
     try:
         mapped = idna.uts46_remap(label, std3_rules=False, transitional=False)
         found = idna.alabel(mapped).decode("ascii")
-    except idna.IDNAError:  # such as an emoji, an underscore: Django sends to such a domain
+    except idna.IDNAError:  # for example an emoji or an underscore: Django sends to such a domain
         found = _by_django(label, domain)
     if len(found) <= 63 and not _LABEL.fullmatch(found):
-        raise ValueError(f"the domain {domain!r} has a label that is not valid: {label!r}")
+        raise ValueError(f"the domain {domain!r} has an invalid label: {label!r}")
     return found
 
 

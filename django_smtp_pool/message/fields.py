@@ -1,8 +1,8 @@
-"""One header field: written down at once where it is plain, else by Django, and by ourselves where Django's is wrong.
+"""Write one header field: directly if it is simple, otherwise as Django does, and corrected where Django is wrong.
 
-Python's e-mail package folds and encodes, and its patch levels do it differently. What it writes is read again: an
-encoded word that is too long or that stands where programs read, a lost quote, a lost blank, and the field is ours
-(`words`, `mailboxes`). `docs/differences.rst` has the list.
+Python's email package folds and encodes header fields, and its patch levels differ. So its result is read again. If
+an encoded word is too long or is in a place that programs read, or if a quote or space is missing, the field is
+written by `words` or `mailboxes`. `docs/differences.rst` has the list.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from .safety import LONGEST_LINE, check_field, has_long_line
 from .words import FULL_LINE, decoded, folded, has_long_word, unfolded
 
 MODERN = django.VERSION >= (6, 0)
-LONGEST = 2000  # characters of a value that is remembered
-MANY = 256  # fields that are remembered: those of a mailing, and then some
+LONGEST = 2000  # characters of a value that may be cached
+MANY = 256  # cached fields: enough for a mailing
 ADDRESSES = frozenset(
     ("from", "sender", "reply-to", "to", "cc", "resent-from", "resent-sender", "resent-to", "resent-cc")
 )
-# Python has a parser for these, and writes what it has understood.
+# Python parses these and writes the parsed value.
 STRUCTURED = frozenset(("date", "resent-date", "orig-date"))
 _PROSE = frozenset(("subject", "comments", "keywords", "organization", "thread-topic"))
 _TEXT = re.compile(r"[!-~]+(?:[ \t]+[!-~]+)*")
@@ -44,9 +44,9 @@ def header_field(name: str, value: str, charset: str) -> str:
     """Return a header field with its line end.
 
     Arguments:
-        charset: for encoded words, where Django 5.2 makes them.
+        charset: for the encoded words that Django 5.2 writes.
 
-    Raises ValueError for what cannot be a field.
+    Raises ValueError for a name or value that cannot be a header field.
     """
     if len(name) + len(value) <= FULL_LINE - 2 and _is_plain(name, value):
         return f"{name}: {value}\r\n"
@@ -79,8 +79,8 @@ def _made(name: str, value: str, charset: str) -> str:
     except UnicodeEncodeError as error:
         error.reason += f" (in the header {name}: {value[:80]!r})"
         raise
-    except UnicodeError as error:  # Django 5.2 and a domain
-        raise ValueError(f"the header {name} has an address that is not valid ({error}): {value[:80]!r}") from None
+    except UnicodeError as error:  # from Django 5.2, for a domain
+        raise ValueError(f"the header {name} has an invalid address ({error}): {value[:80]!r}") from None
     if has_long_line(text.encode("ascii", "surrogateescape")):
         raise ValueError(f"the header {name} has a line of more than {LONGEST_LINE} octets: {value[:80]!r}...")
     return text
@@ -90,7 +90,7 @@ _remembered = lru_cache(maxsize=MANY)(_made)
 
 
 def _list_of_plain(name: str, value: str) -> str:
-    """Return many addresses as Python folds them: full lines, broken after commas."""
+    """Return a field of many addresses, folded as Python folds them: full lines, broken after commas."""
     lines, line = [], f"{name}:"
     if len(value) < FULL_LINE < len(line) + 1 + len(value):
         return f"{line}\r\n {value}\r\n"
@@ -117,7 +117,7 @@ def _by_django(name: str, value: str, charset: str) -> str:
 
 
 def _with_ascii_domains(made: AddressHeader) -> Any:
-    """Return addresses as Django's `_idna_encode_address_header_domains` makes them."""
+    """Return addresses as Django's `_idna_encode_address_header_domains` converts them."""
     if all(each.domain.isascii() for each in made.addresses):
         return made
     return [
@@ -127,10 +127,10 @@ def _with_ascii_domains(made: AddressHeader) -> Any:
 
 
 def _means(name: str, written: str, value: str) -> bool:
-    """Tell whether a written field says what it was given."""
+    """Return whether a written field still has the value that it was written from."""
     text, value = unfolded(written[len(name) + 1 : -2]).strip(" \t"), value.strip(" \t")
     if _has_surrogate(value):
-        return True  # nobody can tell
+        return True  # cannot be checked
     if has_long_word(text):
         return False
     if name.lower() in ADDRESSES:
@@ -140,7 +140,7 @@ def _means(name: str, written: str, value: str) -> bool:
         return text == value
     if decoded(text).strip() == decoded(value).strip():
         return True
-    # Python takes what a caller has encoded without blanks around it for encoded too.
+    # Python also decodes encoded words without spaces around them, so they may come from the caller.
     return "=?" in value and decoded(text, strictly=False).strip() == decoded(value, strictly=False).strip()
 
 
@@ -153,7 +153,7 @@ def _has_surrogate(value: str) -> bool:
 
 
 def _ours(name: str, value: str) -> str:
-    """Return a field as we write it."""
+    """Return a field as this package writes it."""
     kind = name.lower()
     entries = mailboxes(value) if kind in ADDRESSES else None
     if entries is not None:
@@ -165,9 +165,9 @@ def _ours(name: str, value: str) -> str:
 
 
 def check_name(name: Any, value: Any) -> None:
-    """Raise ValueError for a header name that is none."""
+    """Raise ValueError for an invalid header name."""
     if not (isinstance(name, str) and re.fullmatch("[!-9;-~]+", name)):
         raise ValueError(
-            f"the header {name!r} with the value {str(value)[:80]!r} is no header field: its name must consist of "
-            "printable ASCII characters, without blanks and colons"
+            f"the header {name!r} with the value {str(value)[:80]!r} is not a header field: its name must consist of "
+            "printable ASCII characters, without spaces and colons"
         )

@@ -1,7 +1,7 @@
-"""Finishers: functions of the project's own that have the last word on a rendered message, such as a signature.
+"""Finishers: functions of the project that change a rendered message last, for example to sign it.
 
-What they return goes on the wire as it is: whatever was encoded again after a signature would break it. So it is
-checked, and refused where mail cannot carry it.
+Their result is sent unchanged, because encoding it again would break a signature. So it is checked, and refused if
+it cannot be sent by mail.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ _BARE = re.compile(rb"\r(?!\n)|(?<!\r)\n")
 
 
 def finish(content: bytes, finishers: Sequence[Finisher | str]) -> bytes:
-    """Return rendered content as the finishers leave it, each given what the one before has returned.
+    """Return rendered content after all finishers; each finisher gets the result of the one before.
 
-    Arguments:
-        content: header and body with CRLF line ends, without lines of more than 998 octets, in ASCII where no address
-            needs SMTPUTF8.
-        finishers: callables, or dotted paths of such.
+    content: header and body with CRLF line ends, without lines of more than 998 octets, in ASCII unless an address
+        needs SMTPUTF8.
+        finishers: callables or dotted paths.
 
-    Raises what a finisher raises, TypeError for what is not bytes, and ValueError for what mail cannot carry.
+    Raises what a finisher raises, TypeError for a result that is not bytes, and ValueError for content that cannot be
+    sent by mail.
     """
     for finisher in finishers:
         finished = found(finisher)(content)
@@ -39,12 +39,14 @@ def finish(content: bytes, finishers: Sequence[Finisher | str]) -> bytes:
 
 
 def refuse_to_encode() -> bytes:
-    """Refuse a finished message with octets above 127 to a server that takes only ASCII."""
-    raise ValueError("the finished message is not ASCII, and this server takes only ASCII (it does not offer 8BITMIME)")
+    """Raise ValueError for a finished message with octets above 127, if the server accepts only ASCII."""
+    raise ValueError(
+        "the finished message is not ASCII, but the server accepts only ASCII (it does not offer 8BITMIME)"
+    )
 
 
 def found(finisher: Finisher | str) -> Finisher:
-    """Return the callable that is meant; raises ImportError or AttributeError where there is none."""
+    """Return the callable for a dotted path; raises ImportError or AttributeError if there is none."""
     return pkgutil.resolve_name(finisher) if isinstance(finisher, str) else finisher
 
 
@@ -54,7 +56,7 @@ def _name(finisher: Finisher | str) -> str:
 
 def _flaw(content: bytes) -> str | None:
     if b"\0" in content:
-        return "with a NUL character, which mail cannot carry"
+        return "with a NUL character, which email does not allow"
     if _BARE.search(content) or not content.endswith(b"\r\n"):
         return r"with line ends other than CRLF: replace(b'\n', b'\r\n') what a library has written"
     if has_long_line(content):

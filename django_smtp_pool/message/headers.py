@@ -1,7 +1,7 @@
-"""Policies for rendering that parse a header once: most of a mailing's headers are the same in every message.
+"""Rendering policies that parse a header only once: most headers of a mailing are the same in every message.
 
-The octets are those of `email.policy.SMTP` and `SMTPUTF8`. Python parses each header field from scratch, and even
-makes its class anew each time; on Django 6.0 and later that is half of what a small message costs.
+The octets are those of `email.policy.SMTP` and `SMTPUTF8`. Python parses each header field again, and even creates
+its class again, every time; on Django 6.0 and later this is half the cost of a small message.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from email.headerregistry import HeaderRegistry
 from functools import lru_cache
 from typing import Any
 
-LONGEST = 200  # characters: longer ones are rarely the same again
-MANY = 128  # fields kept: those that are in every message, and then some
+LONGEST = 200  # characters; longer values rarely repeat
+MANY = 128  # cached fields: enough for the ones in every message
 
 
 class RememberingRegistry(HeaderRegistry):
-    """Makes the header fields of messages; a field is never changed once it is made, so equal ones are one object."""
+    """Creates header fields. A field never changes after it is created, so equal fields share one object."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -24,7 +24,7 @@ class RememberingRegistry(HeaderRegistry):
         self._made = lru_cache(maxsize=MANY)(super().__call__)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle and copy without what is remembered: messages keep the policy they were made with."""
+        """Pickle and copy without the cache: messages keep the policy that they were created with."""
         return type(self), ()
 
     def __getitem__(self, name: str) -> Any:
@@ -32,7 +32,7 @@ class RememberingRegistry(HeaderRegistry):
         return self._class_for(name.lower())
 
     def __call__(self, name: str, value: Any) -> Any:
-        """Return a field; only plain text is remembered, anything else may change or say more than it shows."""
+        """Return a field; only plain strings are cached, since other values may change."""
         if type(name) is str and type(value) is str and len(value) <= LONGEST:
             return self._made(name, value)
         return super().__call__(name, value)

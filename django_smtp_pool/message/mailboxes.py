@@ -1,6 +1,6 @@
-"""Lists of addresses, `Ann <ann@example.com>, "Doe, Bob" <bob@example.com>`, read in one pass and written.
+"""Read lists of addresses, `Ann <ann@example.com>, "Doe, Bob" <bob@example.com>`, in one pass, and write them.
 
-Python's parser is thorough, and takes a millisecond for twenty addresses. This one reads what people write.
+Python's parser is thorough and needs a millisecond for twenty addresses. This one reads the common forms.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from .domains import ascii_domain
 from .words import FULL_LINE, LONGEST_WORD, Lines, decoded, unfolded
 
-# What every parser returns as it is: nothing in it is quoted, encoded, folded or a comment.
+# Addresses that every parser returns unchanged: without quotes, encoded words, folds or comments.
 PLAIN_ADDRESS = r"[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63})*"
 _TOKEN = re.compile(
     r"""
@@ -33,11 +33,11 @@ _PLAIN = re.compile(r"[ -~]*")
 
 @dataclass(frozen=True, kw_only=True)
 class Mailbox:
-    """One entry of a list: a name, an address, or both, and what ends it: a comma, or what a group consists of.
+    """One entry of a list: a name, an address or both, and what ends it (a comma, or the delimiters of a group).
 
     Arguments:
-        name: without quotes, and with encoded words read.
-        loose: the same with the blanks that do not count: those outside of quotes.
+        name: without quotes, with encoded words decoded.
+        loose: the same, but runs of spaces outside of quotes count as one.
     """
 
     name: str
@@ -46,12 +46,12 @@ class Mailbox:
     loose: str = ""
 
     def says(self, other: Mailbox) -> bool:
-        """Tell whether this entry means what another one does."""
+        """Return whether this entry means the same as another."""
         return (self.address, self.end) == (other.address, other.end) and self.name in {other.name, other.loose}
 
 
 def mailboxes(text: str) -> list[Mailbox] | None:
-    """Return the entries of a list, None where it is written in a way that takes a real parser."""
+    """Return the entries of a list, or None if only a complete parser can read it."""
     found: list[Mailbox] = []
     phrase: list[tuple[str, str]] = []
     for kind, token in _tokens(unfolded(text)):
@@ -83,7 +83,7 @@ def _tokens(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _entry(phrase: list[tuple[str, str]], end: str) -> Mailbox | None:
-    """Return one entry, None where it is neither a name, nor an address, nor a name before an address in brackets."""
+    """Return one entry, or None if it is not a name, an address, or a name before an address in angle brackets."""
     while phrase and phrase[0][0] == "blank":
         phrase = phrase[1:]
     while phrase and phrase[-1][0] == "blank":
@@ -103,10 +103,10 @@ def _entry(phrase: list[tuple[str, str]], end: str) -> Mailbox | None:
 
 
 def _name(phrase: list[tuple[str, str]], between: str | None = " ") -> str:
-    """Return a name as people read it.
+    """Return a name as it is displayed.
 
     Arguments:
-        between: what stands for blanks outside of quotes; None for themselves.
+        between: replaces the spaces outside of quotes; None keeps them.
     """
     while phrase and phrase[-1][0] == "blank":
         phrase = phrase[:-1]
@@ -124,12 +124,12 @@ def _anywhere(domain: str) -> bool:  # noqa: ARG001 - any domain
 
 
 def with_ascii_domains(text: str, where: Callable[[str], bool] = _anywhere) -> str:
-    """Return addresses with their domains in ASCII, and everything else as it stands.
+    """Return addresses with their domains in ASCII; the rest is unchanged.
 
     Arguments:
-        where: tells whether a domain is meant.
+        where: returns whether to convert a domain.
 
-    Raises ValueError for a domain that has no form in ASCII.
+    Raises ValueError for a domain that cannot be written in ASCII.
     """
     if text.isascii() or "@" not in text:
         return text

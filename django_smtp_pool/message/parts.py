@@ -1,7 +1,7 @@
 """The parts of a message: texts, files and MIME parts, each with its header fields and its encoded body.
 
-Bodies are encoded as Django chooses: 7bit, 8bit, quoted-printable or base64. Django itself writes the header fields of
-a part, once for each kind, and they are remembered.
+Bodies are encoded as in Django: 7bit, 8bit, quoted-printable or base64. Django itself writes the header fields of a
+part, once for each kind of part, and the result is cached.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ from .words import FULL_LINE
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _PLAIN_FILENAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,34}")
-_A_FILENAME = "file.name"
-_AS_IT_STANDS = {"7bit", "8bit"}
+_SAMPLE_FILENAME = "file.name"
+_UNENCODED = {"7bit", "8bit"}
 
 
 class CannotWrite(Exception):
-    """What is to be written is unknown to us; Django writes it."""
+    """This package cannot write the message; Django does it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Leaf:
-    """A part without parts of its own.
+    """A part that contains no other parts.
 
     Arguments:
-        head: its header fields, with their line ends.
-        body: what follows the blank line, in pieces.
-        text: the pieces in which somebody could have written a boundary.
+        head: its header fields, with line ends.
+        body: the content after the blank line, in pieces.
+        text: the pieces that may contain a boundary by chance or on purpose.
     """
 
     head: str
@@ -62,9 +62,9 @@ def text_leaf(role: str, content: str, subtype: str, charset: str, filename: str
         raise CannotWrite
     encoding, octets = (_encoded_by_6 if MODERN else _encoded_by_5)(content, subtype, charset)
     if b"\0" in octets:
-        raise ValueError("the message contains a NUL character, which mail cannot carry")
+        raise ValueError("the message contains a NUL character, which email does not allow")
     head = _head_of(role, "text", subtype, charset, encoding, filename)
-    return Leaf(head=head, body=(octets,), text=(octets,) if encoding in _AS_IT_STANDS else ())
+    return Leaf(head=head, body=(octets,), text=(octets,) if encoding in _UNENCODED else ())
 
 
 def file_leaf(role: str, content: Iterable[bytes], mimetype: str, filename: str | None = None) -> Leaf:
@@ -76,7 +76,7 @@ def file_leaf(role: str, content: Iterable[bytes], mimetype: str, filename: str 
 @lru_cache(maxsize=32)
 def _has_ascii_line_ends(charset: str) -> bool:
     try:
-        return "a\r\n".encode(charset) == b"a\r\n"  # not so in UTF-16
+        return "a\r\n".encode(charset) == b"a\r\n"  # false for UTF-16
     except (LookupError, ValueError):
         return False
 
@@ -85,7 +85,7 @@ def _has_ascii_line_ends(charset: str) -> bool:
 
 
 def _encoded_by_6(text: str, subtype: str, charset: str) -> tuple[str, bytes]:
-    """Return encoding and octets as Django 6.0 and later choose them."""
+    """Return encoding and octets as Django 6.0 and later do."""
     octets = _octets(text, charset)
     lines = octets.splitlines()
     if max(map(len, lines), default=0) <= FULL_LINE:
@@ -96,7 +96,7 @@ def _encoded_by_6(text: str, subtype: str, charset: str) -> tuple[str, bytes]:
 
 
 class _Recorder:
-    """Looks like a message to Python's content manager, and keeps what that makes of a text."""
+    """Looks like a message to Python's content manager, and keeps the result."""
 
     policy = SMTP
     payload = encoding = ""
@@ -119,8 +119,8 @@ class _Recorder:
 
 
 def _encoded_by_5(text: str, subtype: str, charset: str) -> tuple[str, bytes]:
-    """Return encoding and octets as Django 5.2 chooses them."""
-    plain = djangos.utf8_charset  # which somebody may have changed: that was the way to get base64
+    """Return encoding and octets as Django 5.2 does."""
+    plain = djangos.utf8_charset  # a project may have changed it: that used to be the way to get base64
     if charset == "utf-8" and plain.body_encoding is None and djangos.utf8_charset_qp.body_encoding == QP:
         octets = _octets(text, charset)
         if not any(len(line.encode()) > LONGEST_LINE for line in _long(text)):
@@ -162,8 +162,8 @@ def _octets_with_crlf(octets: bytes) -> bytes:
 
 def _head_of(role: str, maintype: str, subtype: str, charset: str, encoding: str, filename: str | None) -> str:
     if filename is not None and _PLAIN_FILENAME.fullmatch(filename):
-        head = _head(role, maintype, subtype, charset, encoding, _A_FILENAME)
-        return head.replace(f'filename="{_A_FILENAME}"', f'filename="{filename}"')
+        head = _head(role, maintype, subtype, charset, encoding, _SAMPLE_FILENAME)
+        return head.replace(f'filename="{_SAMPLE_FILENAME}"', f'filename="{filename}"')
     return _head(role, maintype, subtype, charset, encoding, filename)
 
 
@@ -197,7 +197,7 @@ def _part_by_6(
         content, how = b"", {"maintype": maintype, "subtype": subtype}
     if role == "body":
         message.set_content(content, **how)
-        del message["MIME-Version"]  # the message has it
+        del message["MIME-Version"]  # the message itself has this header
         return message
     if role == "alternative":
         message.add_alternative(content, **how)
@@ -244,13 +244,13 @@ def foreign_leaf(part: Message[Any, Any]) -> Leaf:
 
 
 class Batch:
-    """What the messages of one call have in common: files and MIME parts that are encoded once.
+    """What the messages of one call share: files and MIME parts that are encoded once.
 
     Arguments:
-        is_alone: whether there is one message only, so that nothing need be kept.
+        is_alone: whether there is only one message, so that nothing needs to be cached.
     """
 
-    LARGEST = 1 << 25  # octets that are kept
+    LARGEST = 1 << 25  # octets to cache
 
     def __init__(self, *, is_alone: bool = True) -> None:
         self._keeps = not is_alone
@@ -269,7 +269,7 @@ class Batch:
         return known[1]
 
     def foreign(self, part: Message[Any, Any]) -> Leaf:
-        """Return a MIME part; the same one, unchanged, is written once."""
+        """Return a MIME part; the same unchanged part is written once."""
         payload: Any = part.get_payload()
         if not self._keeps or not isinstance(payload, str):
             return foreign_leaf(part)

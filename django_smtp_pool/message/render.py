@@ -1,4 +1,4 @@
-"""From Django's EmailMessage to the core's Envelope: addresses and octets, as this version of Django makes them."""
+"""Render Django's EmailMessage into an Envelope of the core: addresses and bytes, as this Django version does."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from .smtp_options import asked_by
 from .transfer import seven_bit, short_lined
 from .writer import Written, drawn_boundary, write
 
-_LARGE = 1 << 20  # octets of content: from here on memory counts
-_MARGIN = 1 << 16  # for header and boundaries
+_LARGE = 1 << 20  # octets of content; from this size on, memory matters
+_MARGIN = 1 << 16  # octets for headers and boundaries
 
-LARGE = 65536  # bytes that an event loop does not render by itself
-_A_RECIPIENT = 100  # bytes of text that take as long as an address
+LARGE = 65536  # bytes; from this size on, an event loop renders in a thread
+_A_RECIPIENT = 100  # bytes of text whose rendering takes as long as that of one address
 
 
 def envelope_of(
@@ -40,16 +40,16 @@ def envelope_of(
     finishers: Sequence[Finisher | str] = (),
     batch: Batch = ALONE,
 ) -> Envelope:
-    """Render a message, and check what was rendered.
+    """Render a message, and check the result.
 
     Arguments:
         message: an EmailMessage with at least one recipient.
-        prep_address: the backend's own method where it has one (Django 6.0 and later).
-        finishers: what has the last word on the content.
-        batch: what the messages of one call have in common.
+        prep_address: the backend's own method if it has one (Django 6.0 and later).
+        finishers: functions that change the content last.
+        batch: the cache that the messages of one call share.
 
-    Raises ValueError for what must not go on the wire: bad addresses, header injection, and for `smtp_options` that
-    are no good.
+    Raises ValueError for content that must not be sent, such as invalid addresses and header injection, and for invalid
+    `smtp_options`.
     """
     smtputf8 = check_before_parsing(message)
     with errors_of_the_parser():
@@ -75,9 +75,9 @@ def envelope_of(
 
 
 def takes_long(message: Any) -> bool:
-    """Guess whether an event loop had better leave the rendering of a message to a thread.
+    """Return whether an event loop should render a message in a thread.
 
-    So it is where there is much of it, or where somebody else's code renders.
+    That is so if the message is large, or if code of the project renders it.
     """
     if getattr(type(message), "message", None) is not EmailMessage.message or "message" in vars(message):
         return True
@@ -88,17 +88,17 @@ def takes_long(message: Any) -> bool:
 
 
 def _size(content: Any) -> int:
-    # What is neither may be a message or a file.
+    # Anything else may be a message or a file.
     return len(content) if isinstance(content, (str, bytes)) else 0 if content is None else LARGE
 
 
 def _ready(content: bytes, *, smtputf8: bool) -> bytes:
-    """Return content in the form that any server takes: after a finisher nothing is encoded again."""
+    """Return content that every server accepts, because nothing may be encoded again after a finisher."""
     return content if smtputf8 or content.isascii() else seven_bit(content)
 
 
 def _render(message: Any, *, smtputf8: bool, batch: Batch) -> tuple[bytes, str | None]:
-    """Return the checked octets and the Message-ID; what they were rendered from is not kept."""
+    """Return the checked octets and the Message-ID, and free what they were rendered from."""
     if not smtputf8 and (written := write(message, batch)) is not None:
         return joined(written), written.message_id
     if RENDERS_SMTPUTF8:
@@ -116,11 +116,11 @@ def _render(message: Any, *, smtputf8: bool, batch: Batch) -> tuple[bytes, str |
 
 
 def joined(written: Written) -> bytes:
-    """Return the content in one piece: the one place that knows that an envelope wants it so."""
+    """Return the content as one bytes object: only this function knows that the envelope needs it so."""
     if written.room < _LARGE:
         content = b"".join(written.pieces)
     else:
-        file = BytesIO()  # joining a list would hold the content twice, and growing takes an eighth more
+        file = BytesIO()  # joining a list would hold the content twice, and a growing buffer takes an eighth more
         file.seek(written.room + _MARGIN)
         file.write(b"\0")
         file.seek(0)
@@ -131,7 +131,7 @@ def joined(written: Written) -> bytes:
 
 
 def _set_boundaries(rendered: Any) -> None:
-    """Give every multipart its boundary, the inner ones first: Python would compile a regular expression for each."""
+    """Set the boundary of every multipart, the inner ones first: Python would compile a regular expression for each."""
     if not (isinstance(rendered, Message) and rendered.is_multipart()):
         return
     parts: Any = rendered.get_payload()

@@ -1,8 +1,8 @@
-"""The check of what was rendered: nothing that a user typed may become a header field of its own.
+"""Check rendered messages for header injection: text from a user must not become a header field.
 
-Python's e-mail package decides how a header is written, and some patch levels of it let a value or a name
-break out of its line (CVE-2024-6923, CVE-2026-1299). So it is not trusted: the octets are read again, and the
-fields found in them must be those that the message has, in order, in each of its MIME parts.
+Python's email package writes the header, and in some of its patch levels a value or name can break out of its line
+(CVE-2024-6923, CVE-2026-1299). So its output is not trusted: the octets are parsed again, and the fields found must
+be those of the message, in the same order, in each MIME part.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Any
 
 LONGEST_LINE = 998  # octets without CRLF (RFC 5322 §2.1.1)
 
-# A field and its folds (RFC 5322 §2.2); names consist of ftext.
+# A field with its folds (RFC 5322 §2.2); a name consists of ftext.
 _FIELD = re.compile(rb"([!-9;-~]+):[^\r\n\0]*(?:\r\n[ \t][^\r\n\0]*)*\r\n")
 _FIELDS = re.compile(b"(?:" + _FIELD.pattern + b")*")
-# An attached message was written by others: a nameless field is their affair, as long as it is the same one.
+# An attached message comes from elsewhere: a field without a name is allowed there, if it is unchanged.
 _FOREIGN_FIELD = re.compile(_FIELD.pattern.replace(b"]+", b"]*", 1))
 _AT_MOST_ONCE = frozenset(
     (b"from", b"sender", b"reply-to", b"to", b"cc", b"subject", b"date", b"message-id", b"content-type")
@@ -26,19 +26,19 @@ _NEVER = frozenset((b"bcc", b"resent-bcc"))
 
 
 def check_rendered(message: Any, content: bytes) -> None:
-    """Raise ValueError where rendered octets say anything else than the message they were rendered from.
+    """Raise ValueError if rendered octets differ in meaning from the message they were rendered from.
 
     Arguments:
-        message: what was rendered: an `email.message.Message`, or something else that has `as_bytes()`.
+        message: an `email.message.Message`, or another object with `as_bytes()`.
         content: the octets, with CRLF line ends.
     """
     if b"\0" in content:
-        raise ValueError("the message contains a NUL character, which mail cannot carry")
+        raise ValueError("the message contains a NUL character, which email does not allow")
     names, start = _fields(content, 0, _FIELD)
     _check_names(names)
     if isinstance(message, Message):
         own = _own_names(message)
-        if _renders_itself(message):  # it may put fields of its own before the others, such as a signature
+        if _renders_itself(message):  # it may put its own fields first, such as a signature
             names = names[-len(own) :] if own else []
         _compare(names, own)
         _check_parts(message, content, start, _FIELD)
@@ -53,23 +53,23 @@ def check_part(part: Message[Any, Any], content: bytes) -> int:
 
 
 def check_field(name: str, written: str) -> None:
-    """Raise ValueError where a written field is not just the one that it should be."""
+    """Raise ValueError if written octets are not exactly the one field that was meant."""
     octets = written.encode("ascii", "surrogateescape")
     if b"\0" in octets:
-        raise ValueError(f"the header {name} contains a NUL character, which mail cannot carry")
+        raise ValueError(f"the header {name} contains a NUL character, which email does not allow")
     names = [match[1] for match in _FIELD.finditer(octets)] if _FIELDS.fullmatch(octets) else []
     if names != [name.encode("ascii")]:
         _compare(names or [b"something else"], [name.encode("ascii")])
 
 
 def _fields(content: bytes, at: int, field: re.Pattern[bytes]) -> tuple[list[bytes], int]:
-    """Return the names of the header block that begins at an offset, and the offset of what follows it."""
+    """Return the names of the header block at an offset, and the offset after the block."""
     names = []
     while not content.startswith(b"\r\n", at):
         match = field.match(content, at)
         if match is None:
             line = content[at : at + 80].partition(b"\r\n")[0]
-            raise ValueError(f"the header of the message has a line that is no header field: {line!r}")
+            raise ValueError(f"the header of the message has a line that is not a header field: {line!r}")
         names.append(match[1])
         at = match.end()
     return names, at + 2
@@ -92,7 +92,7 @@ def _own_names(message: Message[Any, Any]) -> list[bytes]:
 
 
 def _renders_itself(message: Message[Any, Any]) -> bool:
-    """Tell whether the octets came from code that is neither Python's nor Django's."""
+    """Return whether the octets were rendered by code that is neither Python's nor Django's."""
     module = getattr(type(message).as_bytes, "__module__", "")
     return module != "email.message" and not module.startswith("django.core.mail.")
 
@@ -101,13 +101,13 @@ def _compare(names: Sequence[bytes], own: Sequence[bytes]) -> None:
     if names != own:
         strange = [name for name in names if name not in own] or names
         raise ValueError(
-            "the header of the message does not consist of the fields it was given: something in it became "
+            "the header of the message does not have the fields it was given: part of a value became "
             f"{b', '.join(strange).decode()!r}; a subject, name or address may contain an encoded line end"
         )
 
 
 def _check_parts(message: Message[Any, Any], content: bytes, at: int, field: re.Pattern[bytes]) -> int:
-    """Compare every part inside a message whose body begins at an offset; return an offset behind the last."""
+    """Compare every part of a message whose body begins at an offset; return the offset after the last part."""
     if not message.is_multipart():
         return at
     kind = message.get_content_maintype()
@@ -119,12 +119,12 @@ def _check_parts(message: Message[Any, Any], content: bytes, at: int, field: re.
 
 
 def _check_multipart(message: Message[Any, Any], content: bytes, at: int, field: re.Pattern[bytes]) -> int:
-    # The blank line before the body, or the end of the part before, gives the first CRLF.
+    # The first CRLF is the blank line before the body, or the end of the part before.
     delimiter = b"\r\n--" + str(message.get_boundary()).encode("ascii")
     for part in _children(message):
         rest, start = _next_delimiter(content, delimiter, at - 2)
         if rest != b"":
-            raise ValueError(f"the message lacks a part: its boundary is not where it should be: {delimiter[4:]!r}")
+            raise ValueError(f"a part of the message is missing, its boundary was not found: {delimiter[4:]!r}")
         at = _check_part(part, content, start, field)
     if _next_delimiter(content, delimiter, at - 2)[0] != b"--":
         raise ValueError(f"a part of the message contains the message's own boundary: {delimiter[4:]!r}")
@@ -132,12 +132,12 @@ def _check_multipart(message: Message[Any, Any], content: bytes, at: int, field:
 
 
 def _next_delimiter(content: bytes, delimiter: bytes, at: int) -> tuple[bytes | None, int]:
-    """Return what follows the next delimiter on its line (nothing, or "--"), and the offset of the next line."""
+    """Return the text after the next delimiter on its line ("" or "--"), and the offset of the next line."""
     while (found := content.find(delimiter, at)) >= 0:
         at = found + len(delimiter)
         line_end = content.find(b"\r\n", at)
         rest = content[at:line_end].rstrip(b" \t")
-        if rest in {b"", b"--"}:  # else it belongs to a longer boundary that begins with ours
+        if rest in {b"", b"--"}:  # otherwise the line is a longer boundary that begins with this one
             return rest, line_end + 2
     return None, at
 
@@ -154,7 +154,7 @@ def _children(message: Message[Any, Any]) -> list[Message[Any, Any]]:
 
 
 def has_long_line(content: bytes, start: int = 0, end: int | None = None) -> bool:
-    """Tell whether CRLF content has a line of more than 998 octets; looks at few of the octets."""
+    """Return whether CRLF content has a line of more than 998 octets, without looking at each octet."""
     end = len(content) if end is None else end
     reach = LONGEST_LINE + 2
     while end - start > reach:

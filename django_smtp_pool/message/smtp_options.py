@@ -1,4 +1,4 @@
-"""`message.smtp_options`: what one message asks of the server (DSN: RFC 3461, REQUIRETLS: RFC 8689)."""
+"""`message.smtp_options`: SMTP options of one message (DSN: RFC 3461, REQUIRETLS: RFC 8689)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ..core.smtp.dsn import DSN, Original, from_xtext
 T = TypeVar("T")
 
 KEYS = ("dsn", "require_tls")
-OURS = frozenset({"BODY", "SIZE", "SMTPUTF8"})  # parameters that we set ourselves, whatever a caller says
+OURS = frozenset({"BODY", "SIZE", "SMTPUTF8"})  # parameters that this package sets, even if a caller passes them
 
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """What the envelope is to say beyond its addresses."""
+    """What the envelope contains in addition to its addresses."""
 
     dsn: DSN | None = None
     require_tls: bool = False
@@ -29,13 +29,13 @@ NOTHING = Asked()
 
 
 def asked_by(message: Any, recipients: Sequence[str], prepare: Callable[[Any], str]) -> Asked:
-    """Return what a message asks for.
+    """Return the options of a message, checked.
 
     Arguments:
-        recipients: its addresses as the envelope has them.
-        prepare: makes such an address of what a user writes.
+        recipients: the addresses in the envelope.
+        prepare: converts an address from the user's form to the envelope's.
 
-    Raises ValueError for what cannot be asked for.
+    Raises ValueError for an unknown option or an invalid value.
     """
     options = getattr(message, "smtp_options", None)
     if options is None:
@@ -49,7 +49,7 @@ def asked_by(message: Any, recipients: Sequence[str], prepare: Callable[[Any], s
 
 
 def set_options(message: Any, given: Mapping[str, Any]) -> None:
-    """Put options on a message, those that are given (not None); see `django_smtp_pool.set_options`."""
+    """Set the given options of a message (None: unchanged); see `django_smtp_pool.set_options`."""
     given = {key: value for key, value in given.items() if value is not None}
     if "dsn" in given:
         _check(given["dsn"], [spec.name for spec in fields(DSN)], "smtp_options['dsn']")
@@ -85,7 +85,7 @@ def _dsn(options: Any, recipients: Sequence[str], prepare: Callable[[Any], str])
 def _recipient(address: Any, *, recipients: Sequence[str], prepare: Callable[[Any], str], name: str) -> str:
     prepared = prepare(address)
     if prepared not in recipients:
-        raise ValueError(f"{name} names {address!r}, who is no recipient of the message")
+        raise ValueError(f"{name} names {address!r}, which is not a recipient of the message")
     return prepared
 
 
@@ -97,16 +97,16 @@ def _named(name: str, make: Callable[..., T], *values: Any) -> T:
 
 
 def asked_in_words(mail_options: Iterable[str], rcpt_options: Iterable[str], recipients: Sequence[str]) -> Asked:
-    """Return what a caller of `sendmail` asks for, in the words of MAIL and RCPT (RET=HDRS), encoded as they are there.
+    """Return the options of a `sendmail` call, which are words of MAIL and RCPT (RET=HDRS), encoded as in SMTP.
 
-    As with smtplib, what cannot be had is an error, and the words for RCPT go with each recipient.
+    As in smtplib, an option that the server does not offer is an error, and RCPT words apply to each recipient.
 
-    Raises ValueError for words that we do not know.
+    Raises ValueError for unknown words.
     """
     mail, rcpt = _parameters(mail_options), _parameters(rcpt_options)
     strange = [*(mail.keys() - OURS - {"RET", "ENVID", "REQUIRETLS"}), *(rcpt.keys() - OURS - {"NOTIFY", "ORCPT"})]
     if strange:
-        raise ValueError(f"options of MAIL or RCPT that are not supported there: {', '.join(sorted(strange))}")
+        raise ValueError(f"unsupported options of MAIL or RCPT: {', '.join(sorted(strange))}")
     given: dict[str, Any] = {}
     if "RET" in mail:
         given["ret"] = mail["RET"]

@@ -1,7 +1,7 @@
-"""Content-Transfer-Encodings that a server takes: rendered octets once more, without what the wire forbids.
+"""Encode rendered octets again, in a Content-Transfer-Encoding that the server accepts.
 
-Only the bodies that need it are encoded again (RFC 2045 §6), and every header field stays as it stands, the
-boundaries too: it is the same message, with the same Message-ID. What is signed is not touched.
+Only the bodies that need it are encoded again (RFC 2045 §6). Header fields and boundaries do not change, so it is
+still the same message with the same Message-ID. Signed content is not changed.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from ..core.smtp.envelope import with_crlf
 from .safety import has_long_line
 
 AnyMessage: TypeAlias = "Message[Any, Any]"  # the class takes no parameters at run time
-_AS_IT_STANDS = frozenset({"7bit", "8bit", "binary"})
+_UNENCODED = frozenset({"7bit", "8bit", "binary"})
 _SIGNATURES = ("DKIM-Signature", "ARC-Message-Signature")
 
 
 class _Verbatim(Compat32):
-    """Writes each header field as it was read."""
+    """Writes each header field unchanged."""
 
     def fold_binary(self, name: str, value: Any) -> bytes:
         separator = ":" if str(value).startswith("\r\n") else ": "
@@ -39,9 +39,9 @@ _POLICY = _Verbatim(linesep="\r\n", max_line_length=None)
 def seven_bit(content: bytes) -> bytes:
     """Return rendered content without octets above 127, for a server without 8BITMIME (RFC 6152 §3).
 
-    Raises ValueError where that is impossible: what is not ASCII is signed, or stands in a header.
+    Raises ValueError if that is impossible, because non-ASCII text is signed or is in a header.
     """
-    clean = _encoded(content, lambda octets: not octets.isascii(), "this server takes only ASCII")
+    clean = _encoded(content, lambda octets: not octets.isascii(), "this server accepts only ASCII")
     if not clean.isascii():
         raise ValueError("the message cannot be made 7-bit for a server without 8BITMIME: its header is not ASCII")
     return clean
@@ -50,7 +50,7 @@ def seven_bit(content: bytes) -> bytes:
 def short_lined(content: bytes) -> bytes:
     """Return rendered content without lines of more than 998 octets (RFC 5322 §2.1.1).
 
-    Raises ValueError where that is impossible: the long line is signed, or stands in a header.
+    Raises ValueError if that is impossible, because the long line is signed or is in a header.
     """
     clean = _encoded(content, lambda octets: has_long_line(with_crlf(octets)), "it has a line of more than 998 octets")
     if has_long_line(clean):
@@ -60,7 +60,7 @@ def short_lined(content: bytes) -> bytes:
 
 @dataclass(frozen=True, kw_only=True)
 class _Body:
-    """The body of one part, as it stands on the wire."""
+    """The body of one part, encoded as it is sent."""
 
     part: AnyMessage
     octets: bytes
@@ -77,14 +77,14 @@ def _encoded(content: bytes, is_unfit: Callable[[bytes], bool], why: str) -> byt
 
 
 def _bodies(part: AnyMessage, *, signed: bool) -> Iterator[_Body]:
-    """Yield each body that is written as it stands; what is inside a signature cannot be changed."""
+    """Yield each body that is not in base64 or quoted-printable, and whether it is inside a signature."""
     signed = signed or part.get_content_type() == "multipart/signed"
     if part.is_multipart():
         for child in part.get_payload():
             yield from _bodies(child, signed=signed)  # type: ignore[arg-type]
         if not signed and _encoding(part) != "7bit":
-            _label(part, "7bit")  # none of its parts has 8 bits any more
-    elif _encoding(part) in _AS_IT_STANDS:
+            _label(part, "7bit")  # all of its parts are 7-bit now
+    elif _encoding(part) in _UNENCODED:
         yield _Body(part=part, octets=bytes(part.get_payload(decode=True) or b""), signed=signed)
 
 

@@ -1,6 +1,6 @@
-"""Text in a header: read and written by RFC 2047 (encoded words) and RFC 5322 (folding).
+"""Text in a header: encoded words (RFC 2047) and folding (RFC 5322).
 
-Python's e-mail package writes most headers well. Where it does not, `folded` writes them.
+Python's email package writes most headers well. `folded` writes the others.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ import base64
 import re
 from collections.abc import Iterator
 
-LONGEST_WORD = 75  # octets of an encoded word (RFC 2047 section 2)
-FULL_LINE = 78  # octets of a line, where that is possible (RFC 5322 section 2.1.1)
+LONGEST_WORD = 75  # octets, the limit for an encoded word (RFC 2047 section 2)
+FULL_LINE = 78  # octets, the recommended limit for a line (RFC 5322 section 2.1.1)
 
 _ENCODED = r"=\?([!->@-~]+)\?([bBqQ])\?([!->@-~]*)\?="
 _ANYWHERE = re.compile(_ENCODED)
-_ALONE = re.compile(rf"(?<![^\s(]){_ENCODED}(?![^\s)])")  # strictly: with blanks around it
+_ALONE = re.compile(rf"(?<![^\s(]){_ENCODED}(?![^\s)])")  # strictly: with spaces around it
 _UNFOLD = re.compile(r"\r?\n(?=[ \t])")
 _TOKEN = re.compile(r"([ \t]*)([^ \t]+)")
 _Q = {
@@ -24,15 +24,15 @@ _Q[ord(" ")] = "_"
 
 
 def unfolded(text: str) -> str:
-    """Return a field's value without the line ends of its folds."""
+    """Return the value of a field without its folds."""
     return _UNFOLD.sub("", text)
 
 
 def decoded(text: str, *, strictly: bool = True) -> str:
-    """Return what a reader makes of a text: encoded words read, and the blanks between two of them dropped.
+    """Return a text as a reader displays it: words decoded, and the spaces between two encoded words dropped.
 
     Arguments:
-        strictly: whether an encoded word needs blanks around it, as RFC 2047 says.
+        strictly: whether an encoded word needs spaces around it, as RFC 2047 says.
     """
     read, at, after_word = [], 0, False
     for match in (_ALONE if strictly else _ANYWHERE).finditer(text):
@@ -63,12 +63,12 @@ def _read(charset: str, way: str, text: str) -> str | None:
 
 
 def has_long_word(text: str) -> bool:
-    """Tell whether a text has an encoded word that is longer than RFC 2047 allows."""
+    """Return whether a text has an encoded word that is longer than RFC 2047 allows."""
     return any(match.end() - match.start() > LONGEST_WORD for match in _ANYWHERE.finditer(text))
 
 
 def encoded(text: str) -> str:
-    """Return a text as one encoded word, however long; the shorter of the two ways, as Python chooses."""
+    """Return a text as one encoded word of any length, in the shorter of the two encodings, as Python does."""
     octets = text.encode("utf-8")
     quoted = "".join(map(_Q.__getitem__, octets))
     if len(quoted) - (len(octets) + 2) // 3 * 4 < 5:
@@ -80,25 +80,25 @@ def encoded_words(text: str, room: int) -> Iterator[str]:
     """Split a text into encoded words.
 
     Arguments:
-        room: the octets for the first of them.
+        room: octets available for the first word.
     """
     while text:
         size = min(len(text), room)
         while size > 1 and len(word := encoded(text[:size])) > room:
-            size -= max(1, (len(word) - room) // 12)  # a character takes twelve octets at most
+            size -= max(1, (len(word) - room) // 12)  # a character takes at most twelve octets
         yield encoded(text[:size])
         text, room = text[size:], LONGEST_WORD
 
 
 class Lines:
-    """A header field that is written piece by piece, and folded before a piece that does not fit."""
+    """A header field that is written piece by piece, and folded before a piece that does not fit on the line."""
 
     def __init__(self, name: str) -> None:
         self._lines = [f"{name}:"]
-        self._is_fresh = True  # a fold right after the name would be read as an empty field by some
+        self._is_fresh = True  # some readers treat a field that is folded right after its name as empty
 
     def add(self, gap: str, piece: str) -> None:
-        """Add a piece after some blanks."""
+        """Add a piece after a gap of spaces."""
         if not self._is_fresh and len(self._lines[-1]) + len(gap) + len(piece) > FULL_LINE:
             self._lines.append("")
         self._lines[-1] += gap + piece
@@ -108,7 +108,7 @@ class Lines:
         """Add a text as encoded words.
 
         Arguments:
-            end: what follows the last of them without a blank.
+            end: text that follows the last word without a space.
         """
         room = FULL_LINE - len(self._lines[-1]) - len(gap)
         if len(encoded(text)) > room and (room < LONGEST_WORD // 2):
@@ -127,8 +127,8 @@ def folded(name: str, text: str, *, is_prose: bool) -> str:
     """Return a field of text.
 
     Arguments:
-        is_prose: whether people read it. Then a word too long for a line is encoded; what programs read,
-            a URL or an identifier, stays as it is, since they do not decode it (cpython#79986).
+        is_prose: whether it is text for people. Then a word too long for a line is encoded. A value for programs, such
+            as a URL or an identifier, is left as it is, since programs do not decode it (cpython#79986).
     """
     lines = Lines(name)
     for gap, chunk, is_encoded in _chunks(text.strip(" \t"), is_prose=is_prose):
@@ -137,7 +137,7 @@ def folded(name: str, text: str, *, is_prose: bool) -> str:
 
 
 def _chunks(text: str, *, is_prose: bool) -> Iterator[tuple[str, str, bool]]:
-    """Yield the blanks before a chunk, the chunk, and whether it must be encoded; neighbours are encoded together."""
+    """Yield the gap before a chunk, the chunk, and whether to encode it; neighbouring words are encoded together."""
     run: list[str] = []
     before = ""
     for gap, word in _TOKEN.findall(text):

@@ -1,7 +1,7 @@
-"""The whole message, written at once: Python's e-mail package takes ten to fifty times as long.
+"""Write a whole message directly: Python's email package takes ten to fifty times as long.
 
-It writes what Django writes, given the same boundary, date and Message-ID: on Django 6 what its modern rendering makes,
-on 5.2 what its older one makes. What it does not know, such as a class that renders itself, it leaves to Django.
+Given the same boundary, date and Message-ID, the octets are those that Django writes: on Django 6 those of its modern
+rendering, on 5.2 those of its older one. Unknown cases, such as a class that renders itself, are left to Django.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.mail import EmailMessage, EmailMultiAlternatives
-from django.core.mail import message as djangos  # clock and Message-ID are asked for where Django asks for them
+from django.core.mail import message as djangos  # the clock and Message-ID are looked up where Django looks them up
 from django.utils.functional import Promise
 from django.utils.safestring import SafeString
 
@@ -29,7 +29,7 @@ from .fields import MODERN, check_name, header_field
 from .headers import SMTP
 from .parts import Batch, CannotWrite, Leaf, file_leaf, head_of, text_leaf
 
-# Django's methods that make the message: somebody who replaces one is asked.
+# Django's methods that build the message: if one is replaced, Django renders the message.
 _METHODS = (
     "message",
     "_set_list_header_if_not_empty",
@@ -40,8 +40,8 @@ _METHODS = (
     ),
 )
 _OF_ALTERNATIVES = () if MODERN else ("_create_alternatives",)
-_INSTEAD = frozenset(("from", "to", "cc", "reply-to"))  # these replace a field, in this spelling of Django's only
-# A header that would be there twice, or that says what the writer says.
+_INSTEAD = frozenset(("from", "to", "cc", "reply-to"))  # extra headers that replace a field, in Django's spelling only
+# Extra headers that would appear twice, or that the writer writes itself.
 _UNKNOWN = frozenset(("bcc", "resent-bcc", "subject", "mime-version"))
 _MIME_VERSION = "MIME-Version: 1.0\r\n"
 _TEXTS = (SafeString, Promise)
@@ -52,7 +52,7 @@ class Written:
     """A message on the wire, in pieces.
 
     Arguments:
-        room: octets that the bodies of all parts have.
+        room: octets of the bodies of all parts.
     """
 
     pieces: Iterator[bytes]
@@ -64,7 +64,7 @@ class Written:
 class _Multipart:
     subtype: str
     children: Sequence[_Multipart | Leaf]
-    boundaries: list[str] = field(default_factory=list)  # one, when it has been drawn
+    boundaries: list[str] = field(default_factory=list)  # one element, once the boundary has been chosen
 
     @property
     def head(self) -> str:
@@ -75,9 +75,9 @@ class _Multipart:
 
 
 def write(message: Any, batch: Batch) -> Written | None:
-    """Return a message as it goes on the wire, None for one that Django has to render.
+    """Return a message as it is sent, or None if Django must render it.
 
-    Raises ValueError for what must not go on the wire.
+    Raises ValueError for content that must not be sent.
     """
     if not _is_known(message):
         return None
@@ -119,14 +119,14 @@ def _is_known(message: Any) -> bool:
 
 @lru_cache(maxsize=64)
 def _is_djangos(methods: tuple[Any, ...]) -> bool:
-    """Tell whether all methods are Django's own: somebody may have replaced one, also before we came."""
+    """Return whether all methods are Django's own: one may have been replaced, even before this was imported."""
     return all(
         method is None or (type(method) is FunctionType and method.__globals__ is vars(djangos)) for method in methods
     )
 
 
 def _text(value: Any) -> str:
-    """Return a text, a safe or a lazy one too, as plain text."""
+    """Return a text, which may be a safe or lazy string, as a plain str."""
     if type(value) is str:
         return value
     if isinstance(value, _TEXTS):
@@ -162,7 +162,7 @@ def _fields(message: Any, charset: str) -> tuple[str, str]:
 
 
 def _names(headers: dict[Any, Any]) -> dict[str, Any]:
-    """Return the names of extra headers by their lower case."""
+    """Return the names of extra headers, by their lower-case form."""
     for name, value in headers.items():
         check_name(name, value)
     names = {name.lower(): name for name in headers}
@@ -196,7 +196,7 @@ def _message_id_field(message_id: str, charset: str) -> str:
 
 
 def _tree(message: Any, charset: str, batch: Batch) -> tuple[_Multipart | Leaf, bool]:
-    """Return the parts of a message, and whether Django gives it a MIME-Version (6.1 forgets it without a body)."""
+    """Return the parts of a message, and whether Django adds MIME-Version (6.1 does not, if there is no body)."""
     alternatives = message.alternatives if isinstance(message, EmailMultiAlternatives) else ()
     attachments = message.attachments
     body = message.body
@@ -253,7 +253,7 @@ def _decoded(content: bytes) -> str:
 
 
 def _draw_boundaries(node: _Multipart | Leaf) -> None:
-    """Draw the boundaries as Python does, the inner ones first; none is contained in a part."""
+    """Choose the boundaries as Python does, the inner ones first; no part contains one."""
     if isinstance(node, Leaf):
         return
     for child in node.children:
@@ -268,8 +268,8 @@ def _draw_boundaries(node: _Multipart | Leaf) -> None:
 
 
 def drawn_boundary() -> str:
-    """Return a boundary, drawn as Python draws it."""
-    return f"{'=' * 15}{random.randrange(sys.maxsize):019d}=="  # noqa: S311 - no secret
+    """Return a random boundary, as Python creates it."""
+    return f"{'=' * 15}{random.randrange(sys.maxsize):019d}=="  # noqa: S311 - not a secret
 
 
 def _texts(children: Sequence[_Multipart | Leaf]) -> Iterator[bytes]:
@@ -297,7 +297,7 @@ def _room(node: _Multipart | Leaf) -> int:
 
 
 def _pieces(node: _Multipart | Leaf, head: str) -> Iterator[bytes]:
-    """Yield the octets of a part, its header first."""
+    """Yield the octets of a part, beginning with its header."""
     yield head.encode("ascii", "surrogateescape") + b"\r\n"
     if isinstance(node, Leaf):
         yield from node.body

@@ -1,3 +1,3 @@
-"""OAuth2: access tokens, by a generator of your own or one of those built in."""
+"""OAuth2: access tokens from a generator of the project or a built-in one."""
 
 from .generators import AccessToken as AccessToken

@@ -1,4 +1,4 @@
-"""The access token of one credential, for all pools and threads of the process: made once, however many ask."""
+"""Cache the access token of one credential for all pools and threads of the process; only one thread requests it."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from .generators import AccessToken
 
 logger = logging.getLogger("django_smtp_pool.oauth2")
 
-MARGIN = 60.0  # seconds: a token that expires so soon is not used for a new login
-BRIEFEST = 1.0  # seconds for which a token serves, however soon it expires: its generator is not hammered
-FIRST_PAUSE = 1.0  # seconds in which a generator that failed is left alone; doubles
+MARGIN = 60.0  # seconds: a token that expires sooner is not used for a new login
+BRIEFEST = 1.0  # seconds for which a token is used, however soon it expires, to limit calls of the generator
+FIRST_PAUSE = 1.0  # seconds before a failed generator is called again; doubles with each failure
 LONGEST_PAUSE = 60.0
-RENEWAL_PAUSE = 30.0  # seconds between two renewals of tokens that the server refused: then it is not the token
-LONGEST_WAIT = 120.0  # seconds for another thread's generator, where there is no deadline
+RENEWAL_PAUSE = 30.0  # seconds between renewals of refused tokens: a newer token that is refused has another cause
+LONGEST_WAIT = 120.0  # seconds to wait for the generator in another thread, if there is no deadline
 
 
-class Flight:
-    """One call of the generator, and all those who wait for what it brings."""
+class Call:
+    """One call of the generator, and the threads that wait for its result."""
 
     def __init__(self, *, renew: bool) -> None:
         self.renew = renew
         self.thread = threading.get_ident()
-        self.landed = threading.Event()
+        self.done = threading.Event()
 
 
 class TokenCache:
-    """Keeps one token. No lock is held while the generator runs.
+    """Caches one token. No lock is held while the generator runs.
 
     Arguments:
-        generate: makes a token; told whether the last one was refused.
-        announce: told of each new token, after those who wait for it.
+        generate: makes a token; its argument is True if the server refused the last one.
+        announce: called with each new token, after the waiting threads are woken.
     """
 
     def __init__(
@@ -45,8 +45,8 @@ class TokenCache:
         self._generate = generate
         self._clock = clock
         self._announce = announce
-        self._token: AccessToken | None = None  # guarded by: _lock, as all that follows
-        self._good_until = float("-inf")  # instant of the wall clock: a machine that slept must notice
+        self._token: AccessToken | None = None  # guarded by: _lock, as are the fields below
+        self._good_until = float("-inf")  # instant of the wall clock, which continues while the machine is suspended
         self._wants_renewal = False
         self._renewed_at = float("-inf")  # instant (monotonic)
         self._failure: tuple[str, Exception] | None = None
@@ -55,28 +55,28 @@ class TokenCache:
         self.after_fork()
 
     def after_fork(self) -> None:
-        """Start over in a forked child: the token is good there too, the thread that was making one does not exist."""
+        """Reset the locks in a forked child. The token stays valid; a thread that makes one does not exist there."""
         self._lock = threading.Lock()
-        self._flight: Flight | None = None
+        self._running: Call | None = None
 
     def current(self, deadline: float | None = None) -> AccessToken:
-        """Return a token that is good for a while, made now if there is none.
+        """Return a token that does not expire soon; call the generator if there is none.
 
-        Raises TokenUnavailable where the generator fails, has failed a moment ago, or takes longer than until
-        `deadline` (an instant, monotonic).
+        Raises TokenUnavailable if the generator fails, failed a moment ago, or is not done by `deadline` (an instant,
+        monotonic).
         """
         while True:
             with self._lock:
                 token = self._usable()
                 if token is not None:
                     return token
-                flight, is_pilot = self._board()
-            if is_pilot:
-                return self._fly(flight)
-            self._wait(flight, deadline)
+                call, is_new = self._join()
+            if is_new:
+                return self._run(call)
+            self._wait(call, deadline)
 
     def renewed(self, refused: str, deadline: float | None = None) -> AccessToken | None:
-        """Return another token than one that the server refused; None where there is none, or was a moment ago."""
+        """Return a new token after the server refused one; None if there is none, or if it was renewed recently."""
         with self._lock:
             if self._token is not None and self._token.token == refused:
                 if self._clock.monotonic() < self._renewed_at + RENEWAL_PAUSE:
@@ -88,7 +88,7 @@ class TokenCache:
     # -- under the lock --------------------------------------------------------------------------------
 
     def _usable(self) -> AccessToken | None:
-        """Return the token while it is good for a while; while no other can be had, until it expires."""
+        """Return the token unless it expires soon; if no new one is available, return it until it expires."""
         if self._token is None:
             return None
         last = self._token.expires_at if self._is_backing_off else self._good_until
@@ -98,17 +98,17 @@ class TokenCache:
     def _is_backing_off(self) -> bool:
         return self._clock.monotonic() < self._not_before
 
-    def _board(self) -> tuple[Flight, bool]:
-        if self._flight is not None:
-            return self._flight, False
+    def _join(self) -> tuple[Call, bool]:
+        if self._running is not None:
+            return self._running, False
         if self._is_backing_off and self._failure is not None:
             text, cause = self._failure
             left = self._not_before - self._clock.monotonic()
-            raise TokenUnavailable(f"{text} (asked again in {left:.0f} s at the earliest)") from cause
-        self._flight = Flight(renew=self._wants_renewal)
-        return self._flight, True
+            raise TokenUnavailable(f"{text} (next attempt in {left:.0f} s at the earliest)") from cause
+        self._running = Call(renew=self._wants_renewal)
+        return self._running, True
 
-    def _take(self, token: AccessToken, flight: Flight) -> None:
+    def _take(self, token: AccessToken, call: Call) -> None:
         now = self._clock.wall()
         self._token, self._failure, self._failures, self._wants_renewal = token, None, 0, False
         self._not_before = float("-inf")
@@ -116,62 +116,64 @@ class TokenCache:
         if token.expires_at is not None:
             left = token.expires_at - now
             self._good_until = max(now + BRIEFEST, token.expires_at - min(MARGIN, left / 2))
-        if flight.renew:
+        if call.renew:
             self._renewed_at = self._clock.monotonic()
 
     def _back_off(self, error: Exception) -> None:
-        self._failure = (f"no access token could be had: {error}", error)
+        self._failure = (f"could not get an access token: {error}", error)
         self._not_before = self._clock.monotonic() + min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(self._failures, 10))
         self._failures += 1
 
     # -- outside the lock ------------------------------------------------------------------------------
 
-    def _fly(self, flight: Flight) -> AccessToken:
+    def _run(self, call: Call) -> AccessToken:
         try:
-            token = self._call(flight)
-        finally:  # also after an interrupt: the next one who asks starts a flight of his own
+            token = self._call(call)
+        finally:  # also after an interrupt, so that the next caller can start another call
             with self._lock:
-                if self._flight is flight:
-                    self._flight = None
-            flight.landed.set()
+                if self._running is call:
+                    self._running = None
+            call.done.set()
         if token is None:
-            return self.current()  # the old one, if it is still good, else the failure
+            return self.current()  # the old token if it has not expired, otherwise the failure
         records.write(logger, logging.INFO, "Got an access token%s", _lifetime(token, self._clock.wall()))
         self._announce(token)
         return token
 
-    def _call(self, flight: Flight) -> AccessToken | None:
+    def _call(self, call: Call) -> AccessToken | None:
         try:
-            token = self._generate(flight.renew)
+            token = self._generate(call.renew)
         except Exception as error:
             if from_signal_handler(error):
                 raise
-            # The generator's own; told to all who need a token.
+            # An error of the generator; every waiting thread gets it.
             failure = without_frames(error)
         else:
             with self._lock:
-                self._take(token, flight)
+                self._take(token, call)
             return token
-        records.write(logger, logging.WARNING, "No access token could be had: %s", failure)
+        records.write(logger, logging.WARNING, "Could not get an access token: %s", failure)
         with self._lock:
             self._back_off(failure)
         return None
 
-    def _wait(self, flight: Flight, deadline: float | None) -> None:
-        if flight.thread == threading.get_ident():
-            raise TokenUnavailable("the generator of access tokens sends mail that needs the token it is to make")
+    def _wait(self, call: Call, deadline: float | None) -> None:
+        if call.thread == threading.get_ident():
+            raise TokenUnavailable(
+                "the generator of access tokens sends mail that needs its own token: send it through another mailer"
+            )
         now = self._clock.monotonic()
         patience = LONGEST_WAIT if deadline is None else max(0.0, deadline - now)
-        if not self._clock.wait(flight.landed.wait, patience):
-            raise TokenUnavailable(f"no access token came within {patience:.1f} s: its generator is still busy")
+        if not self._clock.wait(call.done.wait, patience):
+            raise TokenUnavailable(f"no access token within {patience:.1f} s: the generator is still running")
 
 
 def _lifetime(token: AccessToken, now: float) -> str:
-    return "" if token.expires_at is None else f", good for {token.expires_at - now:.0f} s"
+    return "" if token.expires_at is None else f", valid for {token.expires_at - now:.0f} s"
 
 
 def without_frames(error: Exception) -> Exception:
-    """Return an error without its tracebacks, and its causes without theirs: their frames hold secrets."""
+    """Return an error after removing the tracebacks of it and its causes: their frames hold secrets."""
     seen: set[int] = set()
     each: BaseException | None = error
     while each is not None and id(each) not in seen:

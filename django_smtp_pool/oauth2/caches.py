@@ -1,4 +1,4 @@
-"""The token caches of one generator, and the seam to the core: the tokens of one mailer."""
+"""The token caches of one generator, and `Tokens`, through which the core gets the tokens of one mailer."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ..core.smtp.credentials import Credentials
 from .cache import TokenCache
 from .generators import AccessToken, generator_for
 
-Announce = Callable[[AccessToken, "str | None"], None]  # (the token, the account where it is known)
+Announce = Callable[[AccessToken, "str | None"], None]  # (the token, the account if it is known)
 
 
 class TokenCaches:
-    """One cache for each username where the generator takes usernames, else one for all.
+    """One cache per username if the generator takes usernames, otherwise one for all.
 
-    That is known when it has been called; until then each username has a cache, and the first one made stays.
+    This is known after the first call. Until then each username has a cache; the first of them is kept.
     """
 
     def __init__(self, source: str | Same | OAuth2Options, *, clock: Clock, announce: Announce) -> None:
@@ -29,11 +29,11 @@ class TokenCaches:
         self._clock = clock
         self._announce = announce
         self._lock = threading.Lock()
-        self._caches: dict[str | None, TokenCache] = {}  # guarded by: _lock, as what follows
+        self._caches: dict[str | None, TokenCache] = {}  # guarded by: _lock, as is the field below
         self._usernames: set[str | None] = set()
 
     def of(self, username: str | None) -> TokenCache:
-        """Return the cache that has the token of a username."""
+        """Return the cache for a username."""
         with self._lock:
             self._usernames.add(username)
             if self._generate.takes_username is False:
@@ -44,19 +44,19 @@ class TokenCaches:
             if cache is None:
                 generate = partial(self._generate, username=username)
                 cache = self._caches[username] = TokenCache(
-                    generate, clock=self._clock, announce=partial(self._tell, username)
+                    generate, clock=self._clock, announce=partial(self._announce_token, username)
                 )
             return cache
 
-    def _tell(self, username: str | None, token: AccessToken) -> None:
-        if self._generate.takes_username is False:  # then it is known only where there is but one account
+    def _announce_token(self, username: str | None, token: AccessToken) -> None:
+        if self._generate.takes_username is False:  # then the account is known only if there is only one
             username = next(iter(self._usernames)) if len(self._usernames) == 1 else None
         self._announce(token, token.user or username)
 
     def keep(self, usernames: Collection[str | None]) -> bool:
-        """Forget the tokens of all other usernames; return whether anything must be kept without a pool.
+        """Drop the tokens of all other usernames; return whether this object must be kept even without a pool.
 
-        An object of ours may keep the only copy of a refresh token that the provider has replaced.
+        A built-in generator may hold the only copy of a refresh token that replaced an older one.
         """
         with self._lock:
             self._usernames.intersection_update(usernames)
@@ -65,17 +65,17 @@ class TokenCaches:
         return bool(usernames) or not isinstance(self._source, Same) or isinstance(self._source.value, type)
 
     def after_fork(self) -> None:
-        """Start over in a forked child: the tokens are good there too."""
+        """Reset the locks in a forked child: the tokens stay valid there."""
         self._lock = threading.Lock()
         for cache in list(self._caches.values()):
             cache.after_fork()
 
 
 class Tokens:
-    """The tokens of one mailer: the core's seam to caches that several may share.
+    """The tokens of one mailer, from caches that several mailers may share.
 
     Arguments:
-        username: the account, where the options name it; else the token has to.
+        username: the account, if the options name it; otherwise the token must name it.
     """
 
     def __init__(self, caches: TokenCaches, username: str | None) -> None:
@@ -87,12 +87,14 @@ class Tokens:
         return self._credentials(self._caches.of(self._username).current(deadline))
 
     def renewed(self, refused: Credentials, deadline: float | None) -> Credentials | None:
-        """Return a better token than one that was refused, if there is one."""
+        """Return another token after the server refused one; None if there is none."""
         token = self._caches.of(self._username).renewed(refused.secret.reveal(), deadline)
         return None if token is None else self._credentials(token)
 
     def _credentials(self, token: AccessToken) -> Credentials:
         username = self._username or token.user
         if not username:
-            raise TokenUnavailable("nobody says whose the access token is: set username, or give AccessToken a user")
+            raise TokenUnavailable(
+                "the account of the access token is unknown: set username, or the user of AccessToken"
+            )
         return Credentials(username=username, secret=Secret(token.token))

@@ -1,4 +1,4 @@
-"""Access tokens and what makes them: a generator of the user's own, or one of those built in (the extra `oauth2`)."""
+"""Access tokens and their generators: one of the project, or a built-in one (the extra `oauth2`)."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ SERVICE_URL = "https://oauth2.googleapis.com/token"
 
 @dataclass(frozen=True)
 class AccessToken:
-    """What a generator returns.
+    """The result of a generator.
 
     Arguments:
-        expires_at: seconds since the epoch, or an aware datetime; None if unknown: it is used until it is refused.
+        expires_at: seconds since the epoch, or an aware datetime. None if unknown: then it is used until refused.
         user: the account, if the options name none.
-        refresh_token: a new one, if the provider replaced it; the signal `token_refreshed` passes it on.
+        refresh_token: the new one, if the provider replaced it; the signal `token_refreshed` passes it on.
     """
 
     token: str = field(repr=False)
@@ -36,15 +36,15 @@ class AccessToken:
 
     def __post_init__(self) -> None:
         if not isinstance(self.token, str) or not self.token:
-            raise ValueError("an access token must be text, and not empty")
+            raise ValueError("an access token must be non-empty text")
         if not all("!" <= char <= "~" for char in self.token):
-            raise ValueError("an access token has only visible ASCII characters (RFC 6750 §2.1)")
+            raise ValueError("an access token must have only visible ASCII characters (RFC 6750 §2.1)")
         if self.user is not None and (not isinstance(self.user, str) or not self.user.isprintable()):
             raise ValueError("the user of an access token must be printable text")
         object.__setattr__(self, "expires_at", _epoch(self.expires_at))
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("an access token is not pickled: keep the text where secrets are kept")
+        raise TypeError("an access token cannot be pickled: store its text where you store other secrets")
 
 
 def _epoch(instant: Any) -> float | None:
@@ -59,44 +59,46 @@ def _epoch(instant: Any) -> float | None:
     return float(instant)
 
 
-# -- generators of the user's own ---------------------------------------------------------------------------------
+# -- generators of the project ---------------------------------------------------------------------------------------
 
 
 class Generator:
-    """Calls what the option `oauth2_generator` names: a function, an object, a class or a factory.
+    """Calls the generator in the option `oauth2_generator`: a function, an object, a class or a factory.
 
-    It is looked up at the first token: a settings file must not import half the project.
+    It is imported for the first token, so that reading the settings does not import project code.
     """
 
     def __init__(self, source: str | Same) -> None:
         self._source = source
         self._callable: Callable[..., Any] | None = None
-        self.takes_username: bool | None = None  # known once it has been called: it may be a factory
+        self.takes_username: bool | None = None  # known after the first call, since it may be a factory
 
     def __call__(self, renew: bool, username: str | None) -> AccessToken:  # noqa: FBT001 - as the cache calls it
         """Return a token for a username.
 
-        Raises TypeError where what was named gives none, and whatever it raises itself.
+        Raises TypeError if the generator returns no token, and any exception of the generator.
         """
         if self._callable is None:
             self._callable = _made(found(self._source) if isinstance(self._source, str) else self._source.value)
         asked = {"renew": renew, "username": username}
         given = _call(self._callable, asked)
-        if callable(given):  # it was a factory
+        if callable(given):  # it is a factory
             self._callable = given
             given = _call(given, asked)
         self.takes_username = "username" in _taken_by(self._callable, asked)
         if isinstance(given, str):
             return AccessToken(given)
         if not isinstance(given, AccessToken):
-            raise TypeError(f"the generator of access tokens gave {type(given).__name__}, not text or an AccessToken")
+            raise TypeError(
+                f"the generator of access tokens returned {type(given).__name__}, not text or an AccessToken"
+            )
         return given
 
 
 def _made(source: Any) -> Callable[..., Any]:
     made = source() if isinstance(source, type) else source
     if not callable(made):
-        raise TypeError(f"{source!r} is no generator of access tokens: it must be callable")
+        raise TypeError(f"{source!r} is not a generator of access tokens: it must be callable")
     return made  # type: ignore[no-any-return]
 
 
@@ -105,7 +107,7 @@ def _call(generate: Callable[..., Any], asked: dict[str, Any]) -> Any:
 
 
 def _taken_by(generate: Callable[..., Any], asked: dict[str, Any]) -> dict[str, Any]:
-    """Return the keyword arguments that a callable takes."""
+    """Return the keyword arguments that a callable accepts."""
     try:
         parameters = inspect.signature(generate).parameters.values()
     except (TypeError, ValueError):  # written in C
@@ -120,10 +122,10 @@ def _taken_by(generate: Callable[..., Any], asked: dict[str, Any]) -> dict[str, 
 
 
 class Grant:
-    """Asks a token endpoint (RFC 6749). One call at a time: the cache sees to that.
+    """Requests tokens from a token endpoint (RFC 6749). The cache makes sure that calls do not overlap.
 
     Arguments:
-        now: gives the time, in seconds since the epoch.
+        now: returns the current time, in seconds since the epoch.
     """
 
     def __init__(self, options: OAuth2Options, now: Callable[[], float]) -> None:
@@ -132,12 +134,12 @@ class Grant:
         self._first = options.access_token
         self._refresh_token = options.refresh_token
 
-    takes_username = False  # its options say for whom
+    takes_username = False  # its options name the user
 
     def __call__(self, renew: bool, username: str | None) -> AccessToken:  # noqa: FBT001, ARG002 - as the cache calls it
         """Return a token.
 
-        Raises RuntimeError where the endpoint gives none, with what it said and what to do.
+        Raises RuntimeError if the endpoint returns no token, with its answer and what to do.
         """
         first, self._first = self._first, None
         if first is not None and not renew:
@@ -147,9 +149,9 @@ class Grant:
         except Exception as error:
             if from_signal_handler(error):
                 raise
-            # Whatever a library of HTTP raises.
+            # An HTTP library can raise many types.
             problem = _explained(error, self._options)
-        raise problem  # and not the one that it came from: that one holds the request, and so our secrets
+        raise problem  # without its cause, which holds the request and so the secrets
 
     def _taken(self, answer: dict[str, Any]) -> AccessToken:
         expires_in = answer.get("expires_in")
@@ -177,7 +179,7 @@ class Grant:
             token_endpoint_auth_method=f"client_secret_{options.client_auth}" if options.client_secret else "none",
             scope=options.scope,
         ) as session:
-            # A redirect would carry the secrets to whoever it names.
+            # A redirect would send the secrets to another host.
             how = {"timeout": options.timeout, "allow_redirects": False}
             if options.grant == CLIENT_CREDENTIALS:
                 return dict(session.fetch_token(options.endpoint, grant_type=CLIENT_CREDENTIALS, **how))
@@ -206,7 +208,7 @@ class Grant:
         key: dict[str, Any] = json.loads(text)
         missing = [name for name in ("client_email", "private_key") if not key.get(name)]
         if missing:
-            raise ValueError(f"the key of the service account lacks {', '.join(missing)}")
+            raise ValueError(f"the key of the service account has no {', '.join(missing)}")
         return key
 
 
@@ -214,9 +216,9 @@ def _revealed(secret: Secret | None) -> str | None:
     return secret.reveal() if secret is not None else None
 
 
-# RFC 6749 §5.2: what to do about what the endpoint says.
+# RFC 6749 §5.2: what to do for each error code of the endpoint.
 ADVICE = {
-    "invalid_grant": "the refresh token is no longer good (expired, withdrawn, or used up), or the service account may "
+    "invalid_grant": "the refresh token is not valid any more (expired, revoked, or used), or the service account may "
     "not act for this user: have the account's owner consent again",
     "invalid_client": "check client_id and client_secret: a secret may have expired",
     "unauthorized_client": "the application may not use this grant: allow it where the application is registered",
@@ -232,5 +234,5 @@ def _explained(error: Exception, options: OAuth2Options) -> Exception:
 
 
 def generator_for(source: str | Same | OAuth2Options, now: Callable[[], float]) -> Generator | Grant:
-    """Return what makes the tokens of a `token_source`."""
+    """Return the generator for a `token_source`."""
     return Grant(source, now) if isinstance(source, OAuth2Options) else Generator(source)

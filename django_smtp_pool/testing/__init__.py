@@ -1,4 +1,4 @@
-"""For the tests of a project: mail that is kept and answered as told, and a real server that misbehaves on demand."""
+"""Test utilities for projects: a backend that keeps mail, a local server with faults, and an assertion."""
 
 from __future__ import annotations
 

@@ -11,20 +11,20 @@ from typing import Any
 from ..status import status_of
 from .server.fault import FaultServer
 
-# How many copies of a message the server may have for a recipient, by the outcome that the sender was told.
+# The fewest and most copies that the server may have per recipient, by the outcome that the sender was told.
 ALLOWED = {"accepted": (1, 1), "refused": (0, 0), "not_sent": (0, 0), "unknown": (0, 1)}
 
 
 def assert_once_or_told(server: FaultServer, messages: Iterable[Any]) -> None:
-    """Assert that the server has each message once for every recipient, or that its status says otherwise.
+    """Assert that the server has each message once for every recipient, unless its status says otherwise.
 
-    Messages are told apart by their subjects, so each needs its own. Raises AssertionError, which names every
-    message and recipient that is wrong; ValueError for two messages with one subject.
+    Messages are identified by their subjects, so each subject must be different. Raises AssertionError with every
+    message and recipient that is wrong, and ValueError if two messages have the same subject.
     """
     messages = list(messages)
     repeated = [subject for subject, count in Counter(str(each.subject) for each in messages).items() if count > 1]
     if repeated:
-        raise ValueError(f"messages are told apart by their subjects: {repeated[0]!r} is there more than once")
+        raise ValueError(f"messages are identified by their subjects, but {repeated[0]!r} is used more than once")
     copies = Counter((_subject(each.content), address) for each in server.accepted for address in each.recipients)
     wrong = [problem for message in messages for problem in _problems(message, copies)]
     if wrong:

@@ -1,4 +1,4 @@
-"""A real server on the loopback interface, made the project's own for the time of a test."""
+"""Run a real server on the loopback interface, and use it as the project's mailer during a test."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ USER, PASSWORD = "user", "secret"
 
 
 def certificates() -> Any:
-    """Return the certificates made in this process: a CA, servers good and bad, and a client.
+    """Return the certificates of this process: a CA, valid and invalid server certificates, and a client certificate.
 
-    Raises ImportError, which names the extra, without trustme.
+    Raises ImportError, with the extra to install, if trustme is missing.
     """
     from .server import certificates as made
 
@@ -29,7 +29,7 @@ def certificates() -> Any:
 
 @contextmanager
 def mailer(backend: str, options: dict[str, Any]) -> Iterator[None]:
-    """Make this the project's default mailer, as each Django spells it."""
+    """Use this backend as the project's default mailer, in the settings that this Django version uses."""
     if django.VERSION >= (6, 1):
         settings: dict[str, Any] = {"MAILERS": {"default": {"BACKEND": backend, "OPTIONS": options}}}
     else:
@@ -38,7 +38,7 @@ def mailer(backend: str, options: dict[str, Any]) -> Iterator[None]:
         try:
             yield
         finally:
-            reset()  # idle connections close with QUIT while their server is there
+            reset()  # closes idle connections with QUIT while the server is running
 
 
 @contextmanager
@@ -48,9 +48,9 @@ def local_server(
     """Run a server, and make it the project's default mailer.
 
     Arguments:
-        tls: "starttls" or "implicit", with a certificate made at run time (the extra `testing`).
-        login: whether the server asks for a login, which the mailer has.
-        options: more options of the mailer.
+        tls: "starttls" or "implicit", with a certificate created at run time (the extra `testing`).
+        login: whether the server requires a login; the mailer gets the username and password.
+        options: further options of the mailer.
         server: options of FaultServer, such as `fault`, `refuse_recipients`, `max_connections`.
     """
     own: dict[str, Any] = dict(options or {})

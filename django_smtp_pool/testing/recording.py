@@ -1,6 +1,6 @@
-"""A backend without a network: it keeps mail in `mail.outbox`, and answers as a test tells it to.
+"""A backend without a network: it keeps mail in `mail.outbox`, and answers as a test configures it.
 
-All but the conversation is the pooled backend's own: rendering, checks, statuses, errors, signals.
+Everything except the SMTP conversation is the pooled backend's own: rendering, checks, statuses, errors, signals.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ BACKEND = "django_smtp_pool.testing.recording.RecordingBackend"
 
 
 class ManualClock:
-    """A clock that only tests move, and slow messages."""
+    """A clock that moves only when a test or a slow message moves it."""
 
     def __init__(self) -> None:
         self.now = 0.0
 
     def advance(self, seconds: float) -> None:
-        """Let time pass."""
+        """Move the clock."""
         self.now += seconds
 
 
 @dataclass(kw_only=True)
 class Answers:
-    """How the next messages are answered; accepted unless told otherwise.
+    """How messages are answered; by default, all are accepted.
 
     Arguments:
         clock: moved by each slow message.
@@ -54,31 +54,31 @@ class Answers:
 
     @property
     def outbox(self) -> list[Any]:
-        """The messages that were accepted: Django's `mail.outbox`."""
+        """The accepted messages: Django's `mail.outbox`."""
         return mail.outbox
 
     def refuse_recipient(self, address: str, reply: str = "550 5.1.1 No such user") -> None:
-        """Refuse this recipient from now on."""
+        """Refuse this recipient in all following messages."""
         self._recipients[address] = reply
 
     def refuse_message(self, reply: str = "554 5.7.1 Refused") -> None:
-        """Refuse one message, the next that is not answered yet, after its data."""
+        """Refuse the next message after its data. Repeated calls set the answers for the messages after it."""
         self._next.append(reply)
 
     def lose_connection(self) -> None:
-        """Lose the connection after the data of one message, the next: it raises DeliveryUnknown."""
+        """Lose the connection after the data of the next message, which then raises DeliveryUnknown."""
         self._next.append("")
 
     def accept_message(self) -> None:
-        """Accept one message, the next: for those between which others fail."""
+        """Accept the next message, for example between two that fail."""
         self._next.append("250 2.0.0 Ok")
 
     def be_slow(self, seconds: float) -> None:
-        """Move the clock by so much for every message, which its status shows as `sent`; nobody waits."""
+        """Move the clock by this many seconds for each message, which its status shows as `sent`; does not wait."""
         self._seconds = seconds
 
     def settle(self, delivery: Delivery) -> None:
-        """Answer a message."""
+        """Set the outcome of a message."""
         self.clock.advance(self._seconds)
         delivery.attempts, delivery.sent = 1, self._seconds
         envelope = delivery.envelope
@@ -115,7 +115,7 @@ def _in_doubt(envelope: Envelope, recipients: tuple[str, ...]) -> DeliveryUnknow
 
 
 class _Scripted:
-    """Stands for the sender of a pool, which is there for its name and figures."""
+    """Replaces the sender of a pool; the pool is only used for its name and statistics."""
 
     def __init__(self, pool: Any) -> None:
         self.pool = pool
@@ -134,7 +134,7 @@ class _Scripted:
 
 
 class _Recording(Mailing):
-    """Puts what was accepted into the outbox."""
+    """Puts accepted messages into the outbox."""
 
     def _tell(self, message: Any, status: SmtpPoolStatus) -> None:
         super()._tell(message, status)
@@ -143,8 +143,8 @@ class _Recording(Mailing):
 
 
 def _copied(message: Any) -> Any:
-    """Return a copy as locmem keeps it; the backend on a message has locks, which cannot be copied."""
-    backend = vars(message).get("connection")  # Django 6.1 warns of the attribute
+    """Return a copy, as locmem does. The backend on a message is not copied, because it has locks."""
+    backend = vars(message).get("connection")  # Django 6.1 warns about the attribute
     return copy.deepcopy(message, {id(backend): backend})
 
 
@@ -152,7 +152,7 @@ class RecordingBackend(PooledBackend):
     """The pooled backend without a network; `recorded_mail` installs it."""
 
     _is_customised = False
-    _sends_its_own_way = True  # asend_messages() asks send_messages() in a thread
+    _sends_its_own_way = True  # asend_messages() calls send_messages() in a thread
 
     def open(self) -> bool:
         """Open nothing."""
@@ -162,20 +162,20 @@ class RecordingBackend(PooledBackend):
         """Close nothing."""
 
     def _mailing(self) -> Mailing:
-        # Receivers of signals may have asked for those of PooledBackend.
+        # The sender of signals must be PooledBackend, since receivers may be connected to it.
         sender = cast("Any", _Scripted(self.pool))
         return _Recording(PooledBackend, sender, self.config, getattr(self, "prep_address", None))
 
 
-_answers = [Answers()]  # the last one counts
+_answers = [Answers()]  # the last one is in use
 
 
 @contextmanager
 def recorded_mail(**options: Any) -> Iterator[Answers]:
-    """Keep mail in `mail.outbox`, emptied before, and answer as the value of the `with` is told to.
+    """Empty `mail.outbox`, keep mail in it, and answer as configured on the returned object.
 
     Arguments:
-        options: of the mailer, such as `on_partial_refusal`.
+        options: options of the mailer, such as `on_partial_refusal`.
     """
     answers = Answers()
     before, mail.outbox = getattr(mail, "outbox", None), []

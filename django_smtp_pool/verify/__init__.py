@@ -1,1 +1,1 @@
-"""A mailer is tried out, step by step."""
+"""Test a mailer step by step."""

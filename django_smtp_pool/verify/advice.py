@@ -1,4 +1,4 @@
-"""What to do about a failure of setting up a session, for those who read it on a terminal. Pure."""
+"""Advice for errors of a session, written for people at a terminal. Pure."""
 
 from __future__ import annotations
 
@@ -10,34 +10,36 @@ from ..core.replies import Reply
 from .refusals import known_advice
 
 STRONGER = (5, 7, 9)  # RFC 4954 §6: authentication mechanism is too weak
-APP_PASSWORD = "the provider wants an app password, made in the account's security settings, or OAuth2"  # noqa: S105
-WRONG = "check username and password; many providers want an app password or API key instead of the account's"
-TOKEN = "the server does not take the access token: check its scope, and that it is for this username"  # noqa: S105
+APP_PASSWORD = "the provider requires an app password (create one in the account's security settings) or OAuth2"  # noqa: S105
+WRONG = "check username and password; many providers require an app password or API key instead of the account's"
+TOKEN = "the server refused the access token: check its scope, and that it belongs to this username"  # noqa: S105
 CERTIFICATE = (
-    "the server does not take the client certificate for a login (EXTERNAL): check that its CA is one that the server "
-    "trusts, and that the certificate is for this username, where one is set"
+    "the server refused the login with the client certificate (EXTERNAL): check that the server trusts its CA, and "
+    "that the certificate belongs to this username, if one is set"
 )
 BLOCKED = (
-    "nothing answers: a firewall or the hosting provider may block port {port} (25 is often blocked); "
+    "no answer: a firewall or the hosting provider may block port {port} (25 is often blocked); "
     "try 587 with use_tls, 465 with use_ssl or 2525 with use_tls"
 )
 CLOSED = "no mail server listens at {host} port {port}: check both; 587 is usual with use_tls, 465 with use_ssl"
-CLEAR = "the server speaks first, and in clear: use_ssl wants port 465, use_tls (STARTTLS) ports 587 and 25"
-BY_PROXY = "check that the proxy {proxy} runs, and that its rules and its network let it connect to {host} port {port}"
-BUSY = "the server is busy or counts too many connections or logins: wait, or lower max_connections"
-COUNTED = (
-    "the server is busy, or counts too many connections or messages of ours: wait, or lower max_connections, which "
-    "counts in each process, or set rate_limit"
+CLEAR = "the server began in plain text: use_ssl needs port 465; use_tls (STARTTLS) needs port 587 or 25"
+BY_PROXY = (
+    "check that the proxy {proxy} is running, and that its rules and network allow connections to {host} port {port}"
 )
-LATER = "a refusal for now (4xx): the same message may be taken later"
-NOBODY = "the server wants a login, or TLS first: set username and password, and use_tls or use_ssl"
-NO_LMTP = "the server knows no LHLO: leave lmtp out if it speaks SMTP here, or name the port where it speaks LMTP"
-NO_SMTP = "the server knows neither EHLO nor HELO: set lmtp if it is a mailbox server that speaks LMTP"
-STORE = "see to the store of the rate limit, or correct rate_storage; meanwhile it is as on_rate_storage_failure says"
+BUSY = "the server is busy, or there are too many connections or logins: wait, or lower max_connections"
+COUNTED = (
+    "the server is busy, or there are too many connections or messages: wait, set rate_limit, or lower max_connections "
+    "(it applies to each process)"
+)
+LATER = "a temporary refusal (4xx): the server may accept the same message later"
+NOBODY = "the server requires a login, or TLS first: set username and password, and use_tls or use_ssl"
+NO_LMTP = "the server does not know LHLO: remove lmtp if this port is for SMTP, or set the port for LMTP"
+NO_SMTP = "the server knows neither EHLO nor HELO: set lmtp if it is an LMTP server"
+STORE = "check the storage of the rate limit, or correct rate_storage; until then on_rate_storage_failure applies"
 
 
 def advice_for(error: BaseException, server: ServerOptions) -> str | None:
-    """Return what to do now, None where the error says it itself."""
+    """Return what to do about an error, or None if the error says it itself."""
     text = _advice(error, server)
     proxy = server.proxy.place if server.proxy is not None else ""
     return text.format(host=server.host, port=server.port, proxy=proxy) if text else None

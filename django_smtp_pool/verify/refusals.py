@@ -1,7 +1,7 @@
-"""What well-known providers mean by a refusal, and what to do about it: a table, by host and code. Pure.
+"""What a refusal by a well-known provider means, and what to do: a table by host and code. Pure.
 
-Providers change the words of a reply, so these decide nothing: the host, the point of the conversation, the code,
-and the enhanced code where it tells more.
+Providers change the text of their replies. So entries are found by the host, the stage of the conversation, the code,
+and the enhanced code if it is more specific.
 """
 
 from __future__ import annotations
@@ -26,78 +26,78 @@ SENDER = frozenset({Stage.MAIL})
 MESSAGE = frozenset({Stage.MAIL, Stage.RCPT, Stage.DATA, Stage.CONTENT})
 
 GOOGLE_LOGIN = (
-    "Google takes no account password here: make an app password (myaccount.google.com/apppasswords), or use OAuth2"
+    "Google does not accept the account's password here: create an app password "
+    "(myaccount.google.com/apppasswords), or use OAuth2"
 )
 GOOGLE_XOAUTH2 = (
-    "Google does not take the access token: it must be this user's, with the scope https://mail.google.com/; a "
+    "Google refused the access token: it must belong to this user and have the scope https://mail.google.com/; a "
     "service account needs domain-wide delegation of that scope"
 )
 GOOGLE_LOGINS = (
-    "Google counts logins: wait, then have fewer of them. Lower max_connections, and leave idle_timeout, max_messages "
-    "and max_lifetime as they are, so that connections are kept"
+    "too many logins for Google: wait, then log in less often. Lower max_connections, and do not lower idle_timeout, "
+    "max_messages and max_lifetime, so that connections are reused"
 )
-GOOGLE_QUOTA = (
-    "the account has sent as much as it may in a day: wait, or send by a provider that is meant for bulk mail"
-)
+GOOGLE_QUOTA = "the account has reached its daily sending limit: wait, or use a provider for bulk mail"
 SMTP_AUTH = (
-    "Microsoft 365 does not let this mailbox log in here. Either SMTP AUTH is off for it: an administrator switches it "
-    "on (Users, Active users, Mail, Manage email apps, Authenticated SMTP). Or a policy of the organization forbids "
-    "it, such as security defaults; where it forbids passwords only, log in by OAuth2 (option oauth2)"
+    "Microsoft 365 does not allow this mailbox to log in here. Either SMTP AUTH is disabled for it: an administrator "
+    "can enable it (Users, Active users, Mail, Manage email apps, Authenticated SMTP). Or a policy of the "
+    "organization, such as security defaults, forbids it; if it forbids passwords only, log in with OAuth2 (option "
+    "oauth2)"
 )
 MICROSOFT_LOGIN = (
-    "check username and password; Microsoft also says so where logins by password are switched off: then use OAuth2 "
+    "check username and password; Microsoft sends the same reply if password logins are disabled: then use OAuth2 "
     "(option oauth2)"
 )
 MICROSOFT_XOAUTH2 = (
-    "Microsoft does not take the access token for this mailbox. By client credentials the application needs the "
-    "permission SMTP.SendAsApp with the administrator's consent, a service principal in Exchange with the object id of "
-    "the enterprise application, and FullAccess to the mailbox; by refresh token it needs SMTP.Send"
+    "Microsoft refused the access token for this mailbox. With client credentials the application needs the permission "
+    "SMTP.SendAsApp with admin consent, a service principal in Exchange with the object id of the enterprise "
+    "application, and FullAccess to the mailbox; with a refresh token it needs SMTP.Send"
 )
 NO_BASIC_AUTH = (
-    "Microsoft 365 takes no passwords here: log in by OAuth2 (option oauth2); until Microsoft removes them for good, "
-    "an administrator can switch them on again"
+    "Microsoft 365 does not accept passwords here: log in with OAuth2 (option oauth2); until Microsoft removes "
+    "password logins, an administrator can enable them again"
 )
-NOBODY = "nobody is logged in: set username, and password or oauth2"
+NOBODY = "the session is not logged in: set username, and password or oauth2"
 THREE_AT_ONCE = (
-    "Microsoft 365 takes 3 connections of a mailbox at once, from all processes together: lower max_connections, or "
-    "the number of processes that send"
+    "Microsoft 365 allows 3 connections per mailbox, for all processes together: lower max_connections, or the number "
+    "of processes that send"
 )
 SEND_AS = (
-    "this mailbox may not send from that address: send from its own (DEFAULT_FROM_EMAIL), or have it given the "
+    "this mailbox may not send from that address: send from its own address (DEFAULT_FROM_EMAIL), or ask for the "
     "permission Send As"
 )
 SES_LOGIN = (
-    "SES takes SMTP credentials, made in its console (SMTP settings) for this very region: not an AWS access key and "
-    "its secret"
+    "SES needs SMTP credentials, created in its console (SMTP settings) for this region: not an AWS access key and its "
+    "secret"
 )
 SES_IDENTITY = (
-    "where the reply speaks of verification: verify the sender's address or domain in this region; in the sandbox the "
+    "if the reply mentions verification: verify the sender's address or domain in this region; in the sandbox the "
     "recipients must be verified too, so ask AWS for production access"
 )
 SES_RATE = (
-    "the sending rate or the daily quota of the account is used up: set rate_limit to the account's rate, divided by "
-    "the number of processes, or ask AWS for more"
+    "the account has reached its sending rate or daily quota: set rate_limit to the account's rate, divided by the "
+    "number of processes, or ask AWS for a higher limit"
 )
-SENDGRID_KEY = "the user name is the word apikey, and the password an API key with the permission Mail Send"
-SENDGRID_CREDITS = "the account may send no more for now: see its plan, credits and billing at SendGrid"
+SENDGRID_KEY = "the username is the word apikey, and the password is an API key with the permission Mail Send"
+SENDGRID_CREDITS = "the account has no credits left: check its plan, credits and billing at SendGrid"
 SENDGRID_IDENTITY = (
-    "where the reply speaks of a Sender Identity: verify the From address or its domain (Sender Authentication)"
+    "if the reply mentions a Sender Identity: verify the From address or its domain (Sender Authentication)"
 )
 MAILGUN_LOGIN = (
-    "Mailgun takes the SMTP credentials of the sending domain (Domain settings, SMTP credentials), not an API key; "
+    "Mailgun needs the SMTP credentials of the sending domain (Domain settings, SMTP credentials), not an API key; "
     "domains of the EU region are at smtp.eu.mailgun.org"
 )
-MAILGUN_DOMAIN = "where the reply says that the domain may not send: activate the account, or verify the domain"
+MAILGUN_DOMAIN = "if the reply says that the domain is not allowed to send: activate the account, or verify the domain"
 POSTMARK_LOGIN = (
-    "user name and password are both the server's API token (not the account's), or the access key and the secret key "
+    "username and password are both the server's API token (not the account's), or the access key and the secret key "
     "of an SMTP token; and SMTP must be enabled for the server"
 )
 FASTMAIL_LOGIN = (
-    "Fastmail takes an app password with access to SMTP (Settings, Privacy & Security), and the whole address that one "
-    "logs in with"
+    "Fastmail needs an app password with access to SMTP (Settings, Privacy & Security), and the complete address that "
+    "the account logs in with"
 )
 FASTMAIL_FROM = "the From address must be one of the account's sending identities"
-YAHOO_LOGIN = "make an app password in the account's security settings, or use OAuth2"
+YAHOO_LOGIN = "create an app password in the account's security settings, or use OAuth2"
 
 
 @dataclass(frozen=True)
@@ -105,9 +105,9 @@ class Known:
     """One kind of refusal.
 
     Arguments:
-        at: where in the conversation; None = anywhere.
-        enhanced: the enhanced status code; None = any, or none.
-        by_token: whether we log in by an access token; None = either way.
+        at: the stage of the conversation; None for any.
+        enhanced: the enhanced status code; None for any, or for none.
+        by_token: whether the login is by access token; None for either.
     """
 
     hosts: tuple[str, ...]
@@ -118,7 +118,7 @@ class Known:
     by_token: bool | None = None
 
     def fits(self, reply: Reply, stage: Stage | None, server: ServerOptions) -> bool:
-        """Tell whether a refusal is one of these."""
+        """Return whether a refusal matches this entry."""
         return (
             reply.code == self.code
             and self.enhanced in {None, reply.enhanced}
@@ -128,7 +128,7 @@ class Known:
         )
 
 
-# The first that fits is the answer.
+# The first entry that matches is used.
 KNOWN = (
     Known(GOOGLE, LOGIN, 534, None, GOOGLE_LOGIN),
     Known(GOOGLE, LOGIN, 535, None, GOOGLE_LOGIN, by_token=False),
@@ -148,7 +148,7 @@ KNOWN = (
     Known(SES, None, 454, None, SES_RATE),
     Known(SENDGRID, LOGIN, 535, None, SENDGRID_KEY),
     Known(SENDGRID, LOGIN, 451, None, SENDGRID_CREDITS),
-    Known(SENDGRID, SENDER, 550, None, f"nobody is logged in: {SENDGRID_KEY}"),
+    Known(SENDGRID, SENDER, 550, None, f"the session is not logged in: {SENDGRID_KEY}"),
     Known(SENDGRID, MESSAGE, 550, None, SENDGRID_IDENTITY),
     Known(MAILGUN, LOGIN, 535, None, MAILGUN_LOGIN),
     Known(MAILGUN, MESSAGE, 421, None, MAILGUN_DOMAIN),
@@ -160,5 +160,5 @@ KNOWN = (
 
 
 def known_advice(reply: Reply, stage: Stage | None, server: ServerOptions) -> str | None:
-    """Return what to do about a refusal that is known of this host, None where it is not."""
+    """Return what to do about a refusal by this host, or None if it is not in the table."""
     return next((each.advice for each in KNOWN if each.fits(reply, stage, server)), None)

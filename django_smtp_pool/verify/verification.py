@@ -1,4 +1,4 @@
-"""A mailer tried out: one connection of its own, step by step, with what was found and what to do about a failure."""
+"""Test a mailer over a separate connection, step by step; show the results, and what to do about a failure."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LIMITS = ("max_connections", "max_messages", "idle_timeout", "max_lifetime")
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One step, and what it showed."""
+    """One step, and its result."""
 
     name: str
     ok: bool
@@ -36,12 +36,12 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """How it went."""
+    """The result of a verification."""
 
     server: str
     steps: Sequence[Step]
     tls: TLSFacts | None = None
-    days_left: int | None = None  # of the certificate
+    days_left: int | None = None  # until the certificate expires
     extensions: Sequence[str] = ()
     mechanism: str | None = None
     limits: dict[str, Any] = field(default_factory=dict)
@@ -55,13 +55,13 @@ class Report:
 
 
 class Recorder(Observer):
-    """Keeps the dialogue."""
+    """Records the dialogue."""
 
     def __init__(self) -> None:
         self.lines: list[Line] = []
 
     def notice(self, event: Event) -> None:
-        """Keep a line."""
+        """Record a line."""
         if isinstance(event, Line):
             self.lines.append(event)
 
@@ -73,22 +73,22 @@ class Recorder(Observer):
 
     @property
     def began_tls(self) -> bool:
-        """Whether STARTTLS was said."""
+        """Whether STARTTLS was sent."""
         return any(line.said and line.text == "STARTTLS" for line in self.lines)
 
     @property
     def greeting(self) -> str:
-        """The first thing that the server said."""
+        """The first line that the server sent."""
         return next((line.text for line in self.lines if not line.said), "")
 
 
 class Verification:
-    """One try.
+    """One verification.
 
     Arguments:
-        connector: makes a connection whose options have `debug` set, watched by `recorder`.
-        envelope: a test message, if one is to be sent.
-        window: of a rate limit that is kept elsewhere.
+        connector: creates a connection with the option `debug`, whose lines go to `recorder`.
+        envelope: a test message, or None to send none.
+        window: the shared window of a rate limit, if there is one.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class Verification:
         self._receipt = ""
 
     def run(self) -> Report:
-        """Connect, secure, log in, send, leave; raises nothing that a server or a network does."""
+        """Connect, secure the connection, log in, send, quit. Errors of the server or network are not raised."""
         try:
             self._converse()
         except Exception as error:
@@ -151,7 +151,7 @@ class Verification:
         return blocking.run(connector.open(self._clock, self._deadline), self._clock)
 
     def _make(self, connector: Connector, credentials: Credentials | None, refused: AuthRefused | None) -> Connection:
-        """Make a connection and keep it: the report shows it, however far it came."""
+        """Create a connection and keep it, so that the report can describe it even after a failure."""
         self._connection = Connection(connector, credentials, refused)
         return self._connection
 
@@ -175,7 +175,7 @@ class Verification:
         )
 
     def _steps(self, error: Exception | None) -> list[Step]:
-        """Return the steps up to the one that failed."""
+        """Return the steps up to the first that failed."""
         secures = self._config.server.use_tls or self._recorder.began_tls
         logs_in = self._config.server.has_login or self._recorder.mechanism is not None
         asks, sends = self._window is not None, self._envelope is not None
@@ -195,7 +195,7 @@ class Verification:
 
     def _detail(self, name: str) -> str:
         server = self._config.server
-        account = _account(self._connection) or server.shown_username or "the client certificate says"
+        account = _account(self._connection) or server.shown_username or "the user of the client certificate"
         return {
             RATE: self._window.place if self._window is not None else "",
             Stage.CONNECT.value: self._connector.place + server.detour,
@@ -215,12 +215,12 @@ def _account(connection: Connection | None) -> str | None:
 
 
 def expected(server: ServerOptions, *, asks: bool, secures: bool, logs_in: bool, sends: bool) -> list[str]:
-    """Return the steps that a verification goes through where all is well.
+    """Return the steps of a successful verification.
 
     Arguments:
-        asks: whether the rate limit is kept elsewhere.
-        secures: whether by STARTTLS, which may be optional.
-        logs_in: whether there is a login; by client certificate alone only where the server offers that.
+        asks: whether the rate limit is shared.
+        secures: whether STARTTLS, which may be optional, is used.
+        logs_in: whether there is a login; with only a client certificate, there is one if the server offers it.
     """
     secure = [Stage.TLS.value]
     return [
@@ -238,12 +238,12 @@ def expected(server: ServerOptions, *, asks: bool, secures: bool, logs_in: bool,
 
 
 def watched(server: ServerOptions) -> ServerOptions:
-    """Return options whose dialogue can be watched; who we are is the same."""
+    """Return options with `debug` set, so that the dialogue can be recorded; the pool's identity stays the same."""
     return replace(server, debug=True)
 
 
 def patient(server: ServerOptions, seconds: float) -> ServerOptions:
-    """Return options under which no wait for the server takes longer: somebody looks on."""
+    """Return options with shorter timeouts, because a person is waiting."""
     waits = server.waits
     return replace(
         server,

@@ -7,7 +7,7 @@ import django
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
-# Everything that the site writes (the database, the mailboxes) is in here; git ignores it.
+# All files that the site writes (the database, the mailboxes) are here; git ignores them.
 VAR_DIR = Path(os.environ.get("EXAMPLE_VAR_DIR", BASE_DIR / "var"))
 VAR_DIR.mkdir(parents=True, exist_ok=True)
 
@@ -57,11 +57,11 @@ USE_TZ = True
 TIME_ZONE = "UTC"
 STATIC_URL = "static/"
 
-# Mail. This is the line that a project changes; the rest is where its mail server is.
+# Mail. POOLED_BACKEND is what a project puts into its settings; the rest says where the mail server is.
 POOLED_BACKEND = "django_smtp_pool.backend.PooledBackend"
 STOCK_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
 
-# The environment can put the stock backend (or another that speaks SMTP) in its place, to see the difference.
+# The environment can set another SMTP backend instead, such as Django's, to see the difference.
 SITE_BACKEND = os.environ.get("EXAMPLE_EMAIL_BACKEND", POOLED_BACKEND)
 SMTP_HOST = os.environ.get("EXAMPLE_SMTP_HOST", "localhost")
 SMTP_PORT = int(os.environ.get("EXAMPLE_SMTP_PORT", "1025"))
@@ -69,7 +69,7 @@ SMTP_PORT = int(os.environ.get("EXAMPLE_SMTP_PORT", "1025"))
 if django.VERSION >= (6, 1):
     MAILERS = {
         "default": {"BACKEND": SITE_BACKEND, "OPTIONS": {"host": SMTP_HOST, "port": SMTP_PORT}},
-        # What Django has of its own, for the comparison at the end of `manage.py newsletter`.
+        # Django's own backend, for the comparison at the end of `manage.py newsletter`.
         "stock": {"BACKEND": STOCK_BACKEND, "OPTIONS": {"host": SMTP_HOST, "port": SMTP_PORT, "timeout": 30}},
     }
 else:

@@ -1,4 +1,4 @@
-"""The admin: subscribers, what they were sent, and the newsletter as an action."""
+"""The admin: subscribers, their messages, and an action that sends the newsletter."""
 
 from django.contrib import admin, messages
 from django.db.models import OuterRef, Subquery
@@ -18,7 +18,7 @@ COLOURS = {
 
 
 class ReadOnly:
-    """Records of what happened are to be read; nobody adds or changes one."""
+    """Records cannot be added or changed, only viewed."""
 
     def has_add_permission(self, _request, _obj=None):
         """Refuse."""
@@ -30,7 +30,7 @@ class ReadOnly:
 
 
 class DeliveryInline(ReadOnly, admin.TabularInline):
-    """What one subscriber was sent."""
+    """The messages of one subscriber."""
 
     model = Delivery
     fields = ("sent_at", "subject", "outcome", "reply", "attempts", "reused")
@@ -49,7 +49,7 @@ class SubscriberAdmin(admin.ModelAdmin):
     actions = ("send_newsletter",)
 
     def get_queryset(self, request):
-        """Add the last outcome to each row, in the one query."""
+        """Add the last outcome to each row, in the same query."""
         latest = Delivery.objects.filter(subscriber=OuterRef("pk")).order_by("-sent_at", "-pk")
         return super().get_queryset(request).annotate(latest_outcome=Subquery(latest.values("outcome")[:1]))
 
@@ -60,7 +60,7 @@ class SubscriberAdmin(admin.ModelAdmin):
 
     @admin.action(description="Send the newsletter to the selected subscribers")
     def send_newsletter(self, request, queryset):
-        """Send to those of the selected who are active, and show the administrator what became of it."""
+        """Send to the active ones of the selected subscribers, and show the result."""
         recipients = queryset.filter(active=True)
         total = recipients.count()
         report = Mailing(recipients.iterator()).run()

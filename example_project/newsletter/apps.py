@@ -4,7 +4,7 @@ from django.apps import AppConfig
 
 
 class NewsletterConfig(AppConfig):
-    """Subscribers, what they were sent, and a contact form."""
+    """Subscribers, their messages, and a contact form."""
 
     name = "newsletter"
     verbose_name = "Newsletter"

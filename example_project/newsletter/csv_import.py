@@ -11,7 +11,7 @@ COLUMNS = {"name", "email", "language"}
 
 
 class BadFileError(ValueError):
-    """A CSV file that is no list of subscribers."""
+    """A CSV file that is not a list of subscribers."""
 
 
 def read(path):
@@ -30,14 +30,14 @@ def subscriber(row, place):
     try:
         validate_email(email)
     except ValidationError:
-        raise BadFileError(f"{place}: {email!r} is not an e-mail address") from None
+        raise BadFileError(f"{place}: {email!r} is not an email address") from None
     return Subscriber(name=" ".join(name.split()), email=email, language=language or "en")
 
 
 def load(path):
-    """Bring a file's people into the table and return those of them who are active, in the file's order."""
+    """Save the people of a file, and return the active ones, in the order of the file."""
     people = read(path)
-    # Whoever has left (`active` unticked in the admin) does not come back by an import.
+    # An import does not reactivate subscribers who have left (`active` unticked in the admin).
     Subscriber.objects.bulk_create(
         people,
         batch_size=200,

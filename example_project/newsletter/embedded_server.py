@@ -1,6 +1,6 @@
-"""A mail server for the example: aiosmtpd in a process of its own, keeping what it receives in an mbox file.
+"""A mail server for the example: aiosmtpd in a separate process, which keeps received mail in an mbox file.
 
-`EmbeddedServer` starts and ends it. By itself (`python -m newsletter.embedded_server`) it serves the site's
+`EmbeddedServer` starts and stops it. As a program (`python -m newsletter.embedded_server`), it serves the site's
 contact form and admin until Ctrl-C.
 """
 
@@ -18,7 +18,7 @@ from aiosmtpd.smtp import SMTP
 
 
 class Mailbox:
-    """An SMTP handler that appends to an mbox file and refuses the recipients it is told to."""
+    """An SMTP handler that appends to an mbox file and refuses the configured recipients."""
 
     def __init__(self, path, refuse=()):
         self.path = path
@@ -27,14 +27,14 @@ class Mailbox:
         self.messages = 0
 
     async def handle_RCPT(self, _server, _session, envelope, address, _options):  # noqa: N802 (aiosmtpd's name)
-        """Accept a recipient, or say that there is nobody of that name."""
+        """Accept a recipient, or refuse it."""
         if address.lower() in self.refuse:
             return f"550 5.1.1 <{address}>: no such mailbox here"
         envelope.rcpt_tos.append(address)
         return "250 2.1.5 OK"
 
     async def handle_DATA(self, _server, _session, envelope):  # noqa: N802 (aiosmtpd's name)
-        """Keep a message; it is in the file before the client hears that it was accepted."""
+        """Keep a message; it is in the file before the client gets the reply."""
         with self.path.open("ab") as file:
             file.write(mbox_entry(envelope.mail_from, envelope.rcpt_tos, envelope.original_content))
         self.messages += 1
@@ -42,7 +42,7 @@ class Mailbox:
 
 
 class Session(SMTP):
-    """One connection: counted, and answered as late as a distant server would answer."""
+    """One connection: counted, and delayed like one to a distant server."""
 
     def __init__(self, mailbox, delay):
         super().__init__(mailbox, hostname="mail.example.com", ident="embedded server", enable_SMTPUTF8=True)
@@ -61,7 +61,7 @@ class Session(SMTP):
 
 
 def mbox_entry(sender, recipients, content):
-    """Return a message as it stands in an mbox file ("mboxrd": a `From ` in the text gets a `>`)."""
+    """Return a message in the format of an mbox file ("mboxrd": a `From ` in the text gets a `>`)."""
     head = f"From {sender or 'MAILER-DAEMON'} {time.asctime(time.gmtime())}\n"
     head += "".join(f"Delivered-To: {recipient}\n" for recipient in recipients)
     text = content.replace(b"\r\n", b"\n")
@@ -69,7 +69,7 @@ def mbox_entry(sender, recipients, content):
 
 
 async def serve(mailbox, *, port, delay, ready, ended):
-    """Serve on loopback until `ended` is awaited; `ready` is told the port."""
+    """Serve on loopback until `ended` is awaited; `ready` is called with the port."""
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Session(mailbox, delay), "127.0.0.1", port)
     ready(server.sockets[0].getsockname()[1])
@@ -78,7 +78,7 @@ async def serve(mailbox, *, port, delay, ready, ended):
 
 
 async def parent_gone():
-    """Wait until the parent closes our standard input, which it also does by dying."""
+    """Wait until the parent closes our standard input, which also happens when it dies."""
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.buffer.read)
 
 
@@ -90,8 +90,10 @@ async def for_ever():
 def main():
     """Run the server as a program."""
     parser = argparse.ArgumentParser(description="A mail server on loopback that keeps all mail in an mbox file.")
-    parser.add_argument("--port", type=int, default=1025, help="0 takes a free one (%(default)s)")
-    parser.add_argument("--mbox", type=Path, default=Path("var/inbox.mbox"), help="appended to (%(default)s)")
+    parser.add_argument("--port", type=int, default=1025, help="0 for a free one (default: %(default)s)")
+    parser.add_argument(
+        "--mbox", type=Path, default=Path("var/inbox.mbox"), help="file to append to (default: %(default)s)"
+    )
     parser.add_argument("--refuse", action="append", default=[], metavar="ADDRESS", help="recipient to refuse")
     parser.add_argument("--delay", type=float, default=0, metavar="MS", help="milliseconds before each reply")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
@@ -114,17 +116,17 @@ def main():
 
 @dataclass(frozen=True, kw_only=True)
 class Received:
-    """What the server counted."""
+    """The counts of the server."""
 
     connections: int
     messages: int
 
 
 class EmbeddedServer:
-    """The server as a child process: a context manager; `received` holds its count after the end."""
+    """The server as a child process: a context manager; `received` has its counts after the end."""
 
-    # A process, not a thread: that would compete with the sender for the interpreter lock, and the table
-    # would show the competition.
+    # A process, not a thread: a thread would compete with the sender for the interpreter lock, and change the
+    # figures in the table.
 
     def __init__(self, mbox, *, refuse=(), delay_ms=0):
         self._options = ["--child", "--port", "0", "--mbox", str(mbox), "--delay", str(delay_ms)]
@@ -138,13 +140,13 @@ class EmbeddedServer:
             cwd=Path(__file__).resolve().parent.parent,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C is for the sender, which then ends us
+            start_new_session=True,  # Ctrl-C reaches only the sender, which then stops this process
         )
         try:
             self.port = json.loads(self._process.stdout.readline())["port"]
-        except BaseException as error:  # Ctrl-C too: the child must not outlive this
+        except BaseException as error:  # even Ctrl-C: the child must not outlive this process
             self.__exit__()
-            if isinstance(error, ValueError):  # it said nothing, and has told why on standard error
+            if isinstance(error, ValueError):  # it printed no port, and its error is on standard error
                 raise RuntimeError("the embedded mail server did not start") from None
             raise
         return self

@@ -1,4 +1,4 @@
-"""The newsletter itself: rendered for one subscriber, in the subscriber's language where it is translated."""
+"""The newsletter itself: rendered for one subscriber, in the subscriber's language if there is a translation."""
 
 from email.headerregistry import Address
 
@@ -32,7 +32,7 @@ def render_text(subscriber):
 
 
 def render_html(subscriber):
-    """Return the HTML that says the same."""
+    """Return the HTML version."""
     return template(subscriber.language, "html").render({"subscriber": subscriber})
 
 

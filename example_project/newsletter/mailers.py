@@ -1,4 +1,4 @@
-"""Which mailer a message goes through, spelt for each Django."""
+"""The mailers, in the settings of each Django version."""
 
 from contextlib import contextmanager
 
@@ -12,7 +12,7 @@ STOCK = "stock"
 
 HAS_MAILERS = django.VERSION >= (6, 1)
 
-# The options that say which server, and the settings of Django 5.2 and 6.0 that mean the same.
+# The options for a server, and the settings of Django 5.2 and 6.0 with the same meaning.
 SERVER_SETTINGS = {
     "host": "EMAIL_HOST",
     "port": "EMAIL_PORT",
@@ -39,12 +39,12 @@ def send(message, alias=DEFAULT):
 
 
 def is_pooled(alias=DEFAULT):
-    """Tell whether a mailer is the pool: the site's own is, unless EXAMPLE_EMAIL_BACKEND names another."""
+    """Return whether a mailer is the pool: the site's own is, unless EXAMPLE_EMAIL_BACKEND is set."""
     return alias == DEFAULT and settings.SITE_BACKEND == settings.POOLED_BACKEND
 
 
 def pool():
-    """Return the pool behind the default mailer, or None where the site runs on another backend."""
+    """Return the pool of the default mailer, or None if the site uses another backend."""
     if not is_pooled():
         return None
     from django_smtp_pool import get_pool
@@ -54,10 +54,9 @@ def pool():
 
 @contextmanager
 def mail_server(**options):
-    """Let every mailer talk to this server for a while; the options are those of SERVER_SETTINGS."""
-    # A site knows its server when it starts, and needs nothing like this. The newsletter command does not
-    # know: the kernel gives its own server a free port. override_settings() sends setting_changed, and puts
-    # everything back.
+    """Let every mailer use this server for a while; the options are the keys of SERVER_SETTINGS."""
+    # A real site knows its server when it starts, and does not need this. The newsletter command starts its own
+    # server on a free port. override_settings() sends setting_changed, and restores everything.
     if HAS_MAILERS:
         changed = {
             "MAILERS": {

@@ -1,15 +1,15 @@
-"""Who gets the newsletter, and what became of each message."""
+"""Subscribers, and the outcome of each message."""
 
 from django.db import models
 
 
 class Subscriber(models.Model):
-    """Somebody who asked for the newsletter."""
+    """A subscriber of the newsletter."""
 
     name = models.CharField(max_length=200)
     email = models.EmailField(unique=True)
     language = models.CharField(max_length=12, default="en", help_text="A code such as en, de or pt-BR.")
-    active = models.BooleanField(default=True, help_text="Somebody who left stays here, and gets nothing.")
+    active = models.BooleanField(default=True, help_text="Inactive subscribers stay in the list, but get no mail.")
     joined_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -20,10 +20,10 @@ class Subscriber(models.Model):
 
 
 class Delivery(models.Model):
-    """What became of one message to one subscriber."""
+    """The outcome of one message to one subscriber."""
 
     class Outcome(models.TextChoices):
-        """The four ends that a message can come to."""
+        """The four outcomes of a message."""
 
         ACCEPTED = "accepted", "accepted"
         REFUSED = "refused", "refused"
@@ -34,7 +34,7 @@ class Delivery(models.Model):
     subject = models.CharField(max_length=200)
     sent_at = models.DateTimeField(db_index=True)
     outcome = models.CharField(max_length=10, choices=Outcome.choices)
-    reply = models.TextField(blank=True, help_text="The server's own words, or those of the error.")
+    reply = models.TextField(blank=True, help_text="The server's reply, or the text of the error.")
     attempts = models.PositiveSmallIntegerField(default=1)
     reused = models.BooleanField(null=True, help_text="Whether the connection had carried a message before.")
 

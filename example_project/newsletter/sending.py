@@ -1,4 +1,4 @@
-"""Sending the newsletter and recording what became of every message: for the command and for the admin."""
+"""Send the newsletter and record the outcome of every message, for the command and for the admin."""
 
 from collections import deque
 from dataclasses import dataclass, field
@@ -12,9 +12,9 @@ from newsletter.models import Delivery
 Outcome = Delivery.Outcome
 
 BATCH = "batch"  # one send_messages() for all: the pool may spread it over several connections
-EACH = "each"  # a send() for each message: what send_mail() in a loop comes to
+EACH = "each"  # a send() for each message, as with send_mail() in a loop
 
-# What a mailer raises: about one message (a refusal, an address that cannot be written) or about the server.
+# What a mailer raises: about one message (a refusal, an invalid address) or about the server.
 ERRORS = (SMTPException, OSError, ValueError)
 REFUSALS = (SMTPRecipientsRefused, SMTPSenderRefused, SMTPDataError)
 
@@ -23,20 +23,20 @@ RECORDS_AT_ONCE = 100
 
 @dataclass(kw_only=True)
 class Report:
-    """How a mailing went."""
+    """The result of a mailing."""
 
     accepted: int = 0
     problems: list[Delivery] = field(default_factory=list)
-    error: Exception | None = None  # what ended it before its end
+    error: Exception | None = None  # the error that stopped it early
 
     @property
     def attempted(self):
-        """Messages of which something became."""
+        """Number of messages that have an outcome."""
         return self.accepted + len(self.problems)
 
 
 class Mailing:
-    """One mailing: takes subscribers from any iterable, keeps only what is under way."""
+    """One mailing: takes subscribers from any iterable, and keeps only the messages that are being sent."""
 
     def __init__(self, subscribers, *, way=BATCH, alias=mailers.DEFAULT, record=True, on_next=lambda: None):
         self.report = Report()
@@ -45,13 +45,13 @@ class Mailing:
         self._alias = alias
         self._pooled = mailers.is_pooled(alias)
         self._record = record
-        self._on_next = on_next  # called when the mailer has taken a message and asks for the next
+        self._on_next = on_next  # called when the mailer asks for the next message
         self._under_way = deque()  # (subscriber, message)
         self._records = []
         self._exhausted = False
 
     def run(self):
-        """Send everything and return the report; a KeyboardInterrupt passes through, after the records."""
+        """Send everything and return the report; records are saved even if a KeyboardInterrupt is raised."""
         try:
             if self._way == EACH:
                 self._send_each()
@@ -71,8 +71,8 @@ class Mailing:
             try:
                 mailers.connection(self._alias).send_messages(messages)
             except ERRORS as error:
-                # The pool goes on after a refusal and tells of it at the end. The stock backend stops there;
-                # the rest of the generator is still to be had.
+                # The pool continues after a refusal and raises at the end. Django's backend stops at the refusal,
+                # and the rest of the generator is still to be read.
                 self._settle(error)
                 if not about_one_message(error) or self.report.attempted == before:
                     self.report.error = error
@@ -93,12 +93,12 @@ class Mailing:
                 self._settle()
 
     def _messages(self):
-        """Render message by message, as the mailer asks for them."""
+        """Render one message at a time, as the mailer asks for them."""
         for subscriber in self._subscribers:
             self._settle_what_is_known()
             try:
                 message = letter.render(subscriber)
-            except ValueError as error:  # a name or address that no header can hold
+            except ValueError as error:  # a name or address that is not valid in a header
                 self._note(subscriber, "", Outcome.NOT_SENT, str(error))
             else:
                 self._under_way.append((subscriber, message))
@@ -107,27 +107,27 @@ class Mailing:
         self._exhausted = True
 
     def _settle_what_is_known(self):
-        """Record the messages that have come to an end while the batch goes on, and let go of them."""
+        """Record the messages that are finished while the batch continues, and forget them."""
         waiting = [pair for pair in self._under_way if not self._settle_by_status(*pair)]
         self._under_way = deque(waiting)
 
     def _settle(self, error=None):
-        """Record all that is under way, now that the mailer has returned or raised."""
+        """Record all remaining messages after the mailer has returned or raised."""
         while self._under_way:
             subscriber, message = self._under_way.popleft()
             if self._settle_by_status(subscriber, message):
                 continue
-            if self._pooled:  # it took the message and never came to it
+            if self._pooled:  # it read the message, but did not try it
                 self._note(subscriber, message.subject, Outcome.NOT_SENT, describe(error) if error else "")
             elif error is None or self._under_way:
-                # The stock backend keeps no status, but raises at the first failure: the rest was accepted.
+                # Django's backend keeps no status and raises at the first failure, so the others were accepted.
                 self._note(subscriber, message.subject, Outcome.ACCEPTED)
             else:
                 outcome = Outcome.REFUSED if isinstance(error, REFUSALS) else Outcome.UNKNOWN
                 self._note(subscriber, message.subject, outcome, describe(error))
 
     def _settle_by_status(self, subscriber, message):
-        """Record what the pool says of a message; False where it has said nothing."""
+        """Record the pool's status of a message; return False if there is none."""
         status = getattr(message, "smtp_pool_status", None)
         if status is None:
             return False
@@ -168,12 +168,12 @@ class Mailing:
 
 
 def about_one_message(error):
-    """Tell whether an error says something of one message only, so that the next may still go."""
+    """Return whether an error is about one message only, so that the next may still be sent."""
     return isinstance(error, (*REFUSALS, ValueError)) or getattr(error, "in_doubt", False)
 
 
 def describe(error):
-    """Return the words of the server in an error of smtplib, or those of the error."""
+    """Return the server's reply in an error of smtplib, or the text of the error."""
     if isinstance(error, SMTPRecipientsRefused):
         replies = error.recipients.values()
     elif isinstance(error, SMTPSenderRefused | SMTPDataError):

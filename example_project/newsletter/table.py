@@ -1,4 +1,4 @@
-"""The table that `manage.py newsletter` ends with."""
+"""The table at the end of `manage.py newsletter`."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ HEADINGS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One mailing: how it was sent, and what it took. None = nobody counted."""
+    """One mailing: how it was sent, and its measurements. None: not counted."""
 
     label: str
     messages: int
@@ -25,12 +25,12 @@ class Row:
 
     @property
     def connections(self):
-        """Connections opened: the server's word goes before the client's."""
+        """Connections opened; the server's count is preferred to the client's."""
         return self.pool_count if self.server_count is None else self.server_count
 
     @property
     def per_connection(self):
-        """Messages per connection, where connections were counted."""
+        """Messages per connection, if connections were counted."""
         return self.messages / self.connections if self.connections else None
 
     @property
@@ -52,17 +52,17 @@ class Row:
 
 
 def median(rows):
-    """Return the row in the middle, by seconds: a run that took place, with its own counts."""
+    """Return the median row by seconds: a real run with its own counts."""
     return sorted(rows, key=lambda row: row.seconds)[len(rows) // 2]
 
 
 def number(value, form="d"):
-    """Return a number as text, or a dash for one that nobody knows."""
+    """Return a number as text, or a dash for None."""
     return "-" if value is None else format(value, form)
 
 
 def render(rows):
-    """Return the rows as a table of plain text under two lines of headings."""
+    """Return the rows as a plain-text table with two heading lines."""
     split = [heading.split("\n") for heading in HEADINGS]
     heads = [tuple(parts[0] for parts in split), tuple(parts[1] if len(parts) > 1 else "" for parts in split)]
     body = [row.cells() for row in rows]
@@ -79,7 +79,7 @@ def line(cells, widths):
 
 
 def ratio(pooled, stock):
-    """Say in a sentence how two rows of the same work compare, or return None where they cannot be."""
+    """Return a sentence that compares two rows, or None if they cannot be compared."""
     if not (pooled.connections and stock.connections and pooled.rate and stock.rate):
         return None
     fewer = stock.connections / pooled.connections

@@ -18,20 +18,20 @@ logger = logging.getLogger(__name__)
 
 @require_safe
 def home(request):
-    """Say what this is."""
+    """Show the home page."""
     return render(request, "newsletter/home.html", {"subscribers": Subscriber.objects.filter(active=True).count()})
 
 
 @require_safe
 def letter(request):
-    """Show the newsletter as a subscriber would get it; `?language=de` for another language."""
+    """Show the newsletter as a subscriber gets it; `?language=de` selects another language."""
     reader = Subscriber(name="Reader", language=request.GET.get("language", "en"))
     return HttpResponse(newsletter.render_html(reader))
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def contact(request):
-    """Take a visitor's message and send it to the editors, or keep it in the form and say what went wrong."""
+    """Send a visitor's message to the editors; if that fails, keep it in the form and show the error."""
     form = ContactForm(request.POST or None)
     if not form.is_valid():
         return render(request, "newsletter/contact.html", {"form": form})
@@ -39,7 +39,7 @@ def contact(request):
         send_to_editors(**form.cleaned_data)
     except (SMTPException, OSError) as error:
         logger.warning("The contact form's message could not be sent: %s", error)
-        # What was typed is still in the form: whoever wrote it decides whether to send it again.
+        # The form keeps the text: the visitor decides whether to send it again.
         in_doubt = getattr(error, "in_doubt", False)
         return render(
             request,
@@ -51,7 +51,7 @@ def contact(request):
 
 
 def send_to_editors(name, email, message):
-    """Send a visitor's message over a warm connection of the pool: plain `send_mail()`, nothing else."""
+    """Send a visitor's message through the pool, with plain `send_mail()`."""
     send_mail(
         subject=f"Contact form: {name}",
         message=f"{name} <{email}> writes:\n\n{message}\n",
@@ -62,5 +62,5 @@ def send_to_editors(name, email, message):
 
 @require_safe
 def contact_thanks(request):
-    """Say that the message went out."""
+    """Show that the message was sent."""
     return render(request, "newsletter/contact_thanks.html")

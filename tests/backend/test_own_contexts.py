@@ -205,7 +205,7 @@ def test_what_cannot_be_compared_shares_nothing_and_the_log_says_so_once(server,
     assert caplog.records == []
     assert len({id(pool(object())) for _ in range(3)}) == 3
     (told,) = [each for each in caplog.records if each.levelno == logging.WARNING]
-    assert "Tenant has a pool of its own, and no connection is shared" in told.getMessage()
+    assert "Tenant has its own pool, and they share no connections" in told.getMessage()
 
 
 def test_no_context_is_made_where_nothing_is_encrypted(server):

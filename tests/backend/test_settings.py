@@ -350,7 +350,7 @@ def test_a_password_in_clear_is_checked(email, given, is_told):
     email.EMAIL_HOST, email.EMAIL_HOST_USER, email.EMAIL_HOST_PASSWORD = "mail.example.com", "user", "secret"
     for name, value in given.items():
         setattr(email, name, value)
-    told = {"smtp_pool.E002": "EMAIL_BACKEND: the password would travel to mail.example.com in clear."}
+    told = {"smtp_pool.E002": "EMAIL_BACKEND: the password would be sent to mail.example.com unencrypted."}
     found = problems()
     assert ("smtp_pool.W007" in found) == (email.EMAIL_HOST_PASSWORD == "")
     found.pop("smtp_pool.W007", None)
@@ -370,7 +370,7 @@ def test_every_mailer_is_checked(mailers):
         "smtp_pool.E001",
         "MAILERS['default']: Unknown options 'max_connection'. Did you mean 'max_connections' for 'max_connection'?",
     )
-    assert second == ("smtp_pool.E002", "MAILERS['clear']: the password would travel to mail.example.com in clear.")
+    assert second == ("smtp_pool.E002", "MAILERS['clear']: the password would be sent to mail.example.com unencrypted.")
     assert third[1].startswith("MAILERS['both']: use_tls and use_ssl exclude each other")
 
 
@@ -551,7 +551,8 @@ print(settings.configured)
 )
 def test_a_misspelt_setting_that_says_who_we_are(email, setting, nearest):
     setattr(email, setting, "x")
-    assert problems() == {"smtp_pool.W006": f"{setting} is read by nobody. Did you mean {nearest}?"}
+    text = f"{setting} is not a setting of Django or django-smtp-pool. Did you mean {nearest}?"
+    assert problems() == {"smtp_pool.W006": text}
 
 
 def test_a_user_name_without_a_secret_is_logged_once(server, caplog):

@@ -39,7 +39,7 @@ def test_it_searches():
 
 
 def test_nothing_found_is_an_error():
-    with pytest.raises(CommandError, match="no provider is known by 'no such thing'"):
+    with pytest.raises(CommandError, match="no provider matches 'no such thing'"):
         run("services", "no", "such", "thing")
 
 
@@ -74,7 +74,7 @@ def test_the_figures_are_those_of_this_process(settings, server):
     mailer().send_messages([EmailMessage("subject", "body", to=["a@example.com"])])
     text = run("stats")
     assert re.search(r"messages_accepted +1\n", text)
-    assert f"the pool of process {os.getpid()}, this command's own" in text
+    assert f"this command's own process ({os.getpid()})" in text
     figures = json.loads(run("stats", "--json"))
     assert figures["process"] == os.getpid()
     assert figures["messages_accepted"] == 1

@@ -303,6 +303,6 @@ def test_a_server_without_smtputf8_is_an_error_before_mail():
 @pytest.mark.skipif(MODERN, reason="Django 6.0 can")
 @pytest.mark.parametrize("fields", STRANGE)
 def test_django_5_2_names_itself(server, fields):
-    with pytest.raises(ValueError, match=r"SMTPUTF8, which takes Django 6.0 or later; this is Django 5.2"):
+    with pytest.raises(ValueError, match=r"SMTPUTF8, which requires Django 6.0 or later; this is Django 5.2"):
         backend_for(server).send_messages([message(**fields)])
     assert server.connections == 0

@@ -211,7 +211,7 @@ def test_no_message_can_be_smuggled(server, end, how):
 def test_a_message_too_large_is_refused_before_mail():
     with FaultServer(extensions=("SIZE 2000", "8BITMIME")) as server:
         made = message(body="x\n" * 1500)
-        with pytest.raises(SenderRefused, match=r"server takes at most 2000"):
+        with pytest.raises(SenderRefused, match=r"server accepts at most 2000"):
             backend_for(server).send_messages([made])
         assert made.smtp_pool_status.outcome == "not_sent"
         assert made.smtp_pool_status.recipients["to@example.com"].code == 552

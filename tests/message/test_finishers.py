@@ -58,7 +58,7 @@ def test_nothing_is_encoded_again_after_them(extensions):
             assert backend.send_messages([message()]) == 1
             assert server.accepted[-1].content.endswith(b"\xc3\xbc\r\n")
         else:
-            with pytest.raises(ValueError, match="the finished message is not ASCII, and this server takes only ASCII"):
+            with pytest.raises(ValueError, match="not ASCII, but the server accepts only ASCII"):
                 backend.send_messages([message()])
 
 

@@ -145,7 +145,7 @@ def test_who_waits_waits_until_his_deadline(cache, clock, make):
     make.gate.clear()
     threads, *_ = in_threads(1, cache.current)
     assert make.called.acquire(timeout=10)
-    with pytest.raises(TokenUnavailable, match="its generator is still busy"):
+    with pytest.raises(TokenUnavailable, match="the generator is still running"):
         cache.current(deadline=clock.monotonic())
     make.gate.set()
     threads[0].join(10)
@@ -154,7 +154,7 @@ def test_who_waits_waits_until_his_deadline(cache, clock, make):
 
 def test_a_generator_that_needs_its_own_token_is_told(cache, make):
     def ask_again():
-        with pytest.raises(TokenUnavailable, match="sends mail that needs the token it is to make"):
+        with pytest.raises(TokenUnavailable, match="sends mail that needs its own token"):
             cache.current()
 
     make.meanwhile = ask_again
@@ -297,7 +297,7 @@ def caches(clock, told):
 def test_whose_token_it_is(caches):
     nobodys = caches(lambda: "t")
     assert Tokens(nobodys, "me").current(None).username == "me"
-    with pytest.raises(TokenUnavailable, match="set username, or give AccessToken a user"):
+    with pytest.raises(TokenUnavailable, match="set username, or the user of AccessToken"):
         Tokens(nobodys, None).current(None)
     own = caches(lambda: AccessToken("t", user="its"))
     assert Tokens(own, None).current(None).username == "its"

@@ -270,7 +270,7 @@ FAILURES = [
     ((503, "busy"), "503"),
     ((200, "<html>"), "token"),
     ((200, "[]"), "token"),
-    ((200, "{}"), "an access token must be text"),
+    ((200, "{}"), "an access token must be non-empty text"),
     ((200, '{"access_token": "a b"}'), "visible ASCII"),
     ((302, "http://127.0.0.1:1/elsewhere"), "token"),
     ((307, "http://127.0.0.1:1/elsewhere"), "token"),
@@ -320,7 +320,7 @@ def test_a_failure_is_silent_where_that_is_asked_for(mail, endpoint):
 def test_a_token_is_never_a_password(endpoint):
     with FaultServer(auth=("PLAIN", "LOGIN", "CRAM-MD5"), users={"user": "secret"}) as server:
         backend = backend_for(server, username="user", password="secret", oauth2=endpoint.options())
-        with pytest.raises(NotOffered, match="with the token we can only use XOAUTH2, OAUTHBEARER"):
+        with pytest.raises(NotOffered, match="but the token can only be used with XOAUTH2, OAUTHBEARER"):
             backend.send_messages([message()])
         assert not server.commands("AUTH")
 
@@ -376,8 +376,8 @@ def test_a_token_may_say_whose_it_is(mail):
 @pytest.mark.parametrize(
     ("own", "text"),
     [
-        (lambda: 1, "gave int, not text or an AccessToken"),
-        (lambda: "", "must be text, and not empty"),
+        (lambda: 1, "returned int, not text or an AccessToken"),
+        (lambda: "", "must be non-empty text"),
         (lambda: "bad token", "visible ASCII"),
         (lambda: 1 / 0, "division by zero"),
         ("tests.no_such_module.generate", "has no attribute"),
@@ -393,7 +393,7 @@ def test_a_generator_that_sends_mail_by_itself_is_told(mail):
     def generate():
         backend_for(mail, username="user", oauth2_generator=generate).send_messages([message()])
 
-    with pytest.raises(TokenUnavailable, match="sends mail that needs the token"):
+    with pytest.raises(TokenUnavailable, match="sends mail that needs its own token"):
         backend_for(mail, username="user", oauth2_generator=generate, acquire_timeout=5).send_messages([message()])
 
 
@@ -508,7 +508,7 @@ def test_the_settings_are_read(settings):
 def test_an_access_token_is_shown_nowhere():
     token = AccessToken("hidden", 1.5, "me", refresh_token="hidden too")
     assert repr(token) == "AccessToken(expires_at=1.5, user='me')"
-    with pytest.raises(TypeError, match="not pickled"):
+    with pytest.raises(TypeError, match="cannot be pickled"):
         pickle.dumps(token)
 
 

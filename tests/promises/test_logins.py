@@ -179,7 +179,7 @@ def test_a_certificate_that_is_let_in_without_login(secure, certified):
 
 def test_a_login_that_is_asked_for_and_not_offered_is_an_error(secure, certified):
     secure.auth, secure.require_auth = ["PLAIN"], False
-    with pytest.raises(NotOffered, match="we can only use EXTERNAL"):
+    with pytest.raises(NotOffered, match="can only be used with EXTERNAL"):
         backend_for(secure, **certified, auth_method="EXTERNAL").send_messages([message()])
     assert (mechanisms(secure), secure.accepted, secure.connections) == ([], [], 1)
 

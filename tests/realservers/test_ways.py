@@ -98,7 +98,7 @@ def test_the_certificate_is_the_servers(postfix: Postfix, proxy: Proxy) -> None:
 def test_no_password_in_clear_to_what_localhost_is_there(postfix: Postfix, proxy: Proxy) -> None:
     with postfix.reconfigured(smtpd_tls_auth_only="no"):
         with pytest.raises(
-            smtplib.SMTPNotSupportedError, match=r"would travel to localhost through the proxy \w+://127"
+            smtplib.SMTPNotSupportedError, match=r"would be sent to localhost through the proxy \w+://127"
         ):
             send(postfix, a_message(), host="localhost", use_tls=False, auth_method="PLAIN", proxy=proxy.url())
         assert "sasl_method" not in postfix.log()
@@ -110,7 +110,7 @@ def test_no_password_in_clear_to_what_localhost_is_there(postfix: Postfix, proxy
 def test_the_proxy_wants_another_password(postfix: Postfix, proxy: Proxy, password: str | None) -> None:
     message = a_message()
     with pytest.raises(
-        PermissionError, match=r"through the proxy \w+://127.0.0.1:\d+: it (wants|does not take)"
+        PermissionError, match=r"through the proxy \w+://127.0.0.1:\d+: it (requires|refused)"
     ) as caught:
         send(postfix, message, proxy=proxy.url(password=password))
     assert "wrong" not in str(caught.value)
@@ -189,7 +189,7 @@ def test_verify_shows_the_proxy(postfix: Postfix, proxy: Proxy, settings: Any) -
     assert "ok    QUIT" in shown
     shown = verified(settings, {**options, "port": free_port()})
     assert "FAIL  connect" in shown
-    assert f"fix            check that the proxy {proxy.url(password=None)} runs, and that its rules" in shown
+    assert f"fix            check that the proxy {proxy.url(password=None)} is running, and that its rules" in shown
     if proxy.password:
         assert proxy.password not in shown
 

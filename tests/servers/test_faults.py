@@ -208,7 +208,7 @@ def test_tells_fresh_from_reused(server, client, when, codes):
 
 
 def test_knows_no_other_points():
-    with pytest.raises(ValueError, match="no such point: finger"):
+    with pytest.raises(ValueError, match="unknown point: finger"):
         Fault(at="finger", do=faults.reset)
     with pytest.raises(ValueError, match="fresh or reused"):
         Fault(at="mail", do=faults.reset, when="tuesday")

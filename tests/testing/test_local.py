@@ -67,7 +67,7 @@ def test_a_copy_too_many_and_a_message_too_few():
 
 def test_messages_that_cannot_be_told_apart_or_were_not_sent():
     with local_server() as server:
-        with pytest.raises(ValueError, match="'Grüße 0' is there more than once"):
+        with pytest.raises(ValueError, match="'Grüße 0' is used more than once"):
             assert_once_or_told(server, letters(1) * 2)
         with pytest.raises(AssertionError, match="has no status"):
             assert_once_or_told(server, letters(1))

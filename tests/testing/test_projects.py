@@ -25,7 +25,7 @@ class Locmem(SimpleTestCase):
         self.assertEqual(message.send(), 1)
         self.assertIsNone(status_of(message))
         self.assertEqual(len(mail.outbox), 1)
-        with self.assertRaisesMessage(ImproperlyConfigured, "test runner puts that one in"):
+        with self.assertRaisesMessage(ImproperlyConfigured, "test runner replaces every backend"):
             get_pool()
         close_all()
 """

@@ -80,7 +80,7 @@ def test_a_server_that_does_not_prove_itself(settings, secure, trusting):
     text, failure = run()
     assert failure
     assert steps(text)[-1] == ("FAIL", "AUTH")
-    assert "it may be somebody else" in text
+    assert "it may be an impostor" in text
 
 
 def test_a_user_name_that_is_the_password_is_not_shown(settings, secure, trusting):
@@ -92,7 +92,7 @@ def test_a_user_name_that_is_the_password_is_not_shown(settings, secure, trustin
     assert "token" not in text
 
 
-@pytest.mark.parametrize(("lmtp", "advice"), [(True, "leave lmtp out"), (False, "set lmtp")])
+@pytest.mark.parametrize(("lmtp", "advice"), [(True, "remove lmtp"), (False, "set lmtp")])
 def test_lmtp_and_smtp_are_told_apart(settings, lmtp, advice):
     with FaultServer(lmtp=not lmtp) as server:
         project(settings, server, lmtp=lmtp)
@@ -145,7 +145,8 @@ def certified(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("more", "who"), [({}, "the client certificate says"), ({"username": "user", "auth_method": "EXTERNAL"}, "user")]
+    ("more", "who"),
+    [({}, "the user of the client certificate"), ({"username": "user", "auth_method": "EXTERNAL"}, "user")],
 )
 def test_a_login_by_client_certificate(settings, certified, more, who):
     server, options = certified
@@ -166,7 +167,7 @@ def test_a_client_certificate_that_is_let_in_without_login(settings, certified):
     text, failure = run()
     assert failure
     assert steps(text)[-1] == ("FAIL", "AUTH")
-    assert "we can only use EXTERNAL: many servers offer that only to a certificate that they trust" in text
+    assert "can only be used with EXTERNAL: many servers offer that only to a certificate that they trust" in text
 
 
 @pytest.mark.parametrize("auth_method", [None, "EXTERNAL"])
@@ -176,7 +177,7 @@ def test_a_client_certificate_that_is_refused(settings, certified, auth_method):
     text, failure = run()
     assert failure
     assert steps(text)[-1] == ("FAIL", "AUTH")
-    assert "the certificate is for this username" in text
+    assert "the certificate belongs to this username" in text
 
 
 def test_the_certificate_is_shown(settings, secure, trusting):
@@ -192,9 +193,9 @@ FAILURES = [
         {"use_tls": False, "use_ssl": True},
         {},
         "TLS handshake",
-        "use_ssl wants port 465",
+        "use_ssl needs port 465",
     ),
-    ({"tls_options": {}}, {}, "TLS handshake", "name it, or the CA|name the CA as tls_options"),
+    ({"tls_options": {}}, {}, "TLS handshake", "it is self-signed|its CA is not trusted"),
     ({}, {"fault": Fault(at="banner", do=faults.code_421)}, "greeting", "busy"),
     ({}, {"fault": Fault(at="auth", do=faults.code_5xx, times=None)}, "AUTH", "check username and password"),
     ({}, {"starttls": None}, "STARTTLS", "does not offer STARTTLS"),
@@ -228,7 +229,7 @@ def test_a_file_that_cannot_be_used(settings, secure, trusting, tmp_path):
     path.write_text("no certificate")
     project(settings, secure, **{**trusting, "tls_options": {"ca_file": path}})
     shown, failure = run()
-    assert f"tls_options['ca_file'] {str(path)!r} holds no certificate in PEM" in shown
+    assert f"tls_options['ca_file'] {str(path)!r} contains no certificate in PEM" in shown
     assert failure
     assert steps(shown) == [("FAIL", "connect")]
 
@@ -340,17 +341,17 @@ def advice(line, host, *, stage=Stage.AUTH, by_token=False):
 @pytest.mark.parametrize(
     ("line", "host", "text"),
     [
-        ("534-5.7.9 Application-specific password required.\r\n534 5.7.9 there - gsmtp", GMAIL, "make an app password"),
-        ("534-5.7.14 <https://accounts.google.example/>\r\n534 5.7.14 there - gsmtp", GMAIL, "make an app password"),
-        ("535-5.7.8 Username and Password not accepted.\r\n535 5.7.8 there - gsmtp", GMAIL, "no account password"),
-        ("454 4.7.0 Too many login attempts, please try again later.", GMAIL, "counts logins"),
+        ("534-5.7.9 Application-specific password required.\r\n534 5.7.9 there - gsmtp", GMAIL, "an app password"),
+        ("534-5.7.14 <https://accounts.google.example/>\r\n534 5.7.14 there - gsmtp", GMAIL, "an app password"),
+        ("535-5.7.8 Username and Password not accepted.\r\n535 5.7.8 there - gsmtp", GMAIL, "password here: create"),
+        ("454 4.7.0 Too many login attempts, please try again later.", GMAIL, "too many logins"),
         ("421 4.7.0 Try again later, closing connection.", GMAIL, "too many connections"),
         ("535 5.7.139 SmtpClientAuthentication is disabled for the Tenant.", MICROSOFT, "Authenticated SMTP"),
-        ("535 5.7.3 Authentication unsuccessful", MICROSOFT, "logins by password are switched off"),
+        ("535 5.7.3 Authentication unsuccessful", MICROSOFT, "password logins are disabled"),
         ("550 5.7.30 Basic authentication is not supported for Client Submission.", MICROSOFT, "OAuth2"),
-        ("432 4.3.2 Concurrent connections limit exceeded.", MICROSOFT, "3 connections of a mailbox"),
+        ("432 4.3.2 Concurrent connections limit exceeded.", MICROSOFT, "3 connections per mailbox"),
         ("535 5.7.139 basic authentication is disabled.", "smtp-mail.outlook.com", "OAuth2"),
-        ("535 Authentication Credentials Invalid", SES, "for this very region"),
+        ("535 Authentication Credentials Invalid", SES, "for this region"),
         ("421 Too many concurrent SMTP connections", SES, "lower max_connections"),
         ("535 Authentication failed: Bad username / password", SENDGRID, "the word apikey"),
         ("451 Authentication failed: Maximum credits exceeded", SENDGRID, "plan, credits"),
@@ -360,12 +361,12 @@ def advice(line, host, *, stage=Stage.AUTH, by_token=False):
         ("535 5.7.8 Error: authentication failed:", "smtp-broadcasts.postmarkapp.com", "both the server's API token"),
         ("535 5.7.0 no", FASTMAIL, "app password"),
         ("535 5.7.0 no", "smtp.mail.yahoo.com", "app password"),
-        ("534 5.7.9 Please use a stronger mechanism", ELSEWHERE, "the provider wants an app password"),
+        ("534 5.7.9 Please use a stronger mechanism", ELSEWHERE, "the provider requires an app password"),
         ("535 5.7.139 no", ELSEWHERE, "check username and password"),
         ("535 no", "gmail.com.example.com", "check username and password"),
         ("535 no", "notgmail.com", "check username and password"),
         ("454 4.7.0 Temporary authentication failure", ELSEWHERE, "busy"),
-        ("432 4.3.2 too many", ELSEWHERE, "counts in each process"),
+        ("432 4.3.2 too many", ELSEWHERE, "applies to each process"),
     ],
 )  # fmt: skip
 def test_advice_about_logins(line, host, text):
@@ -390,21 +391,21 @@ def test_advice_about_access_tokens(line, host, text):
 @pytest.mark.parametrize(
     ("line", "stage", "host", "text"),
     [
-        ("550 5.4.5 Daily user sending limit exceeded.", Stage.DATA, GMAIL, "as much as it may in a day"),
-        ("530 5.7.57 Client not authenticated to send mail.", Stage.MAIL, MICROSOFT, "nobody is logged in"),
+        ("550 5.4.5 Daily user sending limit exceeded.", Stage.DATA, GMAIL, "daily sending limit"),
+        ("530 5.7.57 Client not authenticated to send mail.", Stage.MAIL, MICROSOFT, "the session is not logged in"),
         ("550 5.7.60 Client does not have permissions to send as this sender", Stage.CONTENT, MICROSOFT, "Send As"),
         ("554 5.2.252 SendAsDenied; a@ not allowed to send as b@", Stage.DATA, MICROSOFT, "Send As"),
-        ("432 4.3.2 Concurrent connections limit exceeded.", Stage.CONTENT, MICROSOFT, "3 connections of a mailbox"),
+        ("432 4.3.2 Concurrent connections limit exceeded.", Stage.CONTENT, MICROSOFT, "3 connections per mailbox"),
         ("554 Message rejected: Email address is not verified.", Stage.CONTENT, SES, "verify the sender's address"),
         ("454 Throttling failure: Maximum sending rate exceeded.", Stage.MAIL, SES, "rate_limit"),
-        ("550 Unauthenticated senders not allowed", Stage.MAIL, SENDGRID, "nobody is logged in"),
+        ("550 Unauthenticated senders not allowed", Stage.MAIL, SENDGRID, "the session is not logged in"),
         ("550 The from address is no verified Sender Identity.", Stage.DATA, SENDGRID, "Sender Authentication"),
         ("421 Domain example.com is not allowed to send: activate", Stage.DATA, MAILGUN, "activate the account"),
         ("551 5.7.1 Not authorised to send from this header address", Stage.DATA, FASTMAIL, "sending identities"),
-        ("530 5.7.0 Must issue a STARTTLS command first", Stage.MAIL, ELSEWHERE, "wants a login, or TLS first"),
-        ("450 4.2.0 Greylisted", Stage.RCPT, ELSEWHERE, "may be taken later"),
+        ("530 5.7.0 Must issue a STARTTLS command first", Stage.MAIL, ELSEWHERE, "requires a login, or TLS first"),
+        ("450 4.2.0 Greylisted", Stage.RCPT, ELSEWHERE, "may accept the same message later"),
         ("454 4.7.0 TLS not available", Stage.STARTTLS, ELSEWHERE, "busy"),
-        ("421 4.7.0 too many connections", Stage.GREETING, ELSEWHERE, "counts in each process"),
+        ("421 4.7.0 too many connections", Stage.GREETING, ELSEWHERE, "applies to each process"),
     ],
 )  # fmt: skip
 def test_advice_about_other_refusals(line, stage, host, text):

@@ -1,1 +1,1 @@
-"""Sockets, TLS and the way to a server. Knows no SMTP."""
+"""Sockets, TLS and connecting to a server. Does not know SMTP."""

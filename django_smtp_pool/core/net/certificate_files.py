@@ -1,4 +1,4 @@
-"""The files and ciphers that TLS options name: what is wrong with them, by option and file."""
+"""Check the files and ciphers in TLS options, and name the option and the file in errors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CERTIFICATE, KEY = b"CERTIFICATE-----", b"PRIVATE KEY-----"  # the end of the fi
 
 
 def _files(server: ServerOptions) -> Iterator[tuple[str, str, bytes]]:
-    """Return the option, the path and what must be in it, of each file."""
+    """Return the option, the path and the expected content of each file."""
     wanted = (
         ("tls_options['ca_file']", server.tls_options.ca_file, CERTIFICATE),
         ("ssl_certfile", server.ssl_certfile, CERTIFICATE),
@@ -25,14 +25,12 @@ def _files(server: ServerOptions) -> Iterator[tuple[str, str, bytes]]:
 
 
 def file_problems(server: ServerOptions) -> list[str]:
-    """Return what is wrong with files and ciphers, as far as a look shows it; `context` replaces them."""
+    """Return the problems of files and ciphers that can be found without OpenSSL; `context` replaces them."""
     if server.tls_options.context is not None or not server.may_encrypt:
         return []
     problems = [problem for option, path, _ in _files(server) if (problem := _look(option, path))]
     if server.tls_options.ciphers and not _are_ciphers(server.tls_options.ciphers):
-        problems.append(
-            f"tls_options['ciphers'] names no cipher that OpenSSL knows: {shown(server.tls_options.ciphers)}"
-        )
+        problems.append(f"tls_options['ciphers'] has no cipher that OpenSSL knows: {shown(server.tls_options.ciphers)}")
     return list(dict.fromkeys(problems))
 
 
@@ -51,7 +49,7 @@ def _name(path: str | None) -> str:
 
 
 def problem_of(error: Exception) -> str:
-    """Return what an error of this module says, without the number that an OSError shows before it."""
+    """Return the text of an error of this module, without the errno of an OSError."""
     return getattr(error, "strerror", None) or str(error)
 
 
@@ -66,10 +64,10 @@ def _are_ciphers(ciphers: str) -> bool:
 
 @contextlib.contextmanager
 def named(server: ServerOptions) -> Iterator[None]:
-    """Name the option and the file in an error of OpenSSL about one of them; the type of the error stays."""
+    """Add the option and the file to an OpenSSL error about one of them; its type stays the same."""
     try:
         yield
-    except OSError as error:  # an SSLError is one
+    except OSError as error:  # SSLError is a subclass
         flaw = _flaw(server, error)
         if flaw is None:
             raise
@@ -81,7 +79,7 @@ def _flaw(server: ServerOptions, error: OSError) -> str | None:
         problem = _look(option, path)
         if problem is None and kind not in Path(path).read_bytes():
             what = "certificate" if kind is CERTIFICATE else "private key"
-            problem = f"{option} {_name(path)} holds no {what} in PEM"
+            problem = f"{option} {_name(path)} contains no {what} in PEM format"
         if problem is not None:
             return problem
     if getattr(error, "reason", None) == "KEY_VALUES_MISMATCH":

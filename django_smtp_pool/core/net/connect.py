@@ -1,4 +1,4 @@
-"""A connection in the making: the legs of the way to a server, one after the other, none of which ever blocks."""
+"""Open a connection: the legs of the way to a server, one after the other. None of them blocks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Way = Generator[Leg[Any], Any, socket.socket]
 
 
 class Dial:
-    """One connection in the making, advanced whenever something that it watches is ready, or its time has come."""
+    """A connection that is being opened; it is advanced when something that it watches is ready, or when it is due."""
 
     def __init__(self, target: Target, look_up: Resolve = resolve) -> None:
         self._way = _way(target, look_up)
@@ -33,23 +33,23 @@ class Dial:
 
     @property
     def watched(self) -> Watched:
-        """What to wait for, each with its selectors events: it changes as the dial goes on."""
+        """The objects to wait for, with their selectors events; this changes as the dial advances."""
         return self._leg.watched if self._leg is not None else ()
 
     @property
     def wake_at(self) -> float:
-        """The instant (monotonic) at which to go on although nothing is ready: another attempt is due."""
+        """The instant (monotonic) at which to advance even if nothing is ready, because another attempt is due."""
         return self._leg.wake_at if self._leg is not None else math.inf
 
     @property
     def progress(self) -> str:
-        """Say what the dial is doing, for the error when its time is up."""
+        """Describe the current step, for the error after a timeout."""
         return self._leg.progress if self._leg is not None else "connecting"
 
     def advance(self, now: float) -> Transport | None:
-        """Go on; return the transport once connected, None while there is more to wait for.
+        """Continue; return the transport when connected, or None if there is more to wait for.
 
-        Raises Trouble (with the OSError that tells most) where no way leads to the server.
+        Raises Trouble, with the most informative OSError, if the server cannot be reached.
         """
         while self._transport is None and self._leg is not None:
             try:
@@ -64,14 +64,14 @@ class Dial:
         return self._transport
 
     def _go_on(self, resume: Callable[[], Leg[Any]]) -> None:
-        # A socket stays with the leg that made it until another has it: an interrupt leaves it to nobody.
+        # A socket belongs to the leg that made it until the next owner has it, so that an interrupt leaks no socket.
         try:
             self._leg = resume()
         except StopIteration as stop:
             self._transport = Transport(stop.value)
 
     def close(self) -> None:
-        """Give up."""
+        """Stop, and close all sockets."""
         if self._leg is not None:
             self._leg.close()
 
@@ -90,14 +90,14 @@ def _way(target: Target, look_up: Resolve) -> Way:
 
 
 def _through(proxy: ProxyURL, target: Target, look_up: Resolve) -> Way:
-    """Go by a proxy: to the name, or to one address after the other where names are looked up here."""
+    """Connect through a proxy: to the name, or to each address in turn if names are resolved here."""
     names = [_in_ascii(target.host)]
     if not proxy.resolves:
         found = yield from addresses_of(target.host, target.port, look_up)
         names = [literal(address) for address in found]
     failure: Trouble | None = None
     for name in names:
-        # A proxy that has said no to one address wants a new connection for the next.
+        # A proxy that refused one address needs a new connection for the next.
         addresses = yield from addresses_of(proxy.host, proxy.port, look_up)
         sock: socket.socket = yield Race(f"the proxy {proxy.place}", addresses)
         try:

@@ -1,4 +1,4 @@
-"""The race of a server's addresses (RFC 8305): the next attempt starts before the last one has been given up."""
+"""Happy Eyeballs (RFC 8305): connect to several addresses of a server, and use the first that answers."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from .trouble import Trouble, attempt
 
 ATTEMPT_DELAY = 0.25  # seconds; RFC 8305 §5: "Connection Attempt Delay"
 
-# What this machine says of a family of addresses that it cannot use at all: it tells nothing of the server.
+# Errors for an address family that this machine cannot use: they say nothing about the server.
 _NO_WAY = frozenset({errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EHOSTUNREACH, errno.ENETDOWN})
 
 
 class Race(Leg[socket.socket]):
-    """Connects to the first of several addresses that answers.
+    """Connects to several addresses, and keeps the first connection.
 
-    The families take turns, in the order that the resolver gave; each attempt starts `ATTEMPT_DELAY` after the one
-    before, or at once when that has failed, and they go on side by side. The first to connect wins; the others are
+    The address families alternate, beginning with the resolver's first. Each attempt starts `ATTEMPT_DELAY` after the
+    one before, or at once if that has failed, and attempts run in parallel. The first to connect wins; the others are
     closed.
 
     Arguments:
-        name: what errors call the server.
-        source: local (IP address, port) to connect from: addresses of the other family are left out.
+        name: the server's name in errors.
+        source: local (IP address, port) to connect from; addresses of the other family are skipped.
     """
 
     def __init__(self, name: str, addresses: Sequence[Address], source: tuple[str, int] | None = None) -> None:
@@ -41,13 +41,13 @@ class Race(Leg[socket.socket]):
         self._waiting = deque(interleaved(_reachable_from(source, addresses)))
         self._others = [] if self._waiting else list(addresses)
         self._running: dict[socket.socket, Address] = {}
-        self._latest: socket.socket | None = None  # the attempt that the next one waits for
+        self._latest: socket.socket | None = None  # the attempt that delays the next one
         self._next_at = -math.inf
         self._failures: list[tuple[Address, OSError]] = []
 
     @property
     def watched(self) -> Watched:
-        """The attempts under way."""
+        """The sockets of the running attempts."""
         return tuple((sock, selectors.EVENT_WRITE) for sock in self._running)
 
     @property
@@ -57,15 +57,15 @@ class Race(Leg[socket.socket]):
 
     @property
     def progress(self) -> str:
-        """Name the server, and how its addresses fare where there are several."""
+        """Name the server, and the state of its addresses if there are several."""
         tried = [f"{literal(address)}: no answer" for address in self._running.values()]
         tried += [f"{literal(address)}: {_reason(error)}" for address, error in self._failures]
         return f"connecting to {self._name}" + (f" ({'; '.join(tried)})" if len(tried) > 1 else "")
 
     def advance(self, now: float) -> socket.socket | None:
-        """Go on; return the socket that connected first.
+        """Continue; return the first socket that is connected, or None.
 
-        Raises Trouble (with the OSError that tells most) where no address answers.
+        Raises Trouble, with the most informative OSError, if no address answers.
         """
         while (winner := self._look()) is None:
             if self._waiting and (self._latest is None or now >= self._next_at):
@@ -78,7 +78,7 @@ class Race(Leg[socket.socket]):
         return winner
 
     def _look(self) -> socket.socket | None:
-        """Return the first attempt that has succeeded; those that have failed are dropped."""
+        """Return the first attempt that has succeeded; failed attempts are removed."""
         for sock in _ended(self._running):
             code = attempt(sock.getsockopt, socket.SOL_SOCKET, socket.SO_ERROR)
             if code == 0:
@@ -92,7 +92,7 @@ class Race(Leg[socket.socket]):
         sock = self._latest = attempt(socket.socket, family, socket.SOCK_STREAM)
         self._running[sock] = self._waiting.popleft()
         track(sock)
-        # Two attempts cannot have one local port: then one comes after the other.
+        # Two attempts cannot use the same local port, so the next waits for the one before.
         self._next_at = math.inf if self._source and self._source[1] else now + ATTEMPT_DELAY
         sock.setblocking(False)
         try:
@@ -124,13 +124,13 @@ class Race(Leg[socket.socket]):
             error = OSError(errno.EADDRNOTAVAIL, f"could not connect to {self._name}: {self._why_none()}")
             return marked(error, is_final=bool(self._others))
         telling = [error for _, error in self._failures if error.errno not in _NO_WAY] or [self._failures[-1][1]]
-        # One that gave another answer than a refusal may take us a moment later.
+        # An error other than a refusal may be temporary.
         unrefused = [error for error in telling if not isinstance(error, ConnectionRefusedError)]
         chosen = (unrefused or telling)[-1]
         return explained(OSError(chosen.errno, self._reasons()), f"could not connect to {self._name}")
 
     def _reasons(self) -> str:
-        """Return each reason, with the addresses that it is about where there are several."""
+        """Return each reason, with the addresses it applies to if there are several."""
         reasons: dict[str, list[str]] = {}
         for address, error in self._failures:
             reasons.setdefault(_reason(error), []).append(literal(address))
@@ -142,10 +142,10 @@ class Race(Leg[socket.socket]):
         if self._source is None or not self._others:
             return "the name has no address"
         found = ", ".join(map(literal, self._others))
-        return f"source_address {self._source[0]} is of another family than {found}"
+        return f"source_address {self._source[0]} has another address family than {found}"
 
     def close(self) -> None:
-        """Close every attempt, the one that has won too."""
+        """Close all attempts, including the one that won."""
         self._drop_all_but(None)
 
 
@@ -161,7 +161,7 @@ def _reason(error: OSError) -> str:
 
 
 def _ended(running: dict[socket.socket, Address]) -> list[socket.socket]:
-    """Return the attempts that have come to an end, well or not, in the order in which they began."""
+    """Return the attempts that have succeeded or failed, in the order in which they began."""
     if not running:
         return []
     with attempt(selectors.DefaultSelector) as selector:

@@ -1,4 +1,4 @@
-"""Names become addresses: the system's resolver, in a thread of its own, and the order to try what it found in."""
+"""Resolve names to addresses, with the system's resolver in a thread, and decide the order to try them in."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def resolve(host: str, port: int) -> list[Address]:
 
 
 class Resolving(Leg[list[Address]]):
-    """A look-up in a short-lived thread: the system's resolver cannot be given a time limit."""
+    """A look-up in a short-lived thread, because the system's resolver has no timeout."""
 
     def __init__(self, host: str, port: int, look_up: Resolve) -> None:
         self._host, self._port, self._look_up = host, port, look_up
@@ -38,7 +38,7 @@ class Resolving(Leg[list[Address]]):
         self._found: list[Address] | BaseException | None = None
         try:
             threading.Thread(target=self._run, name="django-smtp-pool-resolver", daemon=True).start()
-        except RuntimeError as error:  # there may be no more threads: that is one dial's failure, and not a batch's
+        except RuntimeError as error:  # no more threads may be available: that fails one dial, not a batch
             untrack(self._threads)
             self._threads.close()
             self.close()
@@ -49,29 +49,29 @@ class Resolving(Leg[list[Address]]):
     def _run(self) -> None:
         try:
             self._found = self._look_up(self._host, self._port)
-        except BaseException as error:  # noqa: BLE001 - raised to whoever waits for the answer
+        except BaseException as error:  # noqa: BLE001 - raised where the result is read
             self._found = error
         finally:
-            # Closing our end is the signal; whoever waits sees the other end readable.
+            # Closing our end is the signal: the other end becomes readable.
             untrack(self._threads)
             self._threads.close()
 
     def fileno(self) -> int:
-        """Return a descriptor that becomes readable with the answer."""
+        """Return a descriptor that becomes readable when the result is there."""
         return self._ours.fileno()
 
     @property
     def watched(self) -> Watched:
-        """The end that becomes readable with the answer."""
+        """The end that becomes readable when the result is there."""
         return ((self, selectors.EVENT_READ),)
 
     @property
     def progress(self) -> str:
-        """Name what is looked up."""
+        """Name the host."""
         return f"resolving {self._host}"
 
-    def advance(self, now: float) -> list[Address] | None:  # noqa: ARG002 - as every leg
-        """Return the addresses, None while there is no answer yet; raise Trouble where the look-up failed."""
+    def advance(self, now: float) -> list[Address] | None:  # noqa: ARG002 - part of the interface
+        """Return the addresses, or None while there is no result; raise Trouble if the look-up failed."""
         found = self._found
         if found is not None:
             self.close()
@@ -80,27 +80,27 @@ class Resolving(Leg[list[Address]]):
         return found
 
     def _judged(self, error: BaseException) -> BaseException:
-        """Return the trouble that a failed look-up is, or the interrupt that came in the resolver's greenlet."""
+        """Return the trouble for a failed look-up, or the interrupt that was raised in the resolver's greenlet."""
         if not isinstance(error, Exception) or from_signal_handler(error):
             return error
         if isinstance(error, OSError):
             clear = error
         elif isinstance(error, UnicodeError):
             clear = OSError(errno.EINVAL, f"{self._host!r} is not a host name: {error}")
-        else:  # of a resolver that somebody has put in the system's place
+        else:  # from a resolver that replaces the system's
             clear = OSError(errno.EIO, f"the resolver failed: {type(error).__name__}: {error}")
         return Trouble(explained(clear, f"could not resolve {self._host}"))
 
     def close(self) -> None:
-        """Stop waiting; the thread ends when the system's resolver does."""
+        """Stop waiting; the thread ends when the system's resolver returns."""
         untrack(self._ours)
         self._ours.close()
 
 
 def numeric(host: str, port: int) -> Address:
-    """Return the address that an IP literal without a zone is.
+    """Return the address for an IP literal without a zone.
 
-    Not by getaddrinfo(): Python up to 3.11 runs its idna codec there, which wraps an interrupt in another one.
+    It does not use getaddrinfo(): up to Python 3.11, its idna codec would wrap an interrupt in another exception.
     """
     if ipaddress.ip_address(host).version == 4:
         return socket.AF_INET, (host, port)
@@ -108,7 +108,7 @@ def numeric(host: str, port: int) -> Address:
 
 
 def addresses_of(host: str, port: int, look_up: Resolve) -> Generator[Leg[Any], Any, list[Address]]:
-    """Find the addresses of a host; an IP address is its own, and takes no leg."""
+    """Find the addresses of a host; an IP address needs no leg."""
     if is_ip_address(host):
         return [numeric(host, port)] if "%" not in host else attempt(resolve, host, port)
     found: list[Address] = yield Resolving(host, port, look_up)
@@ -116,7 +116,7 @@ def addresses_of(host: str, port: int, look_up: Resolve) -> Generator[Leg[Any], 
 
 
 def interleaved(addresses: Iterable[Address]) -> list[Address]:
-    """Return addresses with the families taking turns, the one of the first address first (RFC 8305 §4)."""
+    """Return addresses with alternating families, beginning with the family of the first (RFC 8305 §4)."""
     families: dict[int, list[Address]] = {}
     for address in addresses:
         families.setdefault(address[0], []).append(address)
@@ -125,5 +125,5 @@ def interleaved(addresses: Iterable[Address]) -> list[Address]:
 
 
 def literal(address: Address) -> str:
-    """Return the IP address alone, as it is written."""
+    """Return only the IP address, as text."""
     return str(address[1][0])

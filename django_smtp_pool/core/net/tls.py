@@ -1,4 +1,4 @@
-"""SSL contexts from options: one for each distinct set of TLS options, since loading the CA store is slow."""
+"""Make SSL contexts from options, one per set of TLS options, because loading the CA store is slow."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from ..interrupts import as_failure, foreign
 from ..options.options import IN_CLEAR, ServerOptions, TLSOptions
 from .certificate_files import named
 
-MOST = 32  # contexts kept; each holds about a megabyte
+MOST = 32  # contexts to cache; each needs about a megabyte
 
-Stamp = tuple[Any, ...]  # tells a file from the one that was there before
+Stamp = tuple[Any, ...]  # changes if a file is replaced
 
 _contexts: dict[tuple[TLSOptions, str | None, str | None], tuple[Stamp, ssl.SSLContext]] = {}
 
 
 def context_for(server: ServerOptions) -> ssl.SSLContext:
-    """Return the context for a new connection: the same object for the same TLS options, while their files stay.
+    """Return the context for a new connection: the same object for the same options, until their files change.
 
-    What `tls_options["context"]` names is asked each time.
+    The value of `tls_options["context"]` is resolved every time.
 
-    Raises OSError or ssl.SSLError where a certificate file cannot be read, ImportError, TypeError or ValueError
-    where `tls_options["context"]` is no good.
+    Raises OSError or ssl.SSLError if a certificate file cannot be read, and ImportError, TypeError or ValueError if
+    `tls_options["context"]` is invalid.
     """
     wanted = server.tls_options
     if wanted.context is not None:
@@ -44,7 +44,7 @@ def context_for(server: ServerOptions) -> ssl.SSLContext:
 
 
 def _stamp(path: str | None) -> Stamp | None:
-    """Return what changes when a file is renewed; None where there is none, which is told when it is read."""
+    """Return a value that changes if a file is replaced; None if there is no file, which is reported later."""
     try:
         found = Path(path).stat() if path is not None else None
     except OSError:
@@ -65,7 +65,7 @@ def _make(server: ServerOptions) -> ssl.SSLContext:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     if server.ssl_certfile:
-        # Without a password to give, OpenSSL would ask the terminal for one, and wait.
+        # Without this callback, OpenSSL would ask for the password on the terminal, and block.
         with named(server):
             foreign(context.load_cert_chain, server.ssl_certfile, server.ssl_keyfile, _no_password)
     return context
@@ -79,20 +79,20 @@ def _given(source: Any) -> ssl.SSLContext:
     source = foreign(found, source)
     context = source if isinstance(source, ssl.SSLContext) else foreign(source)
     if not isinstance(context, ssl.SSLContext):
-        raise as_failure(TypeError(f"tls_options['context'] gave {type(context).__name__}, not an SSLContext"))
+        raise as_failure(TypeError(f"tls_options['context'] returned {type(context).__name__}, not an SSLContext"))
     return context
 
 
 def found(source: Any) -> Any:
-    """Return what a dotted path names; anything else is returned as it is.
+    """Return the object at a dotted path; any other value is returned unchanged.
 
-    Raises ImportError or AttributeError where there is no such thing.
+    Raises ImportError or AttributeError if the path does not exist.
     """
     return pkgutil.resolve_name(source) if isinstance(source, str) else source
 
 
 def flaw_of(session: ssl.SSLObject | None) -> str | None:
-    """Return what keeps a session from being encrypted to a server that has shown who it is; None for nothing."""
+    """Return why a session is not encrypted to an authenticated server, or None if it is."""
     if session is None or session.version() is None:
         return IN_CLEAR
     if session.context.verify_mode is not ssl.CERT_REQUIRED or not session.context.check_hostname:
@@ -102,11 +102,11 @@ def flaw_of(session: ssl.SSLObject | None) -> str | None:
 
 @dataclass(frozen=True, kw_only=True)
 class TLSFacts:
-    """What a handshake has agreed on, and whom we speak to.
+    """The results of a TLS handshake, and the server's certificate.
 
     Arguments:
-        subject, names, expires, expires_at: of the server's certificate, empty where it is not checked; the last in
-            seconds since the epoch.
+        subject, names, expires, expires_at: from the server's certificate, empty if it is not checked; `expires_at`
+            is in seconds since the epoch.
     """
 
     version: str
@@ -118,7 +118,7 @@ class TLSFacts:
 
 
 def facts_of(session: ssl.SSLObject | None) -> TLSFacts | None:
-    """Return the facts of a TLS session, None where no handshake was finished."""
+    """Return the facts of a TLS session, or None if no handshake was completed."""
     version = session.version() if session is not None else None
     if session is None or version is None:
         return None
@@ -136,32 +136,32 @@ def facts_of(session: ssl.SSLObject | None) -> TLSFacts | None:
 
 
 def forget_contexts() -> None:
-    """Make new contexts from now on (tests, or certificate files that have changed)."""
+    """Forget all contexts, so that new ones are made (for tests)."""
     _contexts.clear()
 
 
-# What OpenSSL calls an answer in clear, and a server that is too old; versions of it differ.
+# OpenSSL's reasons for an unencrypted reply, and for a server with only old versions; they differ between releases.
 _NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG"})
 _TOO_OLD = frozenset({"TLSV1_ALERT_PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL", "WRONG_SSL_VERSION"})
 
-_DETAILS = ("library", "reason", "verify_code", "verify_message")  # what callers ask an SSLError for
+_DETAILS = ("library", "reason", "verify_code", "verify_message")  # attributes that callers read from an SSLError
 
 
 def explained(error: ssl.SSLError, server_hostname: str) -> ssl.SSLError:
-    """Return the same type of error with a text that says what is wrong and what to do."""
+    """Return an error of the same type, with a text that says what is wrong and what to do."""
     if isinstance(error, ssl.SSLCertVerificationError):
         clear: ssl.SSLError = ssl.SSLCertVerificationError(error.errno, _certificate_advice(error, server_hostname))
     elif error.reason in _NOT_TLS:
         clear = ssl.SSLError(
             error.errno,
-            f"{server_hostname} does not speak TLS on this port: use_ssl wants port 465, "
-            "use_tls (STARTTLS) ports 587 and 25",
+            f"{server_hostname} does not speak TLS on this port: use_ssl needs port 465; "
+            "use_tls (STARTTLS) needs port 587 or 25",
         )
     elif error.reason in _TOO_OLD:
         clear = ssl.SSLError(
             error.errno,
-            f"{server_hostname} speaks no TLS version that is new enough ({error.reason}): "
-            "tls_options['minimum_version'] is TLSv1.2 unless set",
+            f"{server_hostname} supports no TLS version that is new enough ({error.reason}): "
+            "tls_options['minimum_version'] is TLSv1.2 by default",
         )
     else:
         clear = ssl.SSLError(error.errno, f"the TLS handshake with {server_hostname} failed: {error}")
@@ -175,9 +175,9 @@ def explained(error: ssl.SSLError, server_hostname: str) -> ssl.SSLError:
 def _certificate_advice(error: ssl.SSLCertVerificationError, server_hostname: str) -> str:
     advice = {
         10: "it has expired: the server's administrator must renew it",
-        18: "it is signed by itself: name it, or the CA it belongs to, as tls_options['ca_file']",
-        19: "its CA is not among the trusted ones: name the CA as tls_options['ca_file']",
-        20: "its CA is not among the trusted ones: name the CA as tls_options['ca_file']",
+        18: "it is self-signed: set tls_options['ca_file'] to it, or to its CA",
+        19: "its CA is not trusted: set tls_options['ca_file'] to the CA's certificate",
+        20: "its CA is not trusted: set tls_options['ca_file'] to the CA's certificate",
         62: "it is for another name: set host to a name in the certificate, or tls_options['server_hostname']",
         64: "it is for another address: set host to a name in the certificate, or tls_options['server_hostname']",
     }.get(error.verify_code, "see tls_options in the documentation")

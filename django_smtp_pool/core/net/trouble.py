@@ -1,8 +1,8 @@
-"""What the network does to one call of ours, told from an exception that only happens to look like it.
+"""Errors of the network, kept apart from other exceptions of the same types.
 
-An OSError is the network's if it left a single non-blocking call in its own `try`, carries an error number (or is one
-of TLS or of the resolver), and no signal handler raised it. It goes on as `Trouble`, which is no OSError: whoever
-handles trouble cannot take anybody's `TimeoutError` for it. A wait (select, a lock, a sleep) never makes trouble.
+An OSError comes from the network if a single non-blocking call in its own `try` raised it, it has an errno (or comes
+from TLS or the resolver), and no signal handler raised it. It is raised as `Trouble`, which is not an OSError: a
+handler for it cannot catch a `TimeoutError` of other code. A wait (select, lock, sleep) never raises Trouble.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ WOULD_BLOCK = (BlockingIOError, InterruptedError)
 
 
 class Trouble(Exception):
-    """A call on the network failed. `error` says how, in the type that callers know."""
+    """A network call failed. `error` is the cause, as a type that callers know."""
 
     def __init__(self, error: OSError) -> None:
         super().__init__(str(error))
@@ -29,20 +29,20 @@ class Trouble(Exception):
 
 
 class PeerClosed(Trouble):
-    """The peer has closed the connection."""
+    """The peer closed the connection."""
 
     def __init__(self) -> None:
         super().__init__(ConnectionResetError(errno.ECONNRESET, "the server closed the connection"))
 
 
 def is_networks(error: OSError) -> bool:
-    """Tell whether an error that left a single non-blocking call is the network's."""
+    """Return whether the error of a single non-blocking call comes from the network."""
     has_number = error.errno is not None or isinstance(error, (ssl.SSLError, socket.gaierror))
     return has_number and not from_signal_handler(error)
 
 
 def attempt(call: Callable[..., T], *args: Any) -> T:
-    """Make one call that does not block and return its answer; raise Trouble for the network's error."""
+    """Make one non-blocking call and return its result; raise Trouble for an error of the network."""
     try:
         return call(*args)
     except OSError as error:
@@ -52,7 +52,7 @@ def attempt(call: Callable[..., T], *args: Any) -> T:
 
 
 def would_block(error: OSError) -> None:
-    """Return where a call had to be left for later; raise Trouble, or the interrupt that the error is."""
+    """Return if a call would have blocked; otherwise raise Trouble, or the interrupt."""
     trace = error.__traceback__
     if type(error) is BlockingIOError and error.errno is not None and trace is not None and trace.tb_next is None:
         return  # raised by the call itself, and not by a frame of Python: this happens with every message

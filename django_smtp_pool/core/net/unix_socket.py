@@ -1,4 +1,4 @@
-"""The way to a server on this machine that listens on a unix socket."""
+"""Connect to a server on this machine that listens on a unix socket."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from .leg import Leg, marked
 from .transport import track, untrack
 from .trouble import Trouble, attempt
 
-PAUSE = 0.05  # seconds until the next look at a queue that was full: the kernel tells nobody when there is room
+PAUSE = 0.05  # seconds until the next attempt after the queue was full: the kernel does not report when there is room
 
 _WHY = {
-    errno.ENOENT: "there is no such socket: start the server, or correct the path in host",
-    errno.ENOTDIR: "there is no such socket: correct the path in host",
-    errno.ECONNREFUSED: "nobody listens there: start the server, or correct the path in host",
+    errno.ENOENT: "the socket does not exist: start the server, or correct the path in host",
+    errno.ENOTDIR: "the socket does not exist: correct the path in host",
+    errno.ECONNREFUSED: "no server listens there: start the server, or correct the path in host",
     errno.EACCES: "this process may not use it: it needs write permission on the socket, and search permission on its "
     "directories",
-    errno.EPROTOTYPE: "it is no stream socket: correct the path in host",
+    errno.EPROTOTYPE: "it is not a stream socket: correct the path in host",
 }
 
 
 class Knock(Leg[socket.socket]):
-    """Connects to a unix socket, which succeeds or fails at once; only a full queue is waited for."""
+    """Connects to a unix socket, which succeeds or fails at once; it waits only while the queue is full."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -34,23 +34,23 @@ class Knock(Leg[socket.socket]):
 
     @property
     def watched(self) -> Watched:
-        """Nothing: there is nothing to wait for but time."""
+        """Nothing: it only waits for time to pass."""
         return ()
 
     @property
     def wake_at(self) -> float:
-        """The instant of the next try."""
+        """The instant of the next attempt."""
         return self._next_at
 
     @property
     def progress(self) -> str:
-        """Name the socket; what took the time is its queue."""
+        """Name the socket; only a full queue takes time."""
         return f"connecting to unix:{self._path}, whose queue is full: is the server alive?"
 
     def advance(self, now: float) -> socket.socket | None:
-        """Connect; return the socket, None where the server's queue is full.
+        """Connect; return the socket, or None if the server's queue is full.
 
-        Raises Trouble, final: what is wrong with a path does not pass by itself.
+        Raises Trouble, always final: a wrong path does not become right by itself.
         """
         self._sock = attempt(socket.socket, socket.AF_UNIX, socket.SOCK_STREAM)
         track(self._sock)

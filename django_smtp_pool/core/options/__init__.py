@@ -1,1 +1,1 @@
-"""The options of a server and of a pool: frozen, checked, compared whole."""
+"""The options of a server and of a pool: frozen, validated, and compared field by field."""

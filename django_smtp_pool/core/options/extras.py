@@ -1,4 +1,4 @@
-"""Optional libraries: which extra brings what is missing. Nothing is imported to find out."""
+"""Optional libraries: which are missing, and which extra installs them. Nothing is imported to find out."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ EXTRAS = {
 
 
 def missing(extra: str) -> str | None:
-    """Return what is missing of an extra, and how to install it; None where all is there.
+    """Return which libraries of an extra are missing, and how to install them; None if none is missing.
 
-    The text continues the name of the option that needs it.
+    The text follows the name of the option that needs the extra.
     """
     absent = [name for name in EXTRAS[extra] if importlib.util.find_spec(name) is None]
     return f"needs {' and '.join(absent)}: pip install 'django-smtp-pool[{extra}]'" if absent else None

@@ -1,7 +1,7 @@
-"""Kinds of option values: each turns what a user wrote into one canonical value, or says what is wrong.
+"""Kinds of option values: each converts what a user wrote into one canonical value, or describes the problem.
 
-A kind is a callable: it returns the value, or raises ValueError with a text that continues "max_messages ...".
-What Django's own backend takes (`EMAIL_PORT = "587"`, 0 and 1 for a bool) is taken.
+A kind is a callable that returns the value, or raises ValueError with a text to follow the option's name, such as
+"must be True or False". Values that Django's own backend accepts (`EMAIL_PORT = "587"`, 0 and 1 for a bool) are valid.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from typing import Any, NoReturn, TypeVar, cast
 Kind = Callable[[Any], Any]
 PartT = TypeVar("PartT", bound=Any)
 
-LONGEST_HOST = 254  # characters of a name, with the dot at its end (RFC 1035 §2.3.4)
+LONGEST_HOST = 254  # characters of a name, with the final dot (RFC 1035 §2.3.4)
 LONGEST_SHOWN = 80  # characters of a value in an error
 LONGEST_PATH_SHOWN = 500
 
 
 class BadOptions(ValueError):
-    """All that is wrong with some options; each problem begins with the name of the option."""
+    """All problems of some options; each begins with the name of the option."""
 
     def __init__(self, problems: Iterable[str]) -> None:
         self.problems = tuple(problems)
@@ -32,7 +32,7 @@ class BadOptions(ValueError):
 
 
 def shown(value: Any, most: int = LONGEST_SHOWN) -> str:
-    """Return a value for an error: text and numbers, shortened; of anything else the type, it may hold secrets.
+    """Return a value for an error: text and numbers, shortened; otherwise only its type, since it may be secret.
 
     Arguments:
         most: characters of text to show.
@@ -44,7 +44,7 @@ def shown(value: Any, most: int = LONGEST_SHOWN) -> str:
 
 
 def _without_login(value: str) -> str:
-    """Return text without what may be a name and a password: a URL may stand in the wrong place."""
+    """Return text without what may be a username and a password: it may be a URL in the wrong place."""
     before, at, after = value.rpartition("@")
     if ":" not in before:
         return value
@@ -53,15 +53,15 @@ def _without_login(value: str) -> str:
 
 
 def all_shown(values: Iterable[Any]) -> str:
-    """Return some values for an error: each as `shown`, a few of them."""
+    """Return values for an error: the first few, each as `shown`."""
     first, *others = values = list(map(shown, values))
     return ", ".join(values[:3]) + (f" and {len(values) - 3} more" if len(values) > 3 else "") if others else first
 
 
 class Secret:
-    """A password or token that shows itself only to who asks for it by name: `reveal()`.
+    """A password or token that only `reveal()` shows.
 
-    It is compared in constant time, prints as asterisks and refuses to be pickled.
+    It is compared in constant time, is printed as asterisks, and cannot be pickled.
     """
 
     __slots__ = ("_value",)
@@ -86,7 +86,7 @@ class Secret:
         return "'***'"
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a secret is not pickled: send the name of the mailer instead")
+        raise TypeError("a secret cannot be pickled: pass the alias of the mailer instead")
 
 
 def text(value: Any) -> str:
@@ -101,24 +101,24 @@ def text(value: Any) -> str:
 
 
 def _has_surrogates(value: str) -> bool:
-    """Tell of octets of the environment that are no text: encoding them later would fail, and quote all of it."""
+    """Return whether a text has undecodable bytes, as from the environment: encoding it would fail, and quote it."""
     return any("\ud800" <= char <= "\udfff" for char in value)
 
 
 def nonempty_text(value: Any) -> str:
-    """Accept a string that says something."""
+    """Accept a non-empty string."""
     if not text(value):
         raise ValueError("must not be empty")
     return str(value)
 
 
 def path(value: Any) -> str:
-    """Accept a path of a file, as text or as a `pathlib.Path`; whether it exists is seen when it is read."""
+    """Accept the path of a file, as text or as a `pathlib.Path`; it is not checked whether the file exists."""
     return nonempty_text(os.fspath(value) if isinstance(value, os.PathLike) else value)
 
 
 def secret(value: Any) -> Secret:
-    """Wrap a password or token, which may contain anything but a NUL (RFC 4616)."""
+    """Wrap a password or token, which may contain any character except NUL (RFC 4616)."""
     if isinstance(value, Secret):
         return value
     if not isinstance(value, str):
@@ -138,7 +138,7 @@ def flag(value: Any) -> bool:
 
 
 def whole(*, minimum: int = 0, maximum: int | None = None) -> Kind:
-    """Accept a whole number, also written as text, from `minimum` to `maximum`."""
+    """Accept a whole number from `minimum` to `maximum`, also as text."""
     span = f"from {minimum}" + (f" to {maximum}" if maximum is not None else "")
 
     def convert(value: Any) -> int:
@@ -161,7 +161,7 @@ def _integer(value: Any) -> int | None:
 
 
 def seconds(*, zero: str | None = None) -> Kind:
-    """Accept a positive number of seconds; 0 only where it has a meaning, which `zero` names."""
+    """Accept a positive number of seconds; also 0, if `zero` names its meaning."""
     wanted = "a number of seconds above 0" + (f", or 0 for {zero}" if zero else "")
 
     def convert(value: Any) -> float:
@@ -174,7 +174,7 @@ def seconds(*, zero: str | None = None) -> Kind:
 
 
 def seconds_or(word: str) -> Kind:
-    """Accept a positive number of seconds, a word that stands for one, or None for as long as it takes (infinity)."""
+    """Accept a positive number of seconds, the word `word`, or None for no limit (infinity)."""
 
     def convert(value: Any) -> float | str:
         if value is None or (isinstance(value, float) and value == math.inf):
@@ -194,7 +194,7 @@ def _number(value: Any) -> float | None:
 
 
 def choice(*allowed: str, upper: bool = False) -> Kind:
-    """Accept one of a few words."""
+    """Accept one of these words."""
 
     def convert(value: Any) -> str:
         word = value.upper() if upper and isinstance(value, str) else value
@@ -214,22 +214,22 @@ def source_address(value: Any) -> tuple[str, int]:
 
 
 def host_name(value: Any) -> str:
-    """Accept the name or the IP address of a host, without a scheme and a port."""
+    """Accept the name or the IP address of a host, without a scheme or port."""
     host = nonempty_text(value)
     if is_ip_address(bare := host.removeprefix("[").removesuffix("]")):
         return bare
-    if "://" in host or "@" in host:  # which may hold a password
-        raise ValueError("must be the name of a host alone: no URL and no user; the port goes into port")
+    if "://" in host or "@" in host:  # it may contain a password
+        raise ValueError("must be only the name of a host, without a URL or user; set the port in port")
     name, colon, port = host.rpartition(":")
     if colon and port.isascii() and port.isdecimal() and ":" not in name:
-        raise ValueError(f"must not hold the port: write {shown(name)}, and port {port}")
+        raise ValueError(f"must not contain the port: set host to {shown(name)}, and port to {port}")
     if len(host) > LONGEST_HOST or not re.fullmatch(r"(?:[\w-]{1,63}\.)*[\w-]{1,63}\.?", host):
         raise ValueError(f"must be a host name such as 'smtp.example.com', or an IP address, not {shown(host)}")
     return host
 
 
 def is_ip_address(value: str) -> bool:
-    """Tell whether a host is written as an IP address."""
+    """Return whether a host is an IP address."""
     try:
         ipaddress.ip_address(value)
     except ValueError:
@@ -238,7 +238,7 @@ def is_ip_address(value: str) -> bool:
 
 
 def callables(value: Any) -> tuple[Any, ...]:
-    """Accept a list of callables and dotted paths of such, or one of them."""
+    """Accept a callable or a dotted path, or a list of them."""
     each = value if isinstance(value, (list, tuple)) else [value]
     if wrong := [one for one in each if not _is_callable(one)]:
         raise ValueError(f"must be callables or dotted paths such as 'project.mail.sign', not {all_shown(wrong)}")
@@ -252,40 +252,40 @@ def _is_callable(value: Any) -> bool:
 
 
 def context_source(value: Any) -> Any:
-    """Accept an SSLContext, a callable that makes one, or a dotted path, which is compared as text."""
+    """Accept an SSLContext, a callable that returns one, or a dotted path, which is compared as text."""
     if isinstance(value, str):
         if not re.fullmatch(r"\w+([.:]\w+)+", value):
             raise ValueError(f"must be a dotted path such as 'project.tls.context', not {shown(value)}")
         return value
-    if not (hasattr(value, "wrap_bio") or callable(value)):  # this module knows no ssl
+    if not (hasattr(value, "wrap_bio") or callable(value)):  # this module does not import ssl
         raise ValueError(f"must be an SSLContext, a callable or a dotted path, not {type(value).__name__}")
     try:
         hash(value)
     except TypeError:
-        raise ValueError("must be hashable: pools are told apart by it") from None
+        raise ValueError("must be hashable, because it is part of the pool's key") from None
     return value
 
 
 @dataclass(frozen=True, kw_only=True)
 class Doc:
-    """What an option is called, takes and means."""
+    """The kind and the meaning of an option."""
 
     kind: Kind
     help: str
 
 
 def option(default: Any, kind: Kind, meaning: str) -> Any:
-    """Declare a field of an options dataclass: its default, its kind, its meaning. None is "not given"."""
+    """Declare a field of an options dataclass with its default, kind and meaning. None means "not given"."""
     return field(default=default, metadata={"doc": Doc(kind=kind, help=meaning)})
 
 
 def check_fields(options: Any, further: Callable[[], Iterable[str]] = tuple) -> None:
-    """Put every field of a frozen options object into its canonical form.
+    """Validate every field of a frozen options object, and set it to its canonical value.
 
     Arguments:
-        further: returns what is wrong with the fields together; those that are wrong by themselves have their default.
+        further: returns the problems of the combination of fields; invalid fields have their defaults then.
 
-    Raises BadOptions, which names all of them that are not right.
+    Raises BadOptions, which names all invalid fields.
     """
     problems, wrong = [], []
     for spec in fields(options):
@@ -293,7 +293,7 @@ def check_fields(options: Any, further: Callable[[], Iterable[str]] = tuple) -> 
             problems += found
             wrong.append(spec.name)
             object.__setattr__(options, spec.name, spec.default)
-    # What is wrong with a field is said; what follows from it is not.
+    # A problem that follows from an invalid field is not reported.
     problems += [each for each in further() if not any(re.search(rf"\b{name}\b", each) for name in wrong)]
     if problems:
         raise BadOptions(problems)
@@ -314,9 +314,9 @@ def _check_field(options: Any, spec: Any) -> list[str]:
 
 
 def made_of(part: type[PartT], given: Mapping[Any, Any]) -> PartT:
-    """Make options of a dict.
+    """Make options from a dict.
 
-    Raises BadOptions, which names all that is wrong with it, and what is no key of theirs.
+    Raises BadOptions, which names all invalid values and unknown keys.
     """
     known = list(part.__dataclass_fields__)
     unknown = sorted(key if isinstance(key, str) else shown(key) for key in given if key not in known)

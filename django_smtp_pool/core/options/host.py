@@ -1,4 +1,4 @@
-"""Where a server is, by what the user calls it: a name, an IP address, or a unix socket. Pure."""
+"""The host of a server: a name, an IP address, or a unix socket. Pure."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 from .fields import host_name, nonempty_text, shown
 from .proxy_url import ProxyURL
 
-UNIX = "unix:"  # before the path of a socket, as a host
-LONGEST_PATH = 103  # octets: what every system takes
+UNIX = "unix:"  # prefix of a host that is the path of a socket
+LONGEST_PATH = 103  # octets, within the limit of every system
 LONGEST_NAME = 253  # octets (RFC 1035 section 2.3.4)
 
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
@@ -26,7 +26,7 @@ class Target:
     Arguments:
         host: a name, an IP address, or `unix:/path`.
         source_address: local (IP address, port) to connect from.
-        proxy: asked for the connection, where there is one.
+        proxy: connect through this proxy; None for a direct connection.
     """
 
     host: str
@@ -36,7 +36,7 @@ class Target:
 
 
 def socket_path(host: str) -> str | None:
-    """Return the path of a unix socket, None for a host that is reached by TCP."""
+    """Return the path of a unix socket; None for a host that is reached by TCP."""
     return host.removeprefix(UNIX) if host.startswith(UNIX) else None
 
 
@@ -53,13 +53,13 @@ def server_host(value: Any) -> str:
 
 
 def greeting_name(value: Any) -> str:
-    """Accept a name to greet a server with: a host name, an IP address, or an address literal as `[192.0.2.1]`."""
+    """Accept a name for EHLO: a host name, an IP address, or an address literal such as `[192.0.2.1]`."""
     name = nonempty_text(value)
     bare = name.removeprefix("[").removesuffix("]") if name.startswith("[") and name.endswith("]") else name
     literal = address_literal(bare.removeprefix("IPv6:") if bare is not name else bare)
     if literal is not None:
         return literal
-    # An underscore is no letter of a host name, but people have such names, and most servers take them.
+    # Host names have no underscores, but they are in use, and most servers accept them.
     if not is_host_name(name.replace("_", "x")):
         raise ValueError(
             "must be a host name, as in 'mail.example.com', or an address literal, as in '[192.0.2.1]', "
@@ -69,11 +69,11 @@ def greeting_name(value: Any) -> str:
 
 
 def name_to_greet_with(machine: str, local_address: str | None) -> str:
-    """Return what a server accepts as the name of this machine (RFC 5321 section 4.1.1.1).
+    """Return a name for this machine that servers accept in EHLO (RFC 5321 section 4.1.1.1).
 
     Arguments:
-        machine: its name; one without a dot, as containers have it, is no name that a server can look up.
-        local_address: the IP address of our end of the connection, where it has one.
+        machine: its name. A name without a dot, as in containers, is not used: a server cannot look it up.
+        local_address: the IP address of our end of the connection, or None.
     """
     name = machine.removesuffix(".")
     if "." in name and is_host_name(name) and address_literal(name) is None:
@@ -82,13 +82,13 @@ def name_to_greet_with(machine: str, local_address: str | None) -> str:
 
 
 def is_host_name(name: str) -> bool:
-    """Tell whether a text is a host name (RFC 1123 section 2.1), with or without the final dot."""
+    """Return whether a text is a host name (RFC 1123 section 2.1), with or without the final dot."""
     name = name.removesuffix(".")
     return len(name) <= LONGEST_NAME and _NAME.fullmatch(name) is not None
 
 
 def address_literal(address: str) -> str | None:
-    """Return an IP address as a literal (RFC 5321 section 4.1.3), None where it is none."""
+    """Return an IP address as a literal (RFC 5321 section 4.1.3), or None if it is not an IP address."""
     try:
         ip = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
@@ -98,12 +98,12 @@ def address_literal(address: str) -> str | None:
 
 
 def place_of(host: str, port: int) -> str:
-    """Return "host:port", or "unix:/path", as logs and errors name a server."""
+    """Return "host:port", or "unix:/path", for logs and errors."""
     return host if socket_path(host) is not None else f"{host}:{port}"
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a host is this machine by its name alone: `localhost`, a loopback IP literal, a unix socket."""
+    """Return whether a host is this machine, judged by its name: `localhost`, a loopback address or a unix socket."""
     if host.lower() == "localhost" or socket_path(host) is not None:
         return True
     try:

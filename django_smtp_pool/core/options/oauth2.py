@@ -1,4 +1,4 @@
-"""Where access tokens come from, as an option: a generator of the user's own, or the dict `oauth2`. Pure."""
+"""The source of access tokens, as an option: a generator of the project, or the dict `oauth2`. Pure."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ NEEDED = {
     CLIENT_CREDENTIALS: ("client_id", "client_secret", "token_url"),
     SERVICE: (),
 }
-# What a provider's preset has to say. A refresh token has its scope already (RFC 6749 §6), a key file its URL.
+# What the preset of a provider adds. A refresh token has its scope already (RFC 6749 §6), a key file its URL.
 PRESET = {REFRESH_TOKEN: ("token_url",), CLIENT_CREDENTIALS: ("token_url", "scope"), SERVICE: ("scope",)}
 
 
 class Same:
-    """An object that equals itself alone, whatever it says of equality: pools are told apart by it."""
+    """A wrapper that compares an object by identity, even if it defines equality: it is part of a pool's key."""
 
     def __init__(self, value: Any) -> None:
         self.value = value
-        # A bound method is a new object each time it is looked up.
+        # Each access to a bound method returns a new object, so compare its parts.
         bound = (value.__self__, value.__func__) if isinstance(value, MethodType) else (value,)
         self._identity = tuple(map(id, bound))
 
@@ -56,7 +56,7 @@ class Same:
 
 
 def generator(value: Any) -> str | Same:
-    """Accept a callable, compared by identity, or the dotted path of a callable, a class or a factory."""
+    """Accept a callable, compared by identity, or the dotted path of a callable, class or factory."""
     if isinstance(value, Same):
         return value
     if isinstance(value, str):
@@ -73,7 +73,7 @@ def _https(value: Any) -> str:
     if not url.hostname or url.scheme not in {"https", "http"}:
         raise ValueError(f"must be a URL such as 'https://oauth2.example.com/token', not {shown(value)}")
     if url.scheme == "http" and url.hostname not in {"localhost", "127.0.0.1", "::1"}:
-        raise ValueError(f"must begin with https: secrets travel to {url.hostname}")
+        raise ValueError(f"must begin with https: secrets are sent to {url.hostname}")
     return str(value)
 
 
@@ -91,22 +91,24 @@ def _key(value: Any) -> Secret:
 
 @dataclass(frozen=True, kw_only=True)
 class OAuth2Options:
-    """A grant, and what it needs (RFC 6749 §4.4 and §6, RFC 7523)."""
+    """An OAuth2 grant, and the values that it needs (RFC 6749 §4.4 and §6, RFC 7523)."""
 
     grant: str = option("", choice(*GRANTS), "'refresh_token', 'client_credentials' or 'service_account'")
-    client_id: str | None = option(None, nonempty_text, "the application, as registered with the provider")
-    client_secret: Secret | None = option(None, secret, "its secret; a public client has none")
-    client_auth: str = option("post", choice("post", "basic"), "where the secret goes: into the body or a header")
-    refresh_token: Secret | None = option(None, secret, "what the account's owner consented to")
+    client_id: str | None = option(None, nonempty_text, "the application's id, as registered with the provider")
+    client_secret: Secret | None = option(None, secret, "the application's secret; a public client has none")
+    client_auth: str = option(
+        "post", choice("post", "basic"), "'post' sends the secret in the body, 'basic' in a header"
+    )
+    refresh_token: Secret | None = option(None, secret, "the token that the account's owner consented to")
     access_token: Secret | None = option(None, secret, "a first access token, used until it is refused")
-    token_url: str | None = option(None, _https, "the token endpoint; a known `service` has one")
+    token_url: str | None = option(None, _https, "URL of the token endpoint; a known `service` has a default")
     tenant: str | None = option(None, nonempty_text, "replaces {tenant} in `token_url` (Microsoft)")
-    scope: str | None = option(None, nonempty_text, "what the token shall be good for; a known `service` has one")
-    user: str | None = option(None, nonempty_text, "the account, where `username` is not set")
+    scope: str | None = option(None, nonempty_text, "the permissions of the token; a known `service` has a default")
+    user: str | None = option(None, nonempty_text, "the account, if `username` is not set")
     service_account_file: str | None = option(None, path, "key file of a Google service account")
-    service_account_info: Secret | None = option(None, _key, "what is in such a file, as a dict or as JSON")
+    service_account_info: Secret | None = option(None, _key, "the contents of such a file, as a dict or as JSON")
     subject: str | None = option(None, nonempty_text, "the account that the service account acts for")
-    timeout: float = option(30.0, seconds(), "for the token endpoint to answer")
+    timeout: float = option(30.0, seconds(), "time limit for the token endpoint")
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "grant", self.grant or grant_of(vars(self)))
@@ -119,21 +121,21 @@ class OAuth2Options:
         if missing:
             yield f"for {self.grant} needs {', '.join(missing)}"
         if self.grant == CLIENT_CREDENTIALS and "{tenant}" in (self.token_url or "") and not self.tenant:
-            yield f"for {self.grant} needs tenant: the id or domain of yours"
+            yield f"for {self.grant} needs tenant: the id or domain of your tenant"
 
     @property
     def endpoint(self) -> str | None:
-        """The token URL, with the tenant in its place."""
+        """The token URL with the tenant filled in."""
         return self.token_url and self.token_url.replace("{tenant}", self.tenant or "common")
 
     @property
     def account(self) -> str | None:
-        """Who logs in, as far as this says."""
+        """The account, if this option names it."""
         return self.user or self.subject
 
 
 def grant_of(given: Mapping[str, Any]) -> str:
-    """Return the grant that is meant, by its name or by the keys that are there."""
+    """Return the grant, by its name or from the keys that are set."""
     if given.get("grant"):
         return str(given["grant"])
     return SERVICE if any(given.get(key) for key in SERVICE_ACCOUNT) else REFRESH_TOKEN
@@ -144,18 +146,18 @@ def oauth2(value: Any) -> OAuth2Options:
     if isinstance(value, OAuth2Options):
         return value
     if not isinstance(value, Mapping):
-        raise ValueError(f"must be a dict, not {type(value).__name__}")  # what it holds is secret
+        raise ValueError(f"must be a dict, not {type(value).__name__}")  # its contents are secret
     return made_of(OAuth2Options, {key: each for key, each in value.items() if each is not None})
 
 
 def completed(value: Any, *, preset: Mapping[str, str], username: str | None) -> Any:
-    """Return the dict with what the provider's preset and the account's name add to it."""
+    """Return the dict, completed from the provider's preset and the account's name."""
     if not isinstance(value, Mapping):
         return value
     given = {key: each for key, each in value.items() if each is not None}
     grant = grant_of(given)
     added = {key: preset[key] for key in PRESET.get(grant, ()) if key in preset}
-    # The same application may act for many accounts: those of one client share its token.
+    # One application may act for many accounts: the accounts of one client share its token.
     if username and grant == SERVICE:
         added["subject"] = username
     elif username and grant == REFRESH_TOKEN:

@@ -1,6 +1,6 @@
-"""What a pool is: the server and the identity it speaks to it with, and the rules it keeps.
+"""The key of a pool: the server with its account, and the rules of the pool.
 
-The two objects are frozen and compared whole: pools are told apart by them.
+Both objects are frozen, and compared field by field.
 """
 
 from .pool import PoolOptions

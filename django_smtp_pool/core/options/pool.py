@@ -9,23 +9,23 @@ from .fields import check_fields, choice, option, seconds, seconds_or, whole
 from .quotas import Quota, quotas
 from .storage_uri import StorageURI, storage_uri
 
-ACQUIRE_TIMEOUT = "acquire_timeout"  # whose value `rate_wait` has unless it is set
+ACQUIRE_TIMEOUT = "acquire_timeout"  # the default of `rate_wait` is the value of this option
 
 
 @dataclass(frozen=True, kw_only=True)
 class PoolOptions:
     """The rules of the pool."""
 
-    max_connections: int = option(5, whole(minimum=1), "limit of connections, in this process")
-    max_messages: int = option(100, whole(), "messages sent over one connection; 0 = no limit")
-    min_connections: int = option(0, whole(), "connections to keep open while the pool is in use")
+    max_connections: int = option(5, whole(minimum=1), "maximum number of connections, in each process")
+    max_messages: int = option(100, whole(), "maximum number of messages per connection; 0 = no limit")
+    min_connections: int = option(0, whole(), "number of connections to keep open while the pool is in use")
     idle_timeout: float = option(
         60.0, seconds(zero="never"), "time after which an unused connection is closed; 0 = never"
     )
     max_lifetime: float = option(
         600.0, seconds(zero="never"), "time after which a connection is replaced, shortened at random; 0 = never"
     )
-    acquire_timeout: float = option(30.0, seconds(), "longest wait for a free connection before `PoolTimeout`")
+    acquire_timeout: float = option(30.0, seconds(), "maximum wait for a free connection; then `PoolTimeout` is raised")
     max_waiting: int = option(
         0, whole(), "number of waiting messages above which `PoolFull` is raised at once; 0 = no limit"
     )
@@ -39,16 +39,16 @@ class PoolOptions:
         5, whole(), "further attempts, on other connections, for a message that was certainly not sent"
     )
     rate_limit: int | None = option(
-        None, whole(minimum=1), "messages in any window of `rate_delta` seconds; None = no limit"
+        None, whole(minimum=1), "maximum number of messages in any window of `rate_delta` seconds; None = no limit"
     )
-    rate_delta: float = option(1.0, seconds(), "length of the window of `rate_limit`")
+    rate_delta: float = option(1.0, seconds(), "length of the window for `rate_limit`")
     rate_limits: tuple[Quota, ...] = option(
         (), quotas, "list of limits, such as '30/minute', '100 per 2 hours' or '10000/day recipients'"
     )
     rate_wait: float | str = option(
         ACQUIRE_TIMEOUT,
         seconds_or(ACQUIRE_TIMEOUT),
-        "longest wait for the rate limit before `RateLimited`; None = as long as it takes",
+        "maximum wait for the rate limit; a longer wait raises `RateLimited`. None = no limit",
     )
     rate_storage: StorageURI | None = option(
         None,
@@ -58,7 +58,7 @@ class PoolOptions:
     on_rate_storage_failure: str = option(
         "open",
         choice("open", "closed"),
-        "if Redis does not answer: 'open' (each process keeps the limit for itself) or 'closed' (nothing is sent)",
+        "if Redis does not answer: 'open' (each process applies the limit by itself) or 'closed' (nothing is sent)",
     )
 
     def __post_init__(self) -> None:
@@ -70,15 +70,15 @@ class PoolOptions:
                 f"min_connections must not be above max_connections: {self.min_connections} > {self.max_connections}"
             )
         if self.rate_storage is not None and not self.quotas:
-            yield "rate_storage is of no use without rate_limit or rate_limits"
+            yield "rate_storage needs rate_limit or rate_limits: set one of them, or remove it"
 
     @property
     def quotas(self) -> tuple[Quota, ...]:
-        """Everything that limits the rate."""
+        """All rate limits."""
         short = () if self.rate_limit is None else (Quota(limit=self.rate_limit, seconds=self.rate_delta),)
         return tuple(dict.fromkeys((*short, *self.rate_limits)))
 
     @property
     def rate_patience(self) -> float:
-        """Seconds that a message waits for its place under the rate limit."""
+        """Maximum wait for the rate limit, in seconds."""
         return self.acquire_timeout if isinstance(self.rate_wait, str) else self.rate_wait

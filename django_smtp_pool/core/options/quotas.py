@@ -1,4 +1,4 @@
-"""What a rate limit allows, as an option: so many messages or recipients in so many seconds. Pure."""
+"""A rate limit, as an option: a number of messages or recipients in a number of seconds. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .fields import all_shown, shown
 
 SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "month": 30 * 86400, "year": 360 * 86400}
 EXAMPLES = "'30/minute', '100 per 2 hours' or '10000/day recipients'"
-# As the library `limits` writes them, and what is counted behind it.
+# The syntax of the library `limits`, and then what is counted.
 _FORM = re.compile(
     rf"([0-9]{{1,12}})\s*(?:/|per)\s*(?:([0-9]{{1,6}})\s*)?({'|'.join(SECONDS)})s?(?:\s+(messages?|recipients?))?",
     re.IGNORECASE,
@@ -20,18 +20,18 @@ _FORM = re.compile(
 
 @dataclass(frozen=True, kw_only=True)
 class Quota:
-    """No window of `seconds`, wherever it starts, holds more than `limit` messages, or recipients of messages."""
+    """At most `limit` messages, or recipients of messages, in any window of `seconds`."""
 
     limit: int
     seconds: float
     of_recipients: bool = False
 
     def units(self, recipients: int) -> int:
-        """Return how much of the quota a message with so many recipients takes."""
+        """Return how much of the quota a message with this number of recipients uses."""
         return recipients if self.of_recipients else 1
 
     def __str__(self) -> str:
-        # The longest unit of which the window is a whole number, as in "30/minute".
+        # The longest unit that the window is a multiple of, as in "30/minute".
         unit, length = max(((u, s) for u, s in SECONDS.items() if not self.seconds % s), key=_length, default=("", 0))
         number = self.seconds / length if length else self.seconds
         window = unit if number == 1 else f"{number:g} {unit or 'second'}s"

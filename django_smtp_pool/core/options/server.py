@@ -1,7 +1,7 @@
-"""The server, who we are to it and how we speak to it, as options. Pure.
+"""The server, the account, and how to communicate with the server, as options. Pure.
 
-The object is frozen and compared whole: pools are told apart by it, so that one account's mail never travels on
-another's connection. Everything that changes identity or security is a field.
+The object is frozen and compared field by field, so mail of one account never uses the connection of another.
+Everything that affects identity or security is a field.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from .tls import tls_options as tls_dict
 TOKEN_MECHANISMS = ("XOAUTH2", "OAUTHBEARER")
 TOKEN_KEYS = ("oauth2_token", "oauth2_generator", "oauth2")
 SCRAM_MECHANISMS = ("SCRAM-SHA-256", "SCRAM-SHA-1")
-PROOF_MECHANISMS = (*SCRAM_MECHANISMS, "CRAM-MD5")  # they show that we know the password, and not the password
+PROOF_MECHANISMS = (*SCRAM_MECHANISMS, "CRAM-MD5")  # they prove that the client knows the password, without sending it
 EXTERNAL = "EXTERNAL"
 MECHANISMS = ("PLAIN", "LOGIN", *PROOF_MECHANISMS, EXTERNAL, *TOKEN_MECHANISMS)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Waits:
-    """Seconds that a single wait for the server may take, by what is waited for."""
+    """Maximum seconds of a single wait for the server, by the kind of wait."""
 
     connect: float
     greeting: float
@@ -50,11 +50,13 @@ class Waits:
 
 @dataclass(frozen=True, kw_only=True)
 class ServerOptions:
-    """Where the server is, who we are to it, and how we speak to it."""
+    """The server, the account, and how to communicate with the server."""
 
     host: str = option("localhost", server_host, "name or IP address of the server, or `unix:/path` of its socket")
     port: int = option(25, whole(minimum=1, maximum=65535), "TCP port")
-    username: str | None = option(None, text, "user name; there is no login unless a password or token is set too")
+    username: str | None = option(
+        None, text, "name to log in with; there is no login unless a password or token is set too"
+    )
     password: Secret | None = option(None, secret, "the account's password")
     use_tls: bool = option(False, flag, "require STARTTLS: if the server does not offer it, sending fails")
     use_ssl: bool = option(False, flag, "use implicit TLS (port 465)")
@@ -62,10 +64,10 @@ class ServerOptions:
         None,
         seconds(),
         "time limit for each reply, and for the server to accept what is sent; if it is set, it also bounds every "
-        "other wait that has no option of its own. Default: 60",
+        "other wait whose option is not set. Default: 60",
     )
     opportunistic_tls: bool = option(
-        False, flag, "use STARTTLS if the server offers it, else send in clear; this does not stop an attacker"
+        False, flag, "use STARTTLS if the server offers it, else send unencrypted; does not protect against attackers"
     )
     ssl_keyfile: str | None = option(None, path, "private key of the client certificate, a PEM file")
     ssl_certfile: str | None = option(
@@ -79,7 +81,7 @@ class ServerOptions:
     local_hostname: str | None = option(
         None,
         greeting_name,
-        "name to greet the server with (EHLO); without it this machine's name, or its IP address if that has no dot",
+        "name for EHLO. Default: this machine's name, or its IP address if the name has no dot",
     )
     source_address: tuple[str, int] | None = option(
         None, source_address, "local IP address to connect from, or (IP address, port)"
@@ -97,7 +99,7 @@ class ServerOptions:
     data_timeout: float | None = option(
         None,
         seconds(),
-        "time limit for the reply to the end of the data; if it is short, messages end as unknown. "
+        "time limit for the reply to the end of the data; a short one makes more outcomes unknown. "
         "Default: `timeout` if it is set, else 120",
     )
     auth_method: str | None = option(
@@ -139,7 +141,7 @@ class ServerOptions:
                 "use_ssl is TLS from the first octet (port 465); set one of them"
             )
         if self.ssl_keyfile and not self.ssl_certfile:
-            yield "ssl_keyfile is of no use without ssl_certfile"
+            yield "ssl_keyfile needs ssl_certfile: set it, or remove ssl_keyfile"
         yield from self._token_problems()
         yield from self._certificate_problems()
         yield from self._way_problems()
@@ -148,15 +150,15 @@ class ServerOptions:
         is_unix = socket_path(self.host) is not None
         if is_unix and self.may_encrypt and not self.tls_options.server_hostname:
             yield (
-                "tls_options needs server_hostname with a unix socket: the name to find in the server's certificate; "
-                "or leave TLS out, since nothing leaves this machine"
+                "tls_options needs server_hostname with a unix socket: the name in the server's certificate; "
+                "or turn TLS off, because a unix socket does not leave this machine"
             )
         if is_unix and self.source_address:
-            yield "source_address is of no use with a unix socket: remove one of them"
+            yield "source_address cannot be used with a unix socket: remove one of them"
         if is_unix and self.proxy:
-            yield "proxy cannot reach a unix socket of this machine: remove one of them"
+            yield "proxy cannot be used with a unix socket: remove one of them"
         if self.proxy and self.source_address:
-            yield "proxy and source_address exclude each other: what the server sees is the proxy's address"
+            yield "proxy and source_address exclude each other: the server sees the address of the proxy; remove one"
 
     def _token_problems(self) -> Iterator[str]:
         given = [key for key in TOKEN_KEYS if getattr(self, key)]
@@ -174,57 +176,57 @@ class ServerOptions:
         if not self.uses_certificate:
             return
         if self.uses_token:
-            yield "auth_method EXTERNAL and access tokens exclude each other: it is for client certificates"
+            yield "auth_method EXTERNAL and access tokens exclude each other: EXTERNAL is for client certificates"
         if not (self.ssl_certfile or self.tls_options.context):
-            yield "auth_method EXTERNAL needs ssl_certfile: the client certificate to log in by"
+            yield "auth_method EXTERNAL needs ssl_certfile: the client certificate to log in with"
         if not (self.use_tls or self.use_ssl):
-            yield "auth_method EXTERNAL needs use_tls or use_ssl: a certificate is shown under TLS only"
+            yield "auth_method EXTERNAL needs use_tls or use_ssl: a client certificate needs TLS"
 
     def __repr__(self) -> str:
-        """Show the options, without a secret."""
+        """Show the options without the secrets."""
         shown = {each.name: getattr(self, each.name) for each in fields(self)} | {"username": self.shown_username}
         return f"ServerOptions({', '.join(f'{key}={value!r}' for key, value in shown.items())})"
 
     @property
     def shown_username(self) -> str | None:
-        """The account as it may be shown: there are servers that take one token as name and as password."""
+        """The account for display; hidden if it equals the secret, since some servers use one token for both."""
         is_secret = self.password is not None and self.username == self.password.reveal()
         return "***" if is_secret else self.username
 
     @property
     def has_login(self) -> bool:
-        """Whether we have to log in: as with Django's backend, name and secret must be set; or EXTERNAL asked for."""
+        """Whether to log in: as in Django's backend, if username and secret are set; or if EXTERNAL is requested."""
         has_secret = self.token_source is not None or (self.username and (self.password or self.oauth2_token))
         return bool(has_secret or self.uses_certificate)
 
     @property
     def lacks_secret(self) -> bool:
-        """Whether a user name is set and nothing to log in by: an environment variable may be missing."""
+        """Whether a username is set without a secret to log in with: an environment variable may be missing."""
         return bool(self.username) and not (self.has_login or self.may_use_certificate)
 
     @property
     def uses_certificate(self) -> bool:
-        """Whether we log in by the client certificate, or not at all; a password beside it is never used."""
+        """Whether to log in only with the client certificate; a password is not used."""
         return self.auth_method == EXTERNAL
 
     @property
     def may_use_certificate(self) -> bool:
-        """Whether we log in by the client certificate where the server offers that: we have nothing else."""
+        """Whether to log in with the client certificate if the server offers it, since nothing else is set."""
         return bool(self.ssl_certfile and not self.password and not self.uses_token and self.auth_method is None)
 
     @property
     def uses_token(self) -> bool:
-        """Whether we log in by an access token; a password beside it is never used."""
+        """Whether to log in with an access token; a password is not used."""
         return bool(self.oauth2_token) or self.token_source is not None
 
     @property
     def token_source(self) -> str | Same | OAuth2Options | None:
-        """Where access tokens come from, unless a fixed one is set or none."""
+        """The source of access tokens; None if a fixed token or no token is set."""
         return self.oauth2_generator or self.oauth2
 
     @property
     def may_encrypt(self) -> bool:
-        """Whether a session may come to use TLS."""
+        """Whether a session may use TLS."""
         return self.use_tls or self.use_ssl or self.opportunistic_tls
 
     @property
@@ -234,17 +236,17 @@ class ServerOptions:
 
     @property
     def place(self) -> str:
-        """The server, as logs and errors name it."""
+        """The server, for logs and errors."""
         return place_of(self.host, self.port)
 
     @property
     def detour(self) -> str:
-        """What follows the server's name where it is reached through a proxy: nothing where it is not."""
+        """Text to follow the server's name if there is a proxy; otherwise ""."""
         return f" through the proxy {self.proxy.place}" if self.proxy is not None else ""
 
     @property
     def waits(self) -> Waits:
-        """How long each kind of wait may take. As in Django's backend, `timeout` bounds them all where it is set."""
+        """Maximum duration of each kind of wait. As in Django's backend, `timeout` is the default for all of them."""
         return Waits(
             connect=self.connection_timeout or self.timeout or 30.0,
             greeting=self.greeting_timeout or self.timeout or 30.0,
@@ -254,5 +256,5 @@ class ServerOptions:
 
     @property
     def may_reveal_secret(self) -> bool:
-        """Whether a reusable secret may be sent without TLS: only to this machine, or where that was asked for."""
+        """Whether a reusable secret may be sent without TLS: only to this machine, or if the options allow it."""
         return self.allow_insecure_auth or (is_loopback(self.host) and self.proxy is None)

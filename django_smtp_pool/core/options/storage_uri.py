@@ -1,4 +1,4 @@
-"""Where a rate limit's window is kept, as an option: the URI of a Redis. Pure."""
+"""The storage of a rate limit, as an option: the URI of a Redis. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _USER = r"(?:[^][@/?#\s]*@)?"
 _HOST = r"(?:[^][@/?#\s:,]+|\[[0-9A-Fa-f:.]+\])"
 _PORT = r":[0-9]{1,5}"
 _QUERY = r"(?:\?[^@#\s]*)?"
-# An example of each scheme, and what follows "://". Not a cluster's: its client knows no bounds for its waits.
+# An example of each scheme, and the rest after "://". Not for clusters: their client has unbounded waits.
 _FORMS = {
     "redis": ("redis://host:6379/0", rf"{_USER}{_HOST}(?:{_PORT})?(?:/[0-9]*)?{_QUERY}"),
     "rediss": ("rediss://host:6379/0", rf"{_USER}{_HOST}(?:{_PORT})?(?:/[0-9]*)?{_QUERY}"),
@@ -31,17 +31,17 @@ class StorageURI(Secret):
 
     @property
     def scheme(self) -> str:
-        """How the Redis is reached."""
+        """The kind of connection to the Redis."""
         return urlsplit(self.reveal()).scheme
 
     @property
     def place(self) -> str:
-        """The URI without what nobody is to read, for messages."""
+        """The URI without its secrets, for logs and errors."""
         parts = urlsplit(self.reveal())
         return f"{parts.scheme}://{_hosts(parts)}{parts.path}"
 
     def scrubbed(self, text: str) -> str:
-        """Return a text of somebody else's without the secrets of this URI."""
+        """Return a text from other code without the secrets of this URI."""
         parts = urlsplit(self.reveal())
         queried = [pair.partition("=")[2] for pair in parts.query.split("&") if "password=" in pair]
         for written in (self.reveal(), parts.password, *queried):
@@ -51,14 +51,14 @@ class StorageURI(Secret):
 
 
 def storage_uri(value: Any) -> StorageURI:
-    """Accept the URI of a Redis; what is wrong with another is said without quoting it."""
+    """Accept the URI of a Redis; errors do not quote it, since it may contain a password."""
     if isinstance(value, StorageURI):
         return value
     written = secret(value).reveal()
     scheme, _, rest = written.partition("://")
     if scheme not in _FORMS:
         known = ", ".join(f"{each}://" for each in _FORMS)
-        raise ValueError(f"must be a URI such as {_FORMS['redis'][0]!r}; known are {known}")
+        raise ValueError(f"must be a URI such as {_FORMS['redis'][0]!r}; supported are {known}")
     example, form = _FORMS[scheme]
     if not (written.isprintable() and re.fullmatch(form, rest)) or _has_bad_port(written):
         raise ValueError(f"must look like {example!r}; in a password, / ? # @ [ ] and % are written %2F and so on")

@@ -1,4 +1,4 @@
-"""How a server's certificate is checked, as an option: the dict `tls_options`. Pure."""
+"""How to check a server's certificate, as an option: the dict `tls_options`. Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .fields import (
 )
 
 TLS_VERSIONS = ("TLSv1.2", "TLSv1.3")
-_MADE_OF = ("ca_file", "verify", "minimum_version", "ciphers")  # what a context is made of where none is given
+_MADE_OF = ("ca_file", "verify", "minimum_version", "ciphers")  # replaced by a context
 
 
 IN_CLEAR = "the connection is not encrypted"
@@ -28,13 +28,13 @@ IN_CLEAR = "the connection is not encrypted"
 
 @dataclass(frozen=True, kw_only=True)
 class TLSOptions:
-    """How the server's certificate is checked, beyond what Django's settings say."""
+    """How to check the server's certificate, beyond Django's settings."""
 
     ca_file: str | None = option(None, path, "file of CA certificates to trust instead of the system's")
-    verify: bool = option(True, flag, "check the certificate and the name in it; False is for tests only")
+    verify: bool = option(True, flag, "check the certificate and its host name; False is for tests only")
     minimum_version: str = option("TLSv1.2", choice(*TLS_VERSIONS), "oldest TLS version to accept")
     ciphers: str | None = option(None, nonempty_text, "OpenSSL cipher list")
-    server_hostname: str | None = option(None, host_name, "name to ask for and to find in the certificate")
+    server_hostname: str | None = option(None, host_name, "host name for SNI and the certificate. Default: `host`")
     context: Any = option(
         None, context_source, "an SSLContext, a callable that makes one, or the dotted path of either"
     )

@@ -1,1 +1,1 @@
-"""The SMTP conversation as generators: no socket, no thread, no clock."""
+"""The SMTP conversation as generators, without sockets, threads or clocks."""

@@ -1,6 +1,6 @@
-"""The choice among SASL mechanisms (RFC 4954 §4): what may be used with this server, best first. Pure.
+"""Choose SASL mechanisms (RFC 4954 §4): those that may be used with this server, best first. Pure.
 
-No mechanism that sends the secret itself (PLAIN, LOGIN) is chosen on a connection that others could read.
+A mechanism that sends the secret itself (PLAIN, LOGIN) is not chosen on a connection that others could read.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ from .experience import Experience
 from .sasl import CramMD5, External, Login, Mechanism, OAuthBearer, Plain, XOAuth2
 from .scram import Scram, ScramSHA1, ScramSHA256
 
-# In order of preference: what reveals no secret comes first.
+# In order of preference: mechanisms that do not reveal the secret come first.
 PASSWORD_MECHANISMS: tuple[type[Mechanism], ...] = (ScramSHA256, ScramSHA1, CramMD5, Plain, Login)
 TOKEN_MECHANISMS: tuple[type[Mechanism], ...] = (XOAuth2, OAuthBearer)
 
 NO_AUTH = "SMTP AUTH extension not supported by server."  # smtplib's words
 TOO_WEAK = (5, 7, 9)
-MOST_REFUSED = 2  # logins of one session
+MOST_REFUSED = 2  # logins per session
 
 
 def choose(server: ServerOptions, offered: Collection[str], *, encrypted: bool) -> list[type[Mechanism]]:
-    """Return the mechanisms to try, best first; none where there is nobody to log in as.
+    """Return the mechanisms to try, best first; an empty list if there are no credentials.
 
-    A client certificate is a login where nothing else is and the server offers that; where it does not, it lets the
-    certificate itself in, or nobody. SCRAM is passed over where its library is not installed.
+    If there is only a client certificate, it is used to log in if the server offers that; if not, the server may
+    accept the certificate itself. SCRAM is skipped if its library is not installed.
 
     Arguments:
-        server: who we are, and the mechanism the user insists on, if any.
+        server: the credentials, and the mechanism that the user requires, if any.
         offered: names from the server's AUTH line.
         encrypted: whether TLS protects the connection.
 
-    Raises NotOffered where there is somebody to log in as, and the server offers no login, not the one insisted on,
-    none that we speak, or only such as would send the password in clear.
+    Raises NotOffered if there are credentials, but the server offers no login, not the required mechanism, no mechanism
+    that we support, or only mechanisms that would send the password unencrypted.
     """
     if not server.has_login:
         by_certificate = server.may_use_certificate and encrypted and External.name in offered
@@ -53,10 +53,10 @@ def choose(server: ServerOptions, offered: Collection[str], *, encrypted: bool) 
 def plan(
     server: ServerOptions, offered: Collection[str], *, encrypted: bool, experience: Experience
 ) -> list[type[Mechanism]]:
-    """Return what `choose` returns, without the proofs where the password itself is known to do better.
+    """Return the result of `choose`, without the proofs if the password is known to work better.
 
-    A server that keeps only hashes may offer CRAM-MD5 or SCRAM and refuse every answer, and each refusal counts towards
-    a lock.
+    A server that stores only hashes may offer CRAM-MD5 or SCRAM and refuse every proof, and each refusal counts towards
+    locking the account.
     """
     kinds = choose(server, offered, encrypted=encrypted)
     reveal = [kind for kind in kinds if kind.reveals_secret]
@@ -64,7 +64,7 @@ def plan(
 
 
 class Next(Enum):
-    """What may follow a login that was not accepted."""
+    """Which login may follow a refused one."""
 
     NOTHING = auto()
     PASSWORD = auto()  # a mechanism that sends the secret itself
@@ -72,9 +72,9 @@ class Next(Enum):
 
 
 def what_follows(kind: type[Mechanism], reply: Reply, *, encrypted: bool) -> Next:
-    """Decide by the reply that ended a login (RFC 4954 §6)."""
+    """Decide from the reply to a login (RFC 4954 §6)."""
     if reply.code == 504 or (reply.code == 534 and reply.enhanced == TOO_WEAK):
-        return Next.ANY  # it is about the mechanism, and not about who we are
+        return Next.ANY  # it is about the mechanism, not about the credentials
     if reply.code == 432 and reply.enhanced == PASSWORD_WANTED and encrypted:
         return Next.PASSWORD
     if reply.is_permanent and not kind.reveals_secret:
@@ -93,20 +93,21 @@ def _why_none(
     if not common:
         names = [server.auth_method] if server.auth_method else [kind.name for kind in wanted]
         return (
-            f"{server.host} offers login by {', '.join(sorted(offered))}, and with the {_kind_of_secret(server)} "
-            f"we can only use {', '.join(names)}{_hint(server, offered)}"
+            f"{server.host} offers only {', '.join(sorted(offered))}, but the {_kind_of_secret(server)} can "
+            f"only be used with {', '.join(names)}{_hint(server, offered)}"
         )
     return (
-        f"the {_kind_of_secret(server)} would travel to {server.host}{server.detour} in clear "
-        f"({common[0].name} without TLS): set use_tls or use_ssl, or allow_insecure_auth if you really want that"
+        f"the {_kind_of_secret(server)} would be sent to {server.host}{server.detour} unencrypted "
+        f"({common[0].name} without TLS): set use_tls or use_ssl. To send it unencrypted on purpose, set "
+        "allow_insecure_auth"
     )
 
 
 def _usable(server: ServerOptions) -> list[type[Mechanism]]:
-    """Return what we can use with what we have, whatever the server offers."""
+    """Return the mechanisms for the credentials, whatever the server offers."""
     if server.uses_certificate:
         return [External]
-    # A token is never sent as a password, nor a password as a token: somebody else would learn it.
+    # A token is never sent as a password, or a password as a token: it would be revealed to the wrong service.
     kinds = TOKEN_MECHANISMS if server.uses_token else PASSWORD_MECHANISMS
     missing = extras.missing("scram")
     return [kind for kind in kinds if not (missing and issubclass(kind, Scram))]

@@ -1,4 +1,4 @@
-"""Who we are to the server at this moment, where that changes: access tokens expire. The seam to whoever makes them."""
+"""Credentials that change over time, such as access tokens, and the interface to their source."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from ..options.fields import Secret
 
 @dataclass(frozen=True, kw_only=True)
 class Credentials:
-    """An account and its access token of the moment."""
+    """An account and its current access token."""
 
     username: str
     secret: Secret
 
 
 class TokenSource(Protocol):
-    """Gives access tokens; may block and run the user's own code, so it is asked before a dial and outside every lock.
+    """Returns access tokens. It may block and run project code, so call it before connecting and outside every lock.
 
-    Both raise TokenUnavailable where no token can be had, or none before `deadline` (an instant, monotonic).
+    Both methods raise TokenUnavailable if no token is available before `deadline` (an instant, monotonic).
     """
 
     def current(self, deadline: float | None) -> Credentials:
@@ -27,5 +27,5 @@ class TokenSource(Protocol):
         ...
 
     def renewed(self, refused: Credentials, deadline: float | None) -> Credentials | None:
-        """Return another token than the one that the server refused, None where there is no better one."""
+        """Return another token after the server refused one, or None if there is none."""
         ...

@@ -14,10 +14,10 @@ LONGEST_ADDRESS = 320  # octets: 64 for the local part, 255 for the domain (RFC 
 _BREAKS_OUT = re.compile(r"[<>\x00-\x20\x7f]")
 _ORDINARY = re.compile(r"[A-Za-z0-9._+-]{1,64}@[A-Za-z0-9.-]{1,255}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-# What a server must find to take a message out of content that it reads as commands.
+# Commands that would start a message, if a server read the content as commands.
 _BEGINS_CONTENT = (b"data", b"bdat", b"burl")
 _BEGINS_RECIPIENT = b"rcpt"
-_WINDOW = 65536  # octets looked at in one go: a large message is not copied whole
+_WINDOW = 65536  # octets to search at a time, so that a large message is not copied
 
 _BARE_LINE_END = re.compile(rb"\r(?!\n)|(?<!\r)\n")
 
@@ -27,14 +27,14 @@ class Envelope:
     """One message, rendered and ready for the wire.
 
     Arguments:
-        sender: address for MAIL, "" for the null reverse-path.
+        sender: address for MAIL; "" for the null reverse-path.
         recipients: addresses for RCPT, at least one.
-        content: header and body, with any line ends: `fit` makes them CRLF.
+        content: header and body, with any line ends; `fit` converts them to CRLF.
         smtputf8: whether an address needs SMTPUTF8 (RFC 6531).
-        seven_bit: gives the content again without octets above 127, for a server without 8BITMIME (RFC 6152);
-            may raise ValueError where that cannot be done.
+        seven_bit: returns the content without octets above 127, for a server without 8BITMIME (RFC 6152); raises
+            ValueError if that is impossible.
         message_id: the Message-ID of the content, to find it in logs.
-        dsn: the notifications that are asked for (RFC 3461).
+        dsn: the requested notifications (RFC 3461).
         require_tls: whether every server on the way must use TLS (RFC 8689).
     """
 
@@ -49,12 +49,12 @@ class Envelope:
 
     def __post_init__(self) -> None:
         if not all(self.recipients or ("",)):
-            raise ValueError("an envelope needs a recipient, and each its address")
+            raise ValueError("an envelope needs at least one recipient, and every recipient needs an address")
         for address in (self.sender, *self.recipients):
             check_address(address, smtputf8=self.smtputf8)
         strangers = sorted(self.dsn.addresses.difference(self.recipients)) if self.dsn is not None else []
         if strangers:
-            raise ValueError(f"dsn names {strangers[0]!r}, who is no recipient of the message")
+            raise ValueError(f"dsn names {strangers[0]!r}, which is not a recipient of the message")
 
     @cached_property
     def is_eight_bit(self) -> bool:
@@ -63,7 +63,7 @@ class Envelope:
 
 
 def check_address(address: str, *, smtputf8: bool = False) -> None:
-    """Raise ValueError for an address that could break out of its command, whatever else it may be."""
+    """Raise ValueError for an address that could break out of its command."""
     if _ORDINARY.fullmatch(address):
         return
     if len(address.encode("utf-8", "surrogatepass")) > LONGEST_ADDRESS:
@@ -81,21 +81,21 @@ def _outside_quotes(address: str) -> str:
 
 
 def with_crlf(content: bytes) -> bytes:
-    """Return the content with every line end a CRLF, the last line too; bare CR and bare LF are line ends."""
+    """Return the content with CRLF line ends, also at its end; bare CR and bare LF count as line ends."""
     if not content.count(b"\r\n") == content.count(b"\n") == content.count(b"\r"):
         content = _BARE_LINE_END.sub(b"\r\n", content)
     return content if content.endswith(b"\r\n") or not content else content + b"\r\n"
 
 
 def may_be_chunk(content: bytes) -> bool:
-    """Tell whether content may go by BDAT.
+    """Return whether content may be sent with BDAT.
 
-    A server that refuses BDAT and does not swallow the chunk reads it as commands, from whatever octet on: if there is
-    a DATA, BDAT or BURL, it takes what follows for a message, which somebody may have written for that purpose. What
-    stands before the word does not matter then. By DATA, nothing leaves before the server waits for content.
+    A server that refuses BDAT may read the chunk as commands, starting at any octet. If the chunk has a line with DATA,
+    BDAT or BURL, the server takes what follows for a message, which an attacker may have written. So text before the
+    word on its line is ignored here. With DATA, no content is sent before the server asks for it.
     """
     for start in range(0, len(content), _WINDOW):
-        window = content[start : start + _WINDOW + 5].lower()  # a word at the end, and what follows it
+        window = content[start : start + _WINDOW + 5].lower()  # including a word at the end, and what follows it
         for word in _BEGINS_CONTENT:
             at = window.find(word, 0, _WINDOW + 4)
             while at >= 0:
@@ -106,11 +106,11 @@ def may_be_chunk(content: bytes) -> bool:
 
 
 def names_recipients(content: bytes) -> bool:
-    """Tell whether content that is read as commands could name a recipient: then it must not go in one shot."""
+    """Return whether content could name a recipient if it is read as commands; then it must not go in one shot."""
     return _BEGINS_RECIPIENT in content.lower()
 
 
 def dot_stuffed(content: bytes) -> bytes:
-    """Return CRLF content for DATA: lines that begin with a dot get a second one (RFC 5321 §4.5.2)."""
+    """Return CRLF content for DATA: a line that begins with a dot gets a second one (RFC 5321 §4.5.2)."""
     stuffed = content.replace(b"\r\n.", b"\r\n..") if b"\r\n." in content else content
     return b"." + stuffed if stuffed.startswith(b".") else stuffed

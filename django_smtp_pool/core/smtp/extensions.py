@@ -1,4 +1,4 @@
-"""What a server offers in its reply to EHLO (RFC 5321 §4.1.1.1) or LHLO, and what a message needs of it. Pure."""
+"""The extensions that a server offers in its reply to EHLO (RFC 5321 §4.1.1.1) or LHLO. Pure."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from .envelope import Envelope, with_crlf
 
 @dataclass(frozen=True, kw_only=True)
 class Extensions:
-    """The extensions of one session; all absent after HELO.
+    """The extensions of one session; none after HELO.
 
     Arguments:
-        size: largest message in octets (RFC 1870); 0 = SIZE offered without a limit, None = not offered.
+        size: largest message in octets (RFC 1870); 0: SIZE without a limit; None: not offered.
         auth: SASL mechanisms, upper case.
-        mail_max: messages in one session (RFC 9422), None = not said.
+        mail_max: maximum number of messages per session (RFC 9422); None if not announced.
         keywords: every keyword with its parameters, upper case, for display.
     """
 
@@ -35,7 +35,7 @@ class Extensions:
 
     @classmethod
     def from_reply(cls, reply: Reply) -> Extensions:
-        """Read the lines of a reply to EHLO; the first is the server's name, lines that say nothing are ignored."""
+        """Parse the lines of a reply to EHLO; the first is the server's name. Lines without a keyword are ignored."""
         words = [_words(line) for line in reply.lines[1:]]
         offered = {word[0]: word[1:] for word in words if word}
         return cls(
@@ -53,18 +53,18 @@ class Extensions:
         )
 
     def is_last_message(self, number: int) -> bool:
-        """Tell whether the server will not take a message after this one of the session, counted from 1."""
+        """Return whether the server accepts no more messages after this one of the session, counted from 1."""
         return self.mail_max is not None and number >= self.mail_max
 
 
 def _words(line: bytes) -> list[str]:
-    """Return the words of a line, which are shown in logs and on terminals: nothing in them moves a cursor."""
+    """Return the words of a line, with escaped control characters, since logs and terminals show them."""
     words = line.decode("ascii", "replace").upper().split()
     return ["".join(char if char.isprintable() else "\ufffd" for char in word) for word in words]
 
 
 def _limit(parameters: list[str] | None, name: str) -> int | None:
-    """Return a limit such as MAILMAX=100 (RFC 9422 §4); those that make no sense are ignored."""
+    """Return a limit such as MAILMAX=100 (RFC 9422 §4); invalid values are ignored."""
     values = [word.partition("=")[2] for word in parameters or () if word.partition("=")[0] == name]
     digits = [value for value in values if value.isascii() and value.isdigit() and len(value) <= 9]
     return int(digits[0]) or None if digits else None
@@ -77,7 +77,7 @@ def _size(parameters: list[str] | None) -> int | None:
 
 
 def _mechanisms(words: list[list[str]]) -> frozenset[str]:
-    # Old Exchange servers write "AUTH=LOGIN" beside "AUTH LOGIN"; smtplib reads both.
+    # Old Exchange servers send "AUTH=LOGIN" as well as "AUTH LOGIN"; smtplib reads both.
     mechanisms: set[str] = set()
     for word in words:
         if word and word[0] == "AUTH":
@@ -88,17 +88,17 @@ def _mechanisms(words: list[list[str]]) -> frozenset[str]:
 
 
 def fit(extensions: Extensions, envelope: Envelope, *, tls_flaw: str | None = IN_CLEAR) -> bytes:
-    """Return the content in the form this server takes, or raise before anything is said.
+    """Return the content in the form that this server accepts, or raise before anything is sent.
 
     Arguments:
-        tls_flaw: what keeps the session from being encrypted to a server that has shown who it is; None for nothing.
+        tls_flaw: why the session is not encrypted to an authenticated server, or None if it is.
 
-    Raises NotOffered where the message asks for what the server does not offer: SMTPUTF8 by an address, REQUIRETLS,
-    DSN strictly; SenderRefused (552) where it is larger than the server said it takes, ValueError where it cannot be
+    Raises NotOffered if the message needs something that the server does not offer (SMTPUTF8 for an address,
+    REQUIRETLS, strict DSN), SenderRefused (552) if it is larger than the server's limit, and ValueError if it cannot be
     made 7-bit.
     """
     if (missing := _missing(extensions, envelope, tls_flaw)) is not None:
-        raise NotOffered(f"{missing}: it was not sent", stage=Stage.MAIL, session_survives=True)
+        raise NotOffered(f"{missing}; the message was not sent", stage=Stage.MAIL, session_survives=True)
     content = envelope.content
     if envelope.seven_bit is not None and not extensions.eight_bit_mime and envelope.is_eight_bit:
         content = envelope.seven_bit()
@@ -108,25 +108,25 @@ def fit(extensions: Extensions, envelope: Envelope, *, tls_flaw: str | None = IN
 
 
 def _missing(extensions: Extensions, envelope: Envelope, tls_flaw: str | None) -> str | None:
-    """Return what the message asks for and the server does not offer, in words; None for nothing."""
+    """Return what the message needs and the server does not offer, in words; None if nothing is missing."""
     if envelope.smtputf8 and not extensions.smtputf8:
-        return "an address has non-ASCII characters, and the server does not offer SMTPUTF8"
+        return "an address has non-ASCII characters, but the server does not offer SMTPUTF8"
     if envelope.require_tls:
-        # What must stay encrypted all the way is not sent where it would not even begin so (RFC 8689 §4.2.1).
+        # A message that must stay encrypted on the whole way is not sent if the first hop is not (RFC 8689 §4.2.1).
         flaws = [tls_flaw] if tls_flaw else []
         if not extensions.require_tls:
             flaws.append("the server does not offer REQUIRETLS")
         if flaws:
-            return f"the message requires TLS all the way (require_tls), and {' and '.join(flaws)}"
+            return f"the message requires TLS on the whole way (require_tls), but {' and '.join(flaws)}"
     if envelope.dsn is not None and envelope.dsn.strict and not extensions.dsn:
-        return "the message asks for notifications (dsn, strict), and the server does not offer DSN"
+        return "the message requires notifications (dsn, strict), but the server does not offer DSN"
     return None
 
 
 def _check_size(extensions: Extensions, envelope: Envelope, size: int) -> None:
-    """Refuse what the server has said it will refuse, before MAIL (RFC 1870 §6.1)."""
+    """Raise SenderRefused before MAIL, if the server has announced a smaller limit (RFC 1870 §6.1)."""
     if extensions.size and size > extensions.size:
-        text = f"5.3.4 the message has {size} octets, the server takes at most {extensions.size}".encode()
+        text = f"5.3.4 the message has {size} octets, but the server accepts at most {extensions.size}".encode()
         error = refusal(SenderRefused, Reply(code=552, lines=(text,)), envelope.sender, stage=Stage.MAIL)
         error.is_final = error.session_survives = True
         raise error

@@ -1,4 +1,4 @@
-"""SASL mechanisms as small pure objects (RFC 4422): octets in, octets out, before and after base64."""
+"""SASL mechanisms as small pure objects (RFC 4422). They read and return octets without base64."""
 
 from __future__ import annotations
 
@@ -12,50 +12,50 @@ from ..options.fields import Secret
 
 @dataclass(kw_only=True)
 class Mechanism(ABC):
-    """One login by one mechanism; made anew for each connection.
+    """One login by one mechanism; each login needs a new object.
 
-    Making one raises NotOffered where this name and this secret cannot be used with it.
+    The constructor raises NotOffered if the mechanism cannot be used with this username and secret.
     """
 
     name: ClassVar[str]
     reveals_secret: ClassVar[bool]
-    reads_challenge: ClassVar[bool] = True  # what it answers depends on what the server asks
+    reads_challenge: ClassVar[bool] = True  # whether the answer depends on the challenge
 
     username: str
     secret: Secret = field(repr=False)
-    explanation: str = field(default="", init=False)  # what the server said before it refused, if anything
+    explanation: str = field(default="", init=False)  # the server's text before it refused, if any
 
     def initial(self) -> bytes | None:
-        """Return what goes out together with AUTH, or None to wait for the server's first challenge."""
+        """Return the initial response, which is sent with AUTH, or None to wait for the first challenge."""
         return None
 
     @abstractmethod
     def respond(self, challenge: bytes) -> bytes:
-        """Answer a challenge; raises ProtocolError for one that must not be answered."""
+        """Answer a challenge; raises ProtocolError if it must not be answered."""
 
-    def conclude(self, message: bytes) -> None:  # noqa: B027 - most have nothing to add
-        """Hear the text of the reply that lets us in; raises ProtocolError where the server has not proved itself."""
+    def conclude(self, message: bytes) -> None:  # noqa: B027 - most mechanisms need no check
+        """Check the text of the accepting reply; raises ProtocolError if the server has not proved itself."""
 
 
 class Plain(Mechanism):
-    """PLAIN (RFC 4616): name and password in one go."""
+    """PLAIN (RFC 4616): username and password in one message."""
 
     name = "PLAIN"
     reveals_secret = True
     reads_challenge = False
 
     def initial(self) -> bytes:
-        """Return NUL name NUL password."""
+        """Return NUL, username, NUL, password."""
         return f"\0{self.username}\0{self.secret.reveal()}".encode()
 
-    def respond(self, challenge: bytes) -> bytes:  # noqa: ARG002 - the server asks with an empty one
-        """Send the same to a server that did not take it with AUTH."""
+    def respond(self, challenge: bytes) -> bytes:  # noqa: ARG002 - the challenge is empty
+        """Return the same to a server that did not read the initial response."""
         return self.initial()
 
 
 @dataclass(kw_only=True)
 class Login(Mechanism):
-    """LOGIN (draft-murchison-sasl-login): the name at the first challenge, the password at the second."""
+    """LOGIN (draft-murchison-sasl-login): the username at the first challenge, the password at the second."""
 
     name = "LOGIN"
     reveals_secret = True
@@ -63,8 +63,8 @@ class Login(Mechanism):
 
     _asked: int = 0
 
-    def respond(self, challenge: bytes) -> bytes:  # noqa: ARG002 - servers word it as they like: the order counts
-        """Answer by order."""
+    def respond(self, challenge: bytes) -> bytes:  # noqa: ARG002 - its text varies, only the order counts
+        """Return the username, then the password."""
         self._asked += 1
         return (self.username if self._asked == 1 else self.secret.reveal()).encode()
 
@@ -76,38 +76,38 @@ class CramMD5(Mechanism):
     reveals_secret = False
 
     def respond(self, challenge: bytes) -> bytes:
-        """Return the name and the keyed digest of the challenge."""
+        """Return the username and the keyed digest of the challenge."""
         digest = hmac.new(self.secret.reveal().encode(), challenge, "md5").hexdigest()
         return f"{self.username} {digest}".encode()
 
 
 class _Bearer(Mechanism):
-    """A mechanism that sends an access token; a refusal comes as a challenge that says why, in JSON."""
+    """A mechanism that sends an access token; the server refuses it with a challenge that has the reason as JSON."""
 
     reveals_secret = True
     _acknowledgement: ClassVar[bytes]
 
     def respond(self, challenge: bytes) -> bytes:
-        """Remember why the token was refused, and let the server go on to its final reply."""
-        if not challenge:  # it did not take the token together with AUTH
+        """Keep the reason why the token was refused, and let the server send its final reply."""
+        if not challenge:  # it did not read the initial response
             return self.initial() or b""
         self.explanation = challenge.decode("utf-8", "backslashreplace")
         return self._acknowledgement
 
 
 class XOAuth2(_Bearer):
-    """XOAUTH2 (Google, Microsoft): name and access token in one go."""
+    """XOAUTH2 (Google, Microsoft): username and access token in one message."""
 
     name = "XOAUTH2"
     _acknowledgement = b""
 
     def initial(self) -> bytes:
-        """Return the two fields, each ended by a Ctrl-A."""
+        """Return the two fields, each followed by Ctrl-A."""
         return f"user={self.username}\1auth=Bearer {self.secret.reveal()}\1\1".encode()
 
 
 class OAuthBearer(_Bearer):
-    """OAUTHBEARER (RFC 7628): the same, as it was standardised."""
+    """OAUTHBEARER (RFC 7628): the standardised form of XOAUTH2."""
 
     name = "OAUTHBEARER"
     _acknowledgement = b"\1"
@@ -119,16 +119,16 @@ class OAuthBearer(_Bearer):
 
 
 class External(Mechanism):
-    """EXTERNAL (RFC 4422, appendix A): who we are is in the client certificate; the name only says whom we act for."""
+    """EXTERNAL (RFC 4422, appendix A): the client certificate identifies the client; the name says for whom it acts."""
 
     name = "EXTERNAL"
     reveals_secret = False
     reads_challenge = False
 
     def initial(self) -> bytes:
-        """Return the name, empty where the certificate says it all."""
+        """Return the name; empty if the certificate is enough."""
         return self.username.encode()
 
-    def respond(self, challenge: bytes) -> bytes:  # noqa: ARG002 - the server asks with an empty one
-        """Send the same to a server that did not take it with AUTH."""
+    def respond(self, challenge: bytes) -> bytes:  # noqa: ARG002 - the challenge is empty
+        """Return the same to a server that did not read the initial response."""
         return self.initial()

@@ -1,7 +1,7 @@
-"""SCRAM (RFC 5802, RFC 7677): both sides prove that they know the password, and neither sends it. By scramp, an extra.
+"""SCRAM (RFC 5802, RFC 7677): both sides prove that they know the password without sending it. Uses scramp, an extra.
 
-There is no channel binding (-PLUS), and the GS2 header says so: "n". Whatever the library raises becomes an error of
-ours, raised apart from it: its frames hold the password.
+There is no channel binding (-PLUS), and the GS2 header says so: "n". Exceptions of the library are replaced by our own
+without a cause, because its frames hold the password.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from ..errors import NotOffered, ProtocolError, Stage
 from ..options.fields import Secret
 from .sasl import Mechanism
 
-# RFC 7677 §4: less would make a proof that somebody has read easy to guess the password from.
+# RFC 7677 §4: with fewer, the password could be guessed from an intercepted proof.
 FEWEST_ITERATIONS = 4096
-# About a second of computing for each login. A server could ask for any number, and hold our threads for hours.
+# About a second of computing per login. Without a limit, a server could keep our threads busy for hours.
 MOST_ITERATIONS = 2_000_000
 
-# RFC 5802 §7, server-first-message: nonce, salt, iterations; extensions may follow, and none that says these again.
+# RFC 5802 §7, server-first-message: nonce, salt, iterations; then extensions, which must not repeat these.
 _FIRST = re.compile(r"r=[!-+\--~]+,s=[A-Za-z0-9+/]+=*,i=([1-9][0-9]{0,15})(?:,(?![rsi]=)[A-Za-z]=[^,]+)*")
 
 T = TypeVar("T")
 
 
 def fresh_nonce() -> str:
-    """Return what makes this login unlike every other."""
+    """Return a random value that makes each login different."""
     return secrets.token_urlsafe(18)
 
 
 @dataclass(kw_only=True)
 class Scram(Mechanism):
-    """A mechanism of the family; two challenges, the second of which is the server's proof."""
+    """A SCRAM mechanism; there are two challenges, and the second is the server's proof."""
 
     reveals_secret = False
 
@@ -55,18 +55,18 @@ class Scram(Mechanism):
         from scramp import ScramClient, ScramMechanism
 
         if not _is_printable_ascii(self.secret):
-            # scramp 1.4 prepares it when the server has spoken: too late for another mechanism. So it is tried here.
+            # scramp 1.4 prepares it after the first challenge, too late for another mechanism. So it is tried here.
             ScramMechanism(self.name).make_auth_info(self.secret.reveal())
         client = ScramClient([self.name], self.username, self.secret.reveal(), c_nonce=fresh_nonce())
         return client, client.get_client_first()
 
     def initial(self) -> bytes:
-        """Return the name and our nonce."""
+        """Return the username and the nonce."""
         return self._first.encode()
 
     def respond(self, challenge: bytes) -> bytes:
-        """Prove that we know the password, then check the server's proof and acknowledge it (RFC 4954 §4)."""
-        if not challenge and not self._asked:  # it did not take our first words together with AUTH
+        """Prove that we know the password; then check the server's proof and acknowledge it (RFC 4954 §4)."""
+        if not challenge and not self._asked:  # it did not read the initial response
             return self.initial()
         if challenge.startswith(b"e="):
             self.explanation = challenge[2:].decode("utf-8", "backslashreplace")
@@ -78,15 +78,15 @@ class Scram(Mechanism):
         return b""
 
     def conclude(self, message: bytes) -> None:
-        """Raise ProtocolError unless the server has proved that it knows the password, in this text at last."""
-        # RFC 4954 wants the proof in a challenge; there are servers that put it here.
+        """Raise ProtocolError unless the server has proved that it knows the password, at the latest in this text."""
+        # RFC 4954 requires the proof in a challenge; some servers send it here.
         for word in message.split():
             if not self._proved and (proof := _decoded(word)).startswith(b"v="):
                 self._check(proof)
         if not self._proved:
             raise self._broken(
-                f"the server accepted the login by {self.name} and did not prove that it knows the password: it may be "
-                "somebody else. If you trust it all the same, set auth_method to another mechanism"
+                f"the server accepted the login by {self.name}, but did not prove that it knows the password: it may "
+                "be an impostor. If you trust it anyway, set auth_method to another mechanism"
             )
 
     def _proof(self, challenge: bytes) -> bytes:
@@ -97,8 +97,9 @@ class Scram(Mechanism):
         count = int(form[1])
         if not FEWEST_ITERATIONS <= count <= MOST_ITERATIONS:
             raise self._broken(
-                f"the server wants {count} iterations of {self.name}, and we do {FEWEST_ITERATIONS} to "
-                f"{MOST_ITERATIONS}: change that in its configuration, or set auth_method to another mechanism"
+                f"the server requires {count} iterations of {self.name}, but only {FEWEST_ITERATIONS} to "
+                f"{MOST_ITERATIONS} are allowed: change that in its configuration, or set "
+                "auth_method to another mechanism"
             )
 
         def prove() -> str:
@@ -118,8 +119,8 @@ class Scram(Mechanism):
         proved, problem = _tried(check)
         if not proved:
             raise self._broken(
-                f"the server's proof by {self.name} is wrong ({problem}): it does not know the password, and may be "
-                "somebody else"
+                f"the server's proof by {self.name} is wrong ({problem}): it does not know the password, and may be an "
+                "impostor"
             )
         self._proved = True
 
@@ -141,10 +142,10 @@ class ScramSHA1(Scram):
 
 
 def _tried(call: Callable[[], T]) -> tuple[T | None, str]:
-    """Return what the library gives, or None and what it complains of."""
+    """Return the result of the library, or None and the text of its error."""
     try:
         return call(), ""
-    except Exception as error:  # noqa: BLE001 - whatever it raises ends here, with the frames that hold the password
+    except Exception as error:  # noqa: BLE001 - ends here, because its frames hold the password
         return None, str(error)
 
 

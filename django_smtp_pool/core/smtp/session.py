@@ -1,7 +1,7 @@
 """The SMTP conversation, as straight-line generators (RFC 5321).
 
-A dialogue yields what to say (`steps.Say`) and is resumed with the replies; it returns its result or raises.
-It does no I/O and reads no clock: `drive` runs it over a socket, a test runs it as a transcript.
+A dialogue yields a step (`steps.Say`) and is resumed with the replies; it returns its result or raises. It does no I/O
+and reads no clock: `drive` runs it over a socket, and a test runs it against a transcript.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from .masking import forms_of, in_order, masked_in
 from .sasl import Mechanism
 from .steps import Connect, Dialogue, Patience, Say, SecureChannel, line_of
 
-MAX_CHALLENGES = 4  # of one login; every answer has a deadline of its own, so their number needs a bound
+MAX_CHALLENGES = 4  # per login; each answer has its own timeout, so their number needs a limit
 
 
 def command(
@@ -46,29 +46,29 @@ def command(
     masked: str | None = None,
     hidden: tuple[bytes, ...] = (),
 ) -> Say:
-    """Return the step that says one command."""
+    """Return the step for one command."""
     return Say(pieces=(line_of(line),), stage=stage, patience=patience, masked=masked, hidden=hidden)
 
 
 def ask(step: Say) -> Dialogue[Reply]:
-    """Say one thing and return the one reply to it."""
+    """Send one command and return its reply."""
     heard = yield step
     return heard.replies[0]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Greeter:
-    """What opening a session needs to know beyond the options."""
+    """What is needed to open a session, in addition to the options."""
 
     server: ServerOptions
     local_hostname: Callable[[], str]
-    credentials: Credentials | None = None  # of the moment, in place of those in the options
-    refused: AuthRefused | None = None  # how the server refused the token before this one, a moment ago
+    credentials: Credentials | None = None  # the current ones, instead of those in the options
+    refused: AuthRefused | None = None  # the refusal of the token before this one
     experience: Experience = field(default_factory=Experience)
 
 
 def open_session(greeter: Greeter) -> Dialogue[Extensions]:
-    """Connect, greet, secure and log in; return what the server offers to the finished session."""
+    """Connect, greet, start TLS and log in; return the extensions of the ready session."""
     server = greeter.server
     yield Connect(target=server.target)
     if server.use_ssl:
@@ -80,14 +80,14 @@ def open_session(greeter: Greeter) -> Dialogue[Extensions]:
     if not encrypted and (server.use_tls or (server.opportunistic_tls and extensions.starttls)):
         encrypted = yield from _start_tls(server, extensions)
     if encrypted and not server.use_ssl:
-        # RFC 3207 §4.2: what was said before TLS is forgotten.
+        # RFC 3207 §4.2: forget what was said before TLS.
         extensions = yield from say_hello(name, lmtp=server.lmtp)
     yield from log_in(greeter, extensions, encrypted=encrypted)
     return extensions
 
 
 def _secure(server: ServerOptions) -> SecureChannel:
-    # A name in DNS may end with a dot; one in a certificate does not.
+    # A DNS name may end with a dot; a name in a certificate does not.
     return SecureChannel(server_hostname=server.tls_options.server_hostname or server.host.rstrip("."))
 
 
@@ -97,7 +97,7 @@ def _hear_greeting(server: ServerOptions) -> Dialogue[None]:
     except (ProtocolError, ReplyTimeout) as error:
         if not server.use_ssl:
             kind = "a mail server" if server.lmtp else "an SMTP server"
-            hint = f"{server.place} does not greet like {kind}; does it expect TLS (use_ssl)?"
+            hint = f"{server.place} does not greet like {kind}; if it expects TLS, set use_ssl"
             error.args = (f"{error}. {hint}",)
         raise
     if not greeting.is_positive:
@@ -105,7 +105,7 @@ def _hear_greeting(server: ServerOptions) -> Dialogue[None]:
 
 
 def say_hello(name: str, *, lmtp: bool = False) -> Dialogue[Extensions]:
-    """Say EHLO, and HELO to a server that does not know EHLO (RFC 5321 §3.2); in LMTP, LHLO and nothing else."""
+    """Send EHLO, or HELO to a server that does not know EHLO (RFC 5321 §3.2); in LMTP, only LHLO."""
     verb = "LHLO" if lmtp else "EHLO"
     reply = yield from ask(command(f"{verb} {name}", stage=Stage.EHLO, patience=Patience.GREETING))
     if reply.is_positive:
@@ -118,11 +118,11 @@ def say_hello(name: str, *, lmtp: bool = False) -> Dialogue[Extensions]:
 
 
 def _start_tls(server: ServerOptions, extensions: Extensions) -> Dialogue[bool]:
-    """Secure the session; return False where that was optional, and refused."""
+    """Start TLS; return False if it was optional and the server refused."""
     if not extensions.starttls:
         raise NotOffered(
             "STARTTLS extension not supported by server. "  # smtplib's words
-            f"{server.host} does not offer STARTTLS, and use_tls requires it: nothing was sent in clear. "
+            f"{server.host} does not offer STARTTLS, and use_tls requires it: nothing was sent unencrypted. "
             "If the port expects TLS from the first octet, set use_ssl instead",
             stage=Stage.STARTTLS,
         )
@@ -136,11 +136,11 @@ def _start_tls(server: ServerOptions, extensions: Extensions) -> Dialogue[bool]:
 
 
 def log_in(greeter: Greeter, extensions: Extensions, *, encrypted: bool) -> Dialogue[None]:
-    """Log in by the best mechanism, if there is anybody to log in as; go on to the next where one cannot be used.
+    """Log in with the best mechanism, if there are credentials; try the next one if a mechanism cannot be used.
 
-    Refused logins count towards a lock, so there are two at most for one message: a refused proof is followed by the
-    password itself where the connection is safe, and that by nothing. If the password is right, the next connections of
-    the pool begin with it. Where the server hangs up after a refusal, the refusal is what is raised.
+    Refused logins count towards locking the account, so there are at most two per message: after a refused proof, the
+    password itself is tried if the connection is safe, and then nothing else. If the password is right, later
+    connections of the pool start with it. If the server closes the connection after a refusal, the refusal is raised.
     """
     who = greeter.credentials or _fixed(greeter.server)
     logins = _Logins(greeter.refused)
@@ -157,7 +157,7 @@ def log_in(greeter: Greeter, extensions: Extensions, *, encrypted: bool) -> Dial
         except ConnectionLost as lost:
             logins.ended(greeter.experience)
             raise logins.lost(lost) from None
-        # 503: this session is logged in already, by its certificate or address, say; smtplib takes it so too.
+        # 503: already logged in, for example by certificate or address; smtplib reads it that way too.
         if reply.is_positive or (reply.code == 503 and not logins.answered):
             mechanism.conclude(reply.message)
             logins.succeeded(kind, greeter.experience)
@@ -170,7 +170,7 @@ def log_in(greeter: Greeter, extensions: Extensions, *, encrypted: bool) -> Dial
 
 
 class _Logins:
-    """What the logins of one session have come to."""
+    """The state of the logins of one session."""
 
     def __init__(self, before: AuthRefused | None) -> None:
         self.failure: Failure | None = before
@@ -180,16 +180,16 @@ class _Logins:
         self._proof_failed = self._password_refused = False
 
     def may_try(self, kind: type[Mechanism]) -> bool:
-        """Tell whether a mechanism may follow what has been tried."""
+        """Return whether a mechanism may follow those that were tried."""
         if self._may_follow is auth.Next.NOTHING or self._refused >= auth.MOST_REFUSED:
             return False
         return self._may_follow is auth.Next.ANY or kind.reveals_secret
 
     def refuse(self, kind: type[Mechanism], reply: Reply, explanation: str, *, encrypted: bool) -> None:
-        """Take note of a login that was not accepted."""
+        """Record a login that was not accepted."""
         self.answered += 1
         self._may_follow = auth.what_follows(kind, reply, encrypted=encrypted)
-        if reply.is_permanent and reply.code != 504:  # 504: nobody was refused, the server does not know the mechanism
+        if reply.is_permanent and reply.code != 504:  # 504: the server does not know the mechanism
             self._refused += 1
             self._password_refused = self._password_refused or kind.reveals_secret
         if not kind.reveals_secret:
@@ -198,7 +198,7 @@ class _Logins:
         self.failure.logins = self._refused
 
     def lost(self, lost: ConnectionLost) -> Failure:
-        """Return what is to be raised where the connection ended without an answer."""
+        """Return the error to raise if the connection ended without an answer."""
         lost.logins = self._refused + 1
         if not isinstance(self.failure, AuthRefused) or lost.is_final:
             return lost
@@ -206,13 +206,13 @@ class _Logins:
         return self.failure
 
     def succeeded(self, kind: type[Mechanism], experience: Experience) -> None:
-        """Remember that the password did what a proof could not."""
+        """Record that the password was accepted after a proof was not."""
         if kind.reveals_secret and (experience.password_next or self._proof_failed):
             experience.refuses_proofs = True
         experience.password_next = False
 
     def ended(self, experience: Experience) -> None:
-        """Let the next login begin with the password, where a proof has failed and nobody has refused the password."""
+        """Let the next login start with the password, if a proof failed and the password was not refused."""
         if self._password_refused:
             experience.password_next = False
         elif self._proof_failed:
@@ -220,9 +220,9 @@ class _Logins:
 
 
 def _login_refused(reply: Reply, explanation: str) -> AuthRefused:
-    """Return the error, with what the server said to a token in its text: which scope it wants, say."""
+    """Return the error, with the server's explanation about a token, for example the scope that it requires."""
     error = refusal(AuthRefused, reply, stage=Stage.AUTH)
-    # The account must log in by its password once, and that is not possible here: it will not be later either.
+    # The account must log in with its password once, which is not possible here, so a retry cannot help.
     error.is_final = reply.code == 432 and reply.enhanced == PASSWORD_WANTED
     if explanation:
         shown = Reply(code=reply.code, lines=(explanation.encode(),)).text
@@ -234,8 +234,8 @@ def _login_refused(reply: Reply, explanation: str) -> AuthRefused:
 
 def _fixed(server: ServerOptions) -> Credentials:
     if server.token_source is not None:
-        raise AssertionError("where tokens are made there is no falling back to a password")
-    # A client certificate needs neither.
+        raise AssertionError("with a token source, a password must not be used instead")
+    # A client certificate needs no secret.
     return Credentials(username=server.username or "", secret=server.oauth2_token or server.password or Secret(""))
 
 
@@ -249,7 +249,7 @@ def _authenticate(mechanism: Mechanism) -> Dialogue[Reply]:
     while reply.code == 334:
         challenges += 1
         if challenges > MAX_CHALLENGES:
-            text = f"the server asked more than {MAX_CHALLENGES} times for an answer of {mechanism.name}"
+            text = f"the server sent more than {MAX_CHALLENGES} challenges for {mechanism.name}"
             raise ProtocolError(text, stage=Stage.AUTH)
         challenge = _challenge(reply) if mechanism.reads_challenge else b""
         reply = yield from ask(
@@ -281,7 +281,7 @@ def _hidden(mechanism: Mechanism, said: bytes) -> tuple[bytes, ...]:
 
 
 def _challenge(reply: Reply) -> bytes | None:
-    """Return the decoded challenge, None for one that is not base64 (the exchange is then cancelled)."""
+    """Return the decoded challenge, or None if it is not base64 (then the exchange is cancelled)."""
     try:
         return base64.b64decode(reply.message, validate=True)
     except binascii.Error:
@@ -289,12 +289,12 @@ def _challenge(reply: Reply) -> bytes | None:
 
 
 def noop() -> Dialogue[Reply]:
-    """Say NOOP and return the reply."""
+    """Send NOOP and return the reply."""
     return (yield from ask(command("NOOP", stage=Stage.NOOP)))
 
 
 def quit_politely() -> Dialogue[None]:
-    """Say QUIT; whatever the answer, the session is over."""
+    """Send QUIT; after any reply, the session is over."""
     try:
         yield command("QUIT", stage=Stage.QUIT)
     except ConnectionLost:

@@ -1,4 +1,4 @@
-"""What a dialogue may ask of whoever drives it, and what it gets back."""
+"""The steps that a dialogue can yield to its driver, and their results."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ T = TypeVar("T")
 
 
 class Patience(Enum):
-    """How long a step may take; the options say how many seconds each is."""
+    """How long a step may take; the options set the seconds of each."""
 
     CONNECT = "connection_timeout"
     GREETING = "greeting_timeout"
     COMMAND = "timeout"
-    VERDICT = "data_timeout"  # the reply to the end of the data: `delivery_timeout` does not cut it
+    VERDICT = "data_timeout"  # the reply to the end of the data; `delivery_timeout` does not shorten it
 
 
 @dataclass(frozen=True, kw_only=True)
 class Connect:
-    """Connect to the server, by TCP or by a unix socket."""
+    """Connect to the server by TCP or a unix socket."""
 
     target: Target
 
@@ -35,7 +35,7 @@ class Connect:
 
 @dataclass(frozen=True, kw_only=True)
 class SecureChannel:
-    """Do the TLS handshake; it aborts where the server has sent anything in clear behind its last reply."""
+    """Do the TLS handshake; it fails if the server has sent anything unencrypted after its last reply."""
 
     server_hostname: str
 
@@ -45,11 +45,11 @@ class SecureChannel:
 
 @dataclass(frozen=True, kw_only=True)
 class Say:
-    """Write some octets, in one go, and read `hear` replies to them.
+    """Send octets together, and read `hear` replies to them.
 
-    Fewer replies come back after a 421, since nothing follows it. `masked` stands for octets that no log may
-    show, and `hidden` are those that nothing shows which the server says from now on. The octets come in pieces so
-    that a large message need not be copied.
+    Fewer replies are returned after a 421, because none follows it. If set, `masked` is logged instead of the octets,
+    and `hidden` are secrets that are masked in all that the server says from now on. The octets are in pieces, so that
+    a large message need not be copied.
     """
 
     pieces: tuple[bytes, ...] = field(repr=False)
@@ -62,7 +62,7 @@ class Say:
 
 @dataclass(frozen=True, kw_only=True)
 class Heard:
-    """What came back: the replies, and whether the last octet we said may have left before they came."""
+    """The result of a `Say`: the replies, and whether the last octet may have been sent before they arrived."""
 
     replies: tuple[Reply, ...] = ()
     all_said: bool = True
@@ -73,7 +73,7 @@ Dialogue = Generator[Step, Heard, T]
 
 
 def line_of(*commands: str) -> bytes:
-    """Return commands as lines: the one place where text becomes a line on the wire."""
+    """Return commands as lines; only this function turns text into lines for the server."""
     text = "\r\n".join(commands) + "\r\n"
     if not text.count("\r") == text.count("\n") == len(commands) or "\0" in text:
         raise ValueError("a command must be one line, without NUL")

@@ -27,49 +27,51 @@ EXAMPLES = """examples:
   manage.py smtp_pool verify --to me@example.com      ... and send a test message
   manage.py smtp_pool send me@example.com --attach report.pdf --dsn failure
   manage.py smtp_pool services ses europe             find a provider's preset
-  manage.py smtp_pool stats --json                    the pool's figures in this process
+  manage.py smtp_pool stats --json                    statistics of the pool in this process
 """
 OF_THIS_PROCESS = (
-    "This is the pool of process {pid}, this command's own. Every process has a pool: those of your web server or "
-    "workers show their figures by get_pool().stats() there."
+    "These are the statistics of this command's own process ({pid}). Every process has its own pool: to see the "
+    "statistics of your web server or workers, call get_pool().stats() in them."
 )
 
 
 class _Formatter(DjangoHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Keeps the lines of the examples."""
+    """Keeps the line breaks of the examples."""
 
 
 class Command(BaseCommand):
     """Tools for the pooled SMTP backend."""
 
-    help = "Try out a mailer, send a test message, find a provider's preset, or show the pool's figures."
-    requires_system_checks: list[str] = []  # noqa: RUF012 - as Django spells it
+    help = "Test a mailer, send a test message, find a provider's preset, or show the pool's statistics."
+    requires_system_checks: list[str] = []  # noqa: RUF012 - Django's spelling
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        """Return Django's parser, with examples below the options."""
+        """Return Django's parser, with the examples after the options."""
         return super().create_parser(prog_name, subcommand, formatter_class=_Formatter, epilog=EXAMPLES, **kwargs)
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Declare the subcommands."""
+        """Add the subcommands."""
         self._parser = parser
         tools = parser.add_subparsers(dest="tool", title="subcommands")
-        verify = tools.add_parser("verify", help="try a mailer: connect, TLS, login, QUIT")
+        verify = tools.add_parser("verify", help="test a mailer: connect, TLS, login, QUIT")
         verify.add_argument("--to", metavar="ADDR", help="also send one test message, to this address")
         verify.add_argument(
-            "--timeout", type=_seconds, default=5.0, metavar="SECONDS", help="longest wait for the server; default: 5"
+            "--timeout", type=_seconds, default=5.0, metavar="SECONDS", help="maximum wait for the server; default: 5"
         )
         send = tools.add_parser("send", help="send a test message")
         trial_message.add_arguments(send)
         services = tools.add_parser("services", help="list the well-known providers, or search them")
         services.add_argument("query", nargs="*", help="words of a name, domain, host or description")
-        stats = tools.add_parser("stats", help="show the pool's figures in this process")
+        stats = tools.add_parser("stats", help="show the statistics of the pool in this process")
         for tool in (verify, send, stats):
-            tool.add_argument("--using", metavar="ALIAS", help="a mailer of MAILERS; the default one unless given")
+            tool.add_argument(
+                "--using", metavar="ALIAS", help="alias of a mailer in MAILERS; default: the default mailer"
+            )
         for tool in (verify, send, services, stats):
             tool.add_argument("--json", action="store_true", dest="as_json", help="print JSON")
 
     def handle(self, *args: Any, tool: str | None = None, **options: Any) -> None:  # noqa: ARG002 - Django's
-        """Run a subcommand; without one, show the help."""
+        """Run a subcommand; without one, print the help."""
         if tool is None:
             self.stdout.write(self._parser.format_help())
             return
@@ -116,9 +118,9 @@ class Command(BaseCommand):
         if status is None:
             raise CommandError(str(problem)) from None
         if options["as_json"]:
-            self._json({"ok": problem is None, **words.fate(status)})
+            self._json({"ok": problem is None, **words.outcome(status)})
         else:
-            for line in words.fate_lines(status):
+            for line in words.outcome_lines(status):
                 self.stdout.write(line)
         if problem is not None:
             raise CommandError(f"{status.outcome}: {problem}") from None
@@ -127,7 +129,7 @@ class Command(BaseCommand):
         query = " ".join(options["query"])
         found = search(query)
         if not found:
-            raise CommandError(f"no provider is known by {query!r}: set host and port instead of service")
+            raise CommandError(f"no provider matches {query!r}: set host and port instead of service")
         if options["as_json"]:
             self._json([asdict(service) for service in found])
             return
@@ -162,7 +164,7 @@ def _backend(using: str | None) -> PooledBackend:
     try:
         return backend_of(using)
     except (ImproperlyConfigured, ValueError) as error:
-        if isinstance(error, KeyError):  # Django's MailerDoesNotExist, which is shown in quotes
+        if isinstance(error, KeyError):  # Django's MailerDoesNotExist, whose text is in quotes
             known = ", ".join(aliases()) or "none"
             raise CommandError(f"there is no mailer {using}; MAILERS has: {known}") from None
         raise CommandError(str(error)) from None

@@ -72,7 +72,7 @@ class GaugeFiles:
 
 def _gauge(metric: Metric) -> Gauge:
     """Return a gauge that is added up over the processes that live; of a limit, the smallest rest counts."""
-    mode = "livemin" if metric is RATE_LEFT else "livesum"
+    mode: Any = "livemin" if metric is RATE_LEFT else "livesum"
     return Gauge(name_of(metric), metric.help, metric.labels, registry=None, multiprocess_mode=mode)
 
 

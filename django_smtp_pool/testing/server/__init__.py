@@ -1,1 +1,1 @@
-"""A real SMTP server on the loopback interface that misbehaves on demand and keeps the ground truth."""
+"""A real SMTP server on the loopback interface, with faults on demand and a record of what really happened."""

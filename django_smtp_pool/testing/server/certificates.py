@@ -1,4 +1,4 @@
-"""Certificates made at run time: a CA of our own, servers good and bad, and a client."""
+"""Certificates created at run time: a CA, valid and invalid server certificates, and a client certificate."""
 
 import datetime as dt
 import ssl
@@ -17,16 +17,16 @@ HOSTS = ("localhost", "127.0.0.1", "::1")
 
 
 class Certificates:
-    """One CA and what it issued, each key made when it is first asked for."""
+    """A CA and the certificates that it issued; each key is created when it is first used."""
 
     @cached_property
     def authority(self):
-        """Return the CA that clients are to trust."""
+        """Return the CA that clients should trust."""
         return trustme.CA()
 
     @cached_property
     def good(self):
-        """Return a certificate for the loopback's names and addresses."""
+        """Return a valid certificate for the names and addresses of the loopback interface."""
         return self.authority.issue_cert(*HOSTS)
 
     @cached_property
@@ -36,22 +36,22 @@ class Certificates:
 
     @cached_property
     def expired(self):
-        """Return a certificate for the right host, twenty years too old."""
+        """Return an expired certificate for the right host."""
         over = LONG_AGO + dt.timedelta(days=90)
         return self.authority.issue_cert(*HOSTS, not_before=LONG_AGO, not_after=over)
 
     @cached_property
     def unknown(self):
-        """Return a certificate for the right host by a CA that nobody trusts."""
+        """Return a certificate for the right host from a CA that is not trusted."""
         return trustme.CA().issue_cert(*HOSTS)
 
     @cached_property
     def client(self):
-        """Return a client's certificate."""
+        """Return a client certificate."""
         return self.authority.issue_cert("client@example.com")
 
     def server_context(self, name="good", *, client_required=False, maximum=None):
-        """Return a fresh context of a server that shows certificate `name`; no TLS newer than `maximum`."""
+        """Return a new server context with certificate `name`; `maximum` is the newest TLS version."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         getattr(self, name).configure_cert(context)
         if client_required:
@@ -62,7 +62,7 @@ class Certificates:
         return context
 
     def client_context(self):
-        """Return a fresh context of a client that trusts the CA and checks host names."""
+        """Return a new client context that trusts the CA and checks host names."""
         context = ssl.create_default_context()
         self.authority.configure_trust(context)
         return context
@@ -83,5 +83,5 @@ class Certificates:
 
 @lru_cache(maxsize=1)
 def certificates():
-    """Return the process's Certificates: keys take time to make."""
+    """Return the Certificates of the process; they are shared because creating keys takes time."""
     return Certificates()

@@ -1,11 +1,11 @@
-"""Reading the content of a message: DATA's until the dot, BDAT's by count."""
+"""Read the content of a message: for DATA up to the final dot, for BDAT by its size."""
 
 END = b"\r\n.\r\n"
-PIECE = 4096  # octets at a time, so that a fault in the middle finds most of a large message still unread
+PIECE = 4096  # octets at a time, so that a fault in the middle occurs before most of a large message is read
 
 
 class Middle:
-    """The point "body": reached once for each content, when enough octets of it have been read."""
+    """The point "body": reached once per content, when enough octets have been read."""
 
     def __init__(self, session):
         self._session = session
@@ -14,15 +14,15 @@ class Middle:
         self.read(0)
 
     def read(self, octets):
-        """Misbehave if it is time to, `octets` having been read."""
+        """Run a fault if the point is reached now; `octets` is the number read so far."""
         if not self._reached and octets >= self._session.server.body_after:
             self._reached = True
-            self.answered = self._session.befall("body", "552 5.3.4 Error: message file too big")
+            self.answered = self._session.disturb("body", "552 5.3.4 Error: message file too big")
 
 
 def until_dot(session):
-    """Return DATA's content without its dots, or None after an early answer."""
-    raw = bytearray(b"\r\n")  # as if before the first line: a dot may be the whole content
+    """Return DATA's content, dot-unstuffed, or None if a fault answered early."""
+    raw = bytearray(b"\r\n")  # as if a line ended before the content: it may be only a dot
     middle = Middle(session)
     searched = 0
     while (end := raw.find(END, searched)) < 0:
@@ -36,7 +36,7 @@ def until_dot(session):
 
 
 def exactly(session, size):
-    """Return the octets of one BDAT chunk, or None after an early answer."""
+    """Return the octets of one BDAT chunk, or None if a fault answered early."""
     chunk = bytearray()
     middle = Middle(session)
     while len(chunk) < size:

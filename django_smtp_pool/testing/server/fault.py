@@ -1,4 +1,4 @@
-"""The fault server: SMTP on a loopback socket, with a plan of misbehaviour and a record of the truth."""
+"""The fault server: SMTP on a loopback socket, with planned faults and a record of what really happened."""
 
 import contextlib
 import select
@@ -12,7 +12,7 @@ from .record import Gate, Record
 from .session import Session
 from .smtp import Conversation
 
-# What close_idle() calls the ways in which servers and networks end an idle connection.
+# Names for close_idle(): the ways in which servers and networks end an idle connection.
 WAYS = {
     "fin": faults.vanish,
     "rst": faults.reset,
@@ -20,11 +20,11 @@ WAYS = {
     "silent": faults.hang,
     "notify": faults.notify,
 }
-PATIENCE = 30  # seconds; only ever reached when a test fails
+PATIENCE = 30  # seconds; reached only if a test fails
 
 
 class FaultServer(Options):
-    """Run an SMTP server while the `with` block lasts, on a port, or on a unix socket; for the keywords see Options."""
+    """Run an SMTP server in a `with` block, on a port or a unix socket; the keywords are the fields of Options."""
 
     host = "127.0.0.1"
 
@@ -52,7 +52,7 @@ class FaultServer(Options):
             raise self.crashes[0]
 
     def close(self):
-        """Drop every connection and return when no thread and no socket is left."""
+        """Close every connection; return when all threads have ended and all sockets are closed."""
         self.record.stop()
         self._waker.send(b"!")
         self._join(self._acceptor)
@@ -64,36 +64,36 @@ class FaultServer(Options):
         for each in (self._listener, self._waker, self._alarm):
             each.close()
 
-    # Misbehaving
+    # Faults
 
     @property
     def fault(self):
-        """Return what was set: None, a Fault, RandomFaults, or a list; setting it counts afresh."""
+        """Return the value that was set: None, a Fault, RandomFaults, or a list; setting it restarts the counts."""
         return self._fault
 
     @fault.setter
     def fault(self, fault):
-        """Set what goes wrong from now on."""
+        """Set the faults that occur from now on."""
         self._fault, self.plan = fault, Plan(fault)
 
     def hold(self, *points):
-        """Make every session stop when it comes to one of these points of a conversation."""
+        """Make every session stop when it reaches one of these points of a conversation."""
         if unknown := {point.lower() for point in points}.difference(POINTS):
-            raise ValueError(f"no such point: {unknown}")
+            raise ValueError(f"unknown point: {', '.join(sorted(unknown))}")
         self.gate.hold(*points)
 
     def release(self, count=None):
-        """Open the gate, or let only `count` sessions pass, those that came first."""
+        """Open the gate, or let `count` sessions pass in the order in which they arrived."""
         self.gate.release(count)
 
     def tick(self, count=1):
-        """Let every session that drips by ticks say `count` more octets."""
+        """Let every session that drips by ticks send `count` more octets."""
         self.record.tick(count)
 
     def refuse(self):
-        """Stop listening: the kernel refuses new connections; those that are open stay."""
+        """Stop listening: the kernel refuses new connections; open connections remain."""
         with self.record.changed:
-            with contextlib.suppress(OSError):  # close() alone has no effect while the acceptor polls it
+            with contextlib.suppress(OSError):  # close() alone has no effect while the acceptor polls the socket
                 self._listener.shutdown(socket.SHUT_RDWR)
             self._listener.close()
         self._waker.send(b"!")
@@ -105,10 +105,10 @@ class FaultServer(Options):
         self._waker.send(b"!")
 
     def close_idle(self, how="fin"):
-        """End every connection that waits for its next command; return how many, when it is done.
+        """End every connection that waits for its next command; return how many, after they have ended.
 
-        `how` is one of WAYS or a misbehaviour. Sessions about to wait are waited for: their client may
-        have the last reply already.
+        `how` is one of WAYS or a misbehaviour. This first waits for sessions that are still answering, since their
+        client may already have the last reply.
         """
         order = WAYS[how] if isinstance(how, str) else how
         with self.record.changed:
@@ -118,28 +118,28 @@ class FaultServer(Options):
                 session.order = order
                 session.wire.wake()
             self._await(lambda: all(session.order is None for session in idle))
-        self._see_off()
+        self._join_ended()
         return len(idle)
 
     def settle(self):
-        """Return when nothing more comes of its own accord: every session waits for its client, or is gone for good."""
+        """Return when every session waits for its client or has ended, so that nothing changes without the client."""
         self._await(lambda: all(session.state != "answering" for session in self.sessions))
-        self._see_off()
+        self._join_ended()
 
-    # The truth
+    # What really happened
 
     def wait_for(self, predicate, timeout=PATIENCE):
-        """Return whether `predicate` came true in time; it is asked after every event."""
+        """Return whether `predicate` became true in time; it is called after every event."""
         return self.record.wait_for(predicate, timeout)
 
     def commands(self, verb=""):
-        """Return (connection, line) of every command, or of those with this verb."""
+        """Return (connection, line) for every command, or for those with this verb."""
         with self.record.changed:
             return [each for each in self.record.commands if not verb or each[1].split(" ")[0].upper() == verb.upper()]
 
     @property
     def accepted(self):
-        """Return the messages that the server accepted so far."""
+        """Return the messages that the server has accepted so far."""
         return self._copy("accepted")
 
     @property
@@ -149,45 +149,45 @@ class FaultServer(Options):
 
     @property
     def struck(self):
-        """Return the faults that hit so far."""
+        """Return the faults that have occurred so far."""
         return self._copy("struck")
 
     @property
     def connections(self):
-        """Return how many connections were accepted so far."""
+        """Return how many connections have been accepted so far."""
         return self.record.connections
 
     @property
     def most_open(self):
-        """Return how many were open at once at most, not counting those whose client had closed already."""
+        """Return the largest number of connections open at once, without those that the client had closed."""
         return self.record.most_open
 
     @property
     def open_now(self):
-        """Return how many are open."""
+        """Return how many connections are open."""
         return len(self.sessions)
 
     @property
     def idle_now(self):
-        """Return how many wait for their next command."""
+        """Return how many connections wait for their next command."""
         with self.record.changed:
             return sum(session.state == "command" for session in self.sessions)
 
     @property
     def held(self):
-        """Return how many stand at a gate."""
+        """Return how many sessions wait at a gate."""
         return self.gate.standing
 
     @property
     def hung(self):
-        """Return how many sessions have fallen silent for ever, so far."""
+        """Return how many sessions have stopped answering for good."""
         return self.record.hung
 
-    # Inside
+    # Internals
 
     def converse(self, session):
-        """Do everything that a session does; it ends by SessionEndedError."""
-        session.befall("connect", "220 not yet")
+        """Run the conversation of a session; it ends with SessionEndedError."""
+        session.disturb("connect", "220 not yet")
         if self.implicit_tls is not None:
             session.secure(self.implicit_tls)
         if session.crowded:
@@ -215,7 +215,7 @@ class FaultServer(Options):
         while not self.record.stopping:
             try:
                 sock, _ = self._listener.accept()
-            except OSError:  # nobody there, or not listening now
+            except OSError:  # no client, or not listening now
                 self._await_client()
             else:
                 self._admit(sock)
@@ -223,7 +223,7 @@ class FaultServer(Options):
     def _await_client(self):
         poll = select.poll()
         poll.register(self._alarm, select.POLLIN)
-        with self.record.changed:  # refuse() may close the listener at any other moment
+        with self.record.changed:  # refuse() may close the listener in between otherwise
             if self._listener.fileno() >= 0:
                 poll.register(self._listener, select.POLLIN)
         if any(descriptor == self._alarm.fileno() for descriptor, _ in poll.poll()):
@@ -247,8 +247,8 @@ class FaultServer(Options):
         with self.record.changed:
             return list(getattr(self.record, name))
 
-    def _see_off(self):
-        """Wait for sessions that are off the list, and perhaps only about to close their sockets."""
+    def _join_ended(self):
+        """Wait for sessions that have been removed from the list but may not have closed their sockets yet."""
         with self.record.changed:
             staying = {session.thread for session in self.sessions}
         for thread in self._threads:
@@ -257,10 +257,10 @@ class FaultServer(Options):
 
     def _await(self, predicate):
         if not self.wait_for(predicate):
-            raise TimeoutError("the fault server's sessions do not come to rest")
+            raise TimeoutError("the sessions of the fault server did not finish in time")
 
     @staticmethod
     def _join(thread):
         thread.join(PATIENCE)
         if thread.is_alive():
-            raise RuntimeError(f"{thread.name} does not end")
+            raise RuntimeError(f"{thread.name} did not end in time")

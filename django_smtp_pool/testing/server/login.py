@@ -11,11 +11,11 @@ REFUSED_TOKEN = json.dumps({"status": "400", "schemes": "Bearer", "scope": "http
 
 
 class AbandonedError(Exception):
-    """Say that the client cancelled with "*", or that its answer is not base64."""
+    """Raised when the client cancels with "*", or sends an answer that is not base64."""
 
 
 def decode(answer):
-    """Return the octets of a client's answer; "=" stands for none."""
+    """Return the octets of a client's answer; "=" is an empty answer."""
     if answer == "*":
         raise AbandonedError("501 5.7.0 Authentication aborted")
     try:
@@ -36,7 +36,7 @@ def plain(ask, initial, users):
 
 
 def login(ask, initial, users):
-    """LOGIN: undocumented and everywhere."""
+    """LOGIN, which has no standard."""
     user = ask(b"Username:") if initial is None else initial
     return _known(user, ask(b"Password:"), users)
 
@@ -57,14 +57,14 @@ def xoauth2(ask, initial, users):
 
 
 def oauthbearer(ask, initial, users):
-    """OAUTHBEARER, RFC 7628: as XOAUTH2 in a GS2 coat."""
+    """OAUTHBEARER, RFC 7628: like XOAUTH2, with a GS2 header."""
     header, *fields = (ask(b"") if initial is None else initial).split(b"\1")
     user = header.removeprefix(b"n,a=").rstrip(b",").replace(b"=2C", b",").replace(b"=3D", b"=")
     return _bearer(ask, fields, user, users)
 
 
 def external(ask, initial, users):
-    """EXTERNAL, RFC 4422: whoever the TLS layer has let in; an empty name is the certificate's own."""
+    """EXTERNAL, RFC 4422: the user of the client certificate; an empty name means the user in the certificate."""
     user = (ask(b"") if initial is None else initial).decode()
     return user if user in users else None if user else "the certificate's own"
 
@@ -110,7 +110,7 @@ def _bearer(ask, fields, user, users):
     tokens = [field[len(b"auth=Bearer ") :] for field in fields if field.lower().startswith(b"auth=bearer ")]
     known = _known(user, tokens[0], users) if tokens else None
     if not known:
-        ask(REFUSED_TOKEN)  # whatever the client answers, an empty line by rights
+        ask(REFUSED_TOKEN)  # any answer; it should be an empty line
     return known
 
 

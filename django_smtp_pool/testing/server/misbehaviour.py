@@ -1,9 +1,9 @@
-"""What a misbehaviour is.
+"""The interface of a misbehaviour.
 
-It is called with the session and the reply that would have been proper (lines joined by CRLF). It returns the
-code that the server holds itself to: a command has taken effect where that is 2xx or 3xx; or it ends the
-session and does not return. `accepts` says whether the server, at the end of data, takes the message (it
-writes that down before a single octet of the reply leaves) or drops it.
+It is called with the session and the proper reply (lines joined by CRLF). It returns the code by which the server
+acts, so the command takes effect if it is 2xx or 3xx; or it ends the session and does not return. `accepts` says
+whether the server, at the end of data, accepts the message or drops it; this is recorded before any octet of the
+reply is sent.
 """
 
 from collections.abc import Callable
@@ -14,14 +14,14 @@ CATALOGUE = {}
 
 @dataclass(frozen=True, kw_only=True)
 class Misbehaviour:
-    """A named sin."""
+    """A named fault of a server or network."""
 
     name: str
     act: Callable
     accepts: bool = False
 
     def __call__(self, session, proper):
-        """Commit it."""
+        """Run it; return the code by which the server acts."""
         return self.act(session, proper)
 
     def __repr__(self):
@@ -29,7 +29,7 @@ class Misbehaviour:
 
 
 def sin(*, accepts):
-    """Enter a function into the catalogue."""
+    """Add a function to the catalogue."""
 
     def enter(function):
         entry = Misbehaviour(name=function.__name__, act=function, accepts=accepts)
@@ -41,5 +41,5 @@ def sin(*, accepts):
 
 
 def code_of(reply):
-    """Return the code of a reply that has one."""
+    """Return the code of a reply."""
     return int(reply[:3]) if reply[:3].isdigit() else 0

@@ -1,4 +1,4 @@
-"""What a fault server offers and demands; every field may be changed while it runs."""
+"""What a fault server offers and requires; every field may be changed while it runs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,9 +7,9 @@ from ssl import SSLContext
 
 @dataclass(kw_only=True, eq=False)
 class Options:
-    """The behaviour of a server that does not misbehave."""
+    """The behaviour of the server apart from faults."""
 
-    # What EHLO says. AUTH is offered under TLS only, where there is a `starttls`.
+    # The contents of the EHLO reply. AUTH is offered only under TLS, if there is a `starttls`.
     pipelining: bool = True
     chunking: bool = False
     starttls: SSLContext | None = None
@@ -17,22 +17,22 @@ class Options:
     auth: Sequence[str] = ("PLAIN", "LOGIN", "CRAM-MD5")
     auth_before_tls: bool = False
     extensions: Sequence[str] = ("SIZE 10485760", "8BITMIME", "ENHANCEDSTATUSCODES", "SMTPUTF8")
-    advertise: Sequence[str] | None = None  # the lines of EHLO instead of all the above, true or not
+    advertise: Sequence[str] | None = None  # the lines of EHLO, instead of those from the fields above; may be untrue
 
-    users: Mapping[str, str] = field(default_factory=lambda: {"user": "secret"})  # passwords, or tokens
+    users: Mapping[str, str] = field(default_factory=lambda: {"user": "secret"})  # username: password or token
     require_auth: bool = False  # 530 to MAIL otherwise
     require_tls: bool = False
-    refuse_recipients: Mapping[str, str] = field(default_factory=dict)  # address: reply
-    refuse_content: Mapping[str, str] = field(default_factory=dict)  # address: reply, after the data; of LMTP only
+    refuse_recipients: Mapping[str, str] = field(default_factory=dict)  # address: reply to RCPT
+    refuse_content: Mapping[str, str] = field(default_factory=dict)  # address: reply after the data, for LMTP
     lmtp: bool = False  # RFC 2033: LHLO, and a reply for each recipient after the data
-    refuse_bdat: str | None = None  # what BDAT is answered at once, the chunk unread: it is read as commands
-    swallows: int = 0  # octets of a chunk refused so that are lost anyway
-    patient: bool = False  # takes what was sent without waiting for a reply, whatever the RFCs say
+    refuse_bdat: str | None = None  # reply to BDAT, sent without reading the chunk, which is then read as commands
+    swallows: int = 0  # octets of a refused chunk that are discarded nevertheless
+    patient: bool = False  # accept commands that did not wait for a reply, against the RFCs
     lenient_data: bool = False  # 354 though every recipient was refused
-    max_connections: int | None = None  # a 421 for a banner from the next one on
-    max_messages: int | None = None  # a connection; a 421 to MAIL after that
-    body_after: int = 1  # octets of content after which the point "body" is reached; 0: before any is read
-    receive_buffer: int | None = None  # octets, of connections accepted later: a small one makes writers wait
+    max_connections: int | None = None  # the next connection gets a 421 instead of a banner
+    max_messages: int | None = None  # per connection; the next MAIL gets a 421
+    body_after: int = 1  # octets of content after which the point "body" is reached; 0: before the first
+    receive_buffer: int | None = None  # octets, for connections accepted later; with a small buffer, writers must wait
 
     @property
     def size_limit(self):
@@ -41,7 +41,7 @@ class Options:
         return int(announced[0]) if announced and int(announced[0]) else 2**62
 
     def offers(self, conversation):
-        """Return the lines of EHLO's reply behind the first."""
+        """Return the lines of EHLO's reply after the first."""
         if self.advertise is not None:
             return list(self.advertise)
         optional = {

@@ -1,4 +1,4 @@
-"""When a fault hits: the points of a conversation, single faults, and random mixtures."""
+"""When a fault occurs: the points of a conversation, single faults, and random faults."""
 
 import random
 import threading
@@ -10,22 +10,22 @@ from .misbehaviour import Misbehaviour
 
 # In the order of a conversation. A fault at a point that answers a command replaces the answer.
 POINTS = (
-    "connect",  # accepted; not a word said yet, no TLS either
+    "connect",  # accepted; nothing sent yet, not even TLS
     "tls",  # instead of the handshake, implicit or after STARTTLS
     "banner",
-    "ehlo",  # LHLO, in LMTP
+    "ehlo",  # with LMTP, LHLO
     "helo",
     "starttls",
     "challenge",  # a 334 in the middle of AUTH
-    "auth",  # the verdict on AUTH
+    "auth",  # the final reply to AUTH
     "mail",
-    "next",  # a MAIL on a connection that has delivered already; before "mail"
+    "next",  # a MAIL on a connection that has delivered a message; before "mail"
     "rcpt",
     "data",
-    "body",  # in the middle of the content, whether DATA's or BDAT's
-    "bdat",  # a chunk has been read, the last one too; before "end"
-    "end",  # the end of data has been read, whether by DATA or by BDAT; in LMTP, once for each recipient
-    "after",  # right after a 250 to the end of data, unasked
+    "body",  # in the middle of the content, by DATA or BDAT
+    "bdat",  # after reading a chunk, including the last one; before "end"
+    "end",  # after the end of data, by DATA or BDAT; in LMTP, once per recipient
+    "after",  # directly after a 250 to the end of data, without a command
     "rset",
     "noop",
     "quit",
@@ -35,12 +35,12 @@ POINTS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Moment:
-    """What is known where a fault might hit."""
+    """The state at a point where a fault may occur."""
 
     points: tuple[str, ...]
     connection: int
-    step: int  # how many moments this connection had before
-    reused: bool  # it has delivered a message before
+    step: int  # number of points that this connection passed before
+    reused: bool  # whether it has delivered a message before
 
     @property
     def name(self):
@@ -50,7 +50,7 @@ class Moment:
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """One misbehaviour at a point (or several): `times` times, or for ever (None), after `skip` chances."""
+    """A misbehaviour at one or more points: `times` times, or always (None), after `skip` opportunities."""
 
     at: str | tuple[str, ...]
     do: Misbehaviour
@@ -60,17 +60,17 @@ class Fault:
 
     def __post_init__(self):
         if unknown := set(self.points).difference(POINTS):
-            raise ValueError(f"no such point: {', '.join(sorted(unknown))}; there are {', '.join(POINTS)}")
+            raise ValueError(f"unknown point: {', '.join(sorted(unknown))}; known are {', '.join(POINTS)}")
         if self.when not in ("any", "fresh", "reused"):
-            raise ValueError(f"when is any, fresh or reused, not {self.when!r}")
+            raise ValueError(f"when must be any, fresh or reused, not {self.when!r}")
 
     @property
     def points(self):
-        """Return the points as a tuple, however they were given."""
+        """Return the points as a tuple."""
         return (self.at,) if isinstance(self.at, str) else tuple(self.at)
 
     def concerns(self, moment):
-        """Tell whether this is a chance for the fault to hit."""
+        """Return whether the fault may occur at this moment."""
         return not set(self.points).isdisjoint(moment.points) and self.when in (
             "any",
             "reused" if moment.reused else "fresh",
@@ -78,14 +78,14 @@ class Fault:
 
 
 class Counted:
-    """A fault with its chances counted."""
+    """A fault with a count of its opportunities."""
 
     def __init__(self, fault):
         self._fault = fault
         self._chances = 0
 
     def pick(self, moment):
-        """Return the misbehaviour if this chance is one of its own."""
+        """Return the misbehaviour if the fault occurs now."""
         if not self._fault.concerns(moment):
             return None
         self._chances += 1
@@ -96,24 +96,24 @@ class Counted:
 
 @dataclass(frozen=True, kw_only=True)
 class RandomFaults:
-    """Hit at `rate` of all chances at `points`; alike for the same seed, connection and step."""
+    """Occur with probability `rate` at `points`; the same for the same seed, connection and step."""
 
     rate: float
     seed: object
-    points: Sequence[str] = ()  # none given: everywhere
+    points: Sequence[str] = ()  # all points, if empty
     choices: Sequence[Misbehaviour] = faults.MIXTURE
 
     def pick(self, moment):
         """Return a misbehaviour, or None."""
         if self.points and set(self.points).isdisjoint(moment.points):
             return None
-        # No shared generator: what a connection meets must not hang on which thread happens to run first.
+        # Not a shared random generator: the result must not depend on which thread runs first.
         draw = random.Random(f"{self.seed}/{moment.connection}/{moment.step}")
         return draw.choice(self.choices) if draw.random() < self.rate else None
 
 
 class Plan:
-    """All faults of a server, asked in order: of several at one point the first is used up first."""
+    """All faults of a server, in order: of several at one point, the first is used up first."""
 
     def __init__(self, fault):
         several = fault if isinstance(fault, (list, tuple)) else [] if fault is None else [fault]
@@ -122,5 +122,5 @@ class Plan:
 
     def pick(self, moment):
         """Return the misbehaviour for this moment, or None."""
-        with self._lock:  # the rules behind the one that hits do not count the chance: a list is a sequence
+        with self._lock:  # rules after the one that applies do not count the opportunity, so a list is a sequence
             return next(filter(None, (rule.pick(moment) for rule in self._rules)), None)

@@ -1,4 +1,4 @@
-"""The ground truth: what the server saw, said and decided, written down before the client can know of it."""
+"""Records what the server saw, sent and decided, before the client can know it."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Accepted:
-    """A message for which the server took responsibility, whether or not the client ever heard of it."""
+    """A message that the server accepted, whether or not the client knows."""
 
     sender: str
     recipients: tuple[str, ...]
-    content: bytes  # dot-unstuffed, as it came otherwise
-    parameters: tuple[str, ...]  # of MAIL, as it came
-    rcpt_parameters: Mapping[str, tuple[str, ...]]  # of each RCPT, as it came
+    content: bytes  # dot-unstuffed, otherwise as received
+    parameters: tuple[str, ...]  # of MAIL, as received
+    rcpt_parameters: Mapping[str, tuple[str, ...]]  # of each RCPT, as received
     connection: int
     tls: bool
     user: str | None
@@ -22,7 +22,7 @@ class Accepted:
 
 @dataclass(frozen=True, kw_only=True)
 class Struck:
-    """One fault that hit."""
+    """A fault that occurred."""
 
     connection: int
     point: str
@@ -30,11 +30,11 @@ class Struck:
 
 
 class Record:
-    """Everything that tests may ask about; one condition variable announces every change."""
+    """The data that tests may read; one condition variable announces every change."""
 
     def __init__(self):
-        self.changed = threading.Condition()  # on an RLock: a predicate may use the server's properties
-        self.stopping = False  # all of these are guarded by: changed
+        self.changed = threading.Condition()  # on an RLock, because a predicate may use the server's properties
+        self.stopping = False  # guarded by: changed, as are all fields below
         self.accepted = []
         self.log = []
         self.commands = []
@@ -50,29 +50,29 @@ class Record:
         self._append(self.log, line)
 
     def command(self, connection, line):
-        """Write down a command of the client's."""
+        """Record a command of the client."""
         with self.changed:
             self.commands.append((connection, line))
             self.note(f"C{connection}> {line}")
 
     def strike(self, connection, point, name):
-        """Write down that a fault hits."""
+        """Record that a fault occurs."""
         with self.changed:
             self.struck.append(Struck(connection=connection, point=point, name=name))
             self.note(f"F{connection}> {point}: {name}")
 
     def accept(self, message):
-        """Take responsibility for a message."""
+        """Record that the server accepts a message."""
         self._append(self.accepted, message)
 
     def hang(self):
-        """Count a session that will never answer again."""
+        """Count a session that never answers again."""
         with self.changed:
             self.hung += 1
             self.changed.notify_all()
 
     def tick(self, count):
-        """Let every dripping session say `count` more octets."""
+        """Let every dripping session send `count` more octets."""
         with self.changed:
             self.ticks += count
             self.changed.notify_all()
@@ -84,12 +84,12 @@ class Record:
             return f"Q{self._queued:06X}"
 
     def wait_for(self, predicate: Callable[[], object], timeout: float | None):
-        """Return whether `predicate` came true in time; it is asked after every event, under the lock."""
+        """Return whether `predicate` became true in time; it is called after every event, under the lock."""
         with self.changed:
             return bool(self.changed.wait_for(predicate, timeout))
 
     def stop(self):
-        """Tell all waiting threads that the server stops."""
+        """Notify all waiting threads that the server stops."""
         with self.changed:
             self.stopping = True
             self.changed.notify_all()
@@ -101,23 +101,23 @@ class Record:
 
 
 class Gate:
-    """Points at which sessions stand still until they are released, the longest waiting first."""
+    """Points at which sessions wait until they are released, in the order of their arrival."""
 
     def __init__(self, record):
         self._record = record
-        self._points = set()  # all of these are guarded by: record.changed
+        self._points = set()  # guarded by: record.changed, as are all fields below
         self._issued = 0  # tickets
         self._served = 0  # every ticket below this one may pass
         self.standing = 0
 
     def hold(self, *points):
-        """Stop every session that comes to one of these points from now on."""
+        """Stop every session that reaches one of these points from now on."""
         with self._record.changed:
             self._points.update(point.lower() for point in points)
             self._served = min(self._served, self._issued)
 
     def release(self, count):
-        """Let `count` more sessions pass and keep the gate; None: open it."""
+        """Let `count` more sessions pass and keep the gate; None opens it."""
         with self._record.changed:
             if count is None:
                 self._points.clear()
@@ -127,12 +127,12 @@ class Gate:
             self._record.changed.notify_all()
 
     def is_shut(self, points):
-        """Tell whether one of `points` is held."""
+        """Return whether one of `points` is held."""
         with self._record.changed:
             return not self._points.isdisjoint(points)
 
     def enter(self, points):
-        """Stand here while the gate is shut for one of `points`."""
+        """Wait here while one of `points` is held."""
         with self._record.changed:
             if self._points.isdisjoint(points):
                 return

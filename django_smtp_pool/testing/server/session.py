@@ -1,4 +1,4 @@
-"""One connection's thread: it reads, answers or misbehaves, stands at gates, obeys orders."""
+"""The thread of one connection: it reads, answers or misbehaves, waits at gates, and carries out orders."""
 
 import ssl
 import threading
@@ -8,21 +8,21 @@ from .plan import Moment
 from .wire import SessionEndedError, Wire
 
 LONGEST_LINE = 65536
-# States: "answering" alone passes by itself; in "command", "answer" (to a challenge), "content", "handshake",
-# "held" (at a gate), "hung", "lingering" (FIN was sent) and "dripping" it is somebody else's move.
+# States: only "answering" ends by itself; in "command", "answer" (to a challenge), "content", "handshake",
+# "held" (at a gate), "hung", "lingering" (FIN was sent) and "dripping" the session waits for the client or the test.
 
 
 class Session:
-    """The server's end of one connection; faults are given this object to misbehave with."""
+    """The server's end of one connection; faults act on this object."""
 
     def __init__(self, server, sock, number):
         self.server = server
         self.record = server.record
         self.number = number
         self.delivered = 0
-        self.state = "answering"  # guarded by: record.changed, and so is the order
+        self.state = "answering"  # guarded by: record.changed, as is the order
         self.order = None
-        self.crowded = False  # one connection more than the server admits
+        self.crowded = False  # more connections than the server allows
         self.wire = Wire(sock, self._woken)
         self.buffer = bytearray()
         self._steps = 0
@@ -32,9 +32,9 @@ class Session:
     # For the conversation
 
     def answer(self, *points, proper, decide=None):
-        """Answer a command, or misbehave; return the code that the server holds itself to.
+        """Answer a command, or misbehave; return the code by which the server acts.
 
-        `decide` is called, before anything is sent, unless the misbehaviour drops the message.
+        `decide` is called before anything is sent, unless the misbehaviour drops the message.
         """
         misbehaviour = self._choose(points)
         if decide and (misbehaviour is None or misbehaviour.accepts):
@@ -44,8 +44,8 @@ class Session:
         self.say(proper)
         return code_of(proper)
 
-    def befall(self, point, proper):
-        """Misbehave unasked, if it is time to; return whether it was."""
+    def disturb(self, point, proper):
+        """Run a fault without a command, if one is due; return whether it was."""
         misbehaviour = self._choose((point,))
         if misbehaviour is not None:
             misbehaviour(self, proper)
@@ -65,18 +65,18 @@ class Session:
         return line.decode("utf-8", "surrogateescape")
 
     def receive(self, state, size=65536):
-        """Return at least one octet; meanwhile the session is in `state`."""
+        """Return at least one octet; until then the session is in `state`."""
         self.enter(state)
         data = self.wire.receive(size)
         self.enter("answering")
-        self._obey()  # an order that came together with the octets goes first
+        self._obey()  # an order that arrived together with the octets has priority
         if not data:
             raise SessionEndedError("the client has closed")
         return data
 
     def secure(self, context):
-        """Do the TLS handshake; whatever was said in clear is forgotten by the caller."""
-        self.befall("tls", "220 not TLS")
+        """Do the TLS handshake; the caller discards what was received before."""
+        self.disturb("tls", "220 not TLS")
         self.enter("handshake")
         try:
             self.wire.secure(context)
@@ -94,12 +94,12 @@ class Session:
         self.wire.send(reply.encode("utf-8", "surrogateescape") + b"\r\n")
 
     def send(self, data):
-        """Send octets as they are."""
+        """Send octets unchanged."""
         self.record.note(f"S{self.number}> <{len(data)} octets: {bytes(data[:60])!r}>")
         self.wire.send(data)
 
     def trickle(self, octets, *, pause=None):
-        """Send octet by octet, each after `pause` seconds or, without, after a tick of the server's."""
+        """Send octet by octet, each after `pause` seconds, or after a tick of the server if it is None."""
         self.record.note(f"S{self.number}> <dripping>")
         self._ticks = self.record.ticks
         self.enter("dripping")
@@ -109,19 +109,19 @@ class Session:
         self.enter("answering")
 
     def hang(self):
-        """Swallow everything and say nothing until the client has gone."""
+        """Read and discard everything, and send nothing, until the client closes."""
         self._hang()
         while True:
             self._swallow()
 
     def stall(self):
-        """Read nothing and say nothing until the client has gone."""
+        """Read and send nothing until the client closes."""
         self._hang()
         self.wire.await_departure()
         raise SessionEndedError("the client has closed")
 
     def finish(self, *, polite):
-        """Say that nothing more will come, then swallow everything until the client has closed too."""
+        """Send FIN, then read and discard everything until the client closes too."""
         self.record.note(f"S{self.number}> <fin>")
         self.wire.half_close(polite=polite)
         self.enter("lingering")
@@ -137,15 +137,15 @@ class Session:
     # For the server
 
     def enter(self, state):
-        """Change the state, for everybody to see."""
+        """Change the state and notify waiting threads."""
         with self.record.changed:
             self.state = state
             if state in ("hung", "lingering", "closed", "dripping"):
-                self.order = None  # carried out, as far as it will ever be
+                self.order = None  # carried out as far as possible
             self.record.changed.notify_all()
 
     def leave(self, *, reset=False):
-        """Take the session off the list, then close: a client that sees the end is not counted any more."""
+        """Remove the session from the list, then close: a client that sees the end is not counted any more."""
         with self.record.changed:
             if self.state == "closed":
                 return
@@ -153,7 +153,7 @@ class Session:
             self.enter("closed")
         self.wire.close(reset=reset)
 
-    # Inside
+    # Internals
 
     def _run(self):
         try:
@@ -161,7 +161,7 @@ class Session:
         except SessionEndedError:
             pass
         except Exception as error:
-            self.server.crashes.append(error)  # raised where the server is closed
+            self.server.crashes.append(error)  # raised when the server is closed
         finally:
             self.leave()
 
@@ -188,7 +188,7 @@ class Session:
             self._obey()
 
     def _obey(self):
-        """Carry out an order to misbehave; most do not return."""
+        """Carry out an order to misbehave; most orders do not return."""
         with self.record.changed:
             order, before = self.order, self.state
             if order is None:

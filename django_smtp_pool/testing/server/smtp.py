@@ -1,4 +1,4 @@
-"""The conversation as RFC 5321 has it, or RFC 2033: what a server does that does not misbehave."""
+"""The conversation of RFC 5321 or RFC 2033: the proper replies of the server."""
 
 import re
 
@@ -18,22 +18,22 @@ PARAMETERS = {
     "REQUIRETLS": "REQUIRETLS",
 }
 RCPT_PARAMETERS = {"NOTIFY": "DSN", "ORCPT": "DSN"}
-# RFC 2920 §3.1: only as the last command of a group; STARTTLS and AUTH by their own RFCs.
+# RFC 2920 §3.1: these must be the last command of a group; STARTTLS and AUTH by their own RFCs.
 LAST_OF_A_GROUP = frozenset({"EHLO", "HELO", "LHLO", "DATA", "STARTTLS", "AUTH", "QUIT", "NOOP"})
 
 
 def multiline(code, lines):
-    """Return a reply of several lines."""
+    """Return a multiline reply."""
     return "\r\n".join([*(f"{code}-{line}" for line in lines[:-1]), f"{code} {lines[-1]}"])
 
 
-def well(code):
-    """Tell whether a command with this code has taken effect."""
+def has_effect(code):
+    """Return whether a command with this code has taken effect."""
     return code // 100 in (2, 3)
 
 
 class Conversation:
-    """One session's state, and a method for each verb."""
+    """The state of one session, with a method for each verb."""
 
     def __init__(self, session, *, tls):
         self.session = session
@@ -60,7 +60,7 @@ class Conversation:
             method(argument)
 
     def _out_of_turn(self, verb):
-        # What is unread was sent without waiting for the reply to `verb`; BDAT's octets are its own affair.
+        # Unread input was sent without waiting for the reply to `verb`; BDAT is followed by its octets.
         ahead = verb in LAST_OF_A_GROUP or (not self.server.pipelining and verb != "BDAT")
         return ahead and bool(self.session.buffer) and not self.server.patient
 
@@ -71,7 +71,7 @@ class Conversation:
         self.rcpt_parameters = {}
         self.refused = 0
         self.chunks = None  # BDAT's octets so far
-        self.spoiled = False  # a chunk was refused: RFC 3030 §2 wants RSET
+        self.spoiled = False  # a chunk was refused, so RFC 3030 §2 requires RSET
 
     def _ehlo(self, argument):
         code = self.session.answer("ehlo", proper=multiline("250", [HOSTNAME, *self.server.offers(self)]))
@@ -83,17 +83,17 @@ class Conversation:
         self._greet(self.session.answer("helo", proper=f"250 {HOSTNAME}"))
 
     def _greet(self, code):
-        if well(code):
+        if has_effect(code):
             self.greeted = True
             self._forget()
 
     def _starttls(self, argument):
         possible = self.server.starttls is not None and not self.tls
         proper = "220 2.0.0 Ready to start TLS" if possible else "503 5.5.1 STARTTLS not offered"
-        if well(self.session.answer("starttls", proper=proper)) and possible:
+        if has_effect(self.session.answer("starttls", proper=proper)) and possible:
             self.session.secure(self.server.starttls)
             self.tls, self.greeted = True, False
-            self._forget()  # RFC 3207 §4.2: everything known before
+            self._forget()  # RFC 3207 §4.2: forget everything known before
 
     def _auth(self, argument):
         name, _, initial = argument.partition(" ")
@@ -115,7 +115,7 @@ class Conversation:
             self.session.answer("auth", proper="501 5.5.2 Malformed authentication exchange")
             return
         proper = "235 2.7.0 Authentication successful" if user else "535 5.7.8 Error: authentication failed"
-        if well(self.session.answer("auth", proper=proper)):
+        if has_effect(self.session.answer("auth", proper=proper)):
             self.user = user
 
     def _ask(self, challenge):
@@ -129,7 +129,7 @@ class Conversation:
         parameters = tuple((match[2] or "").split()) if match else ()
         proper = self._mail_reply(match, parameters)
         points = ("next", "mail") if self.session.delivered else ("mail",)
-        if well(self.session.answer(*points, proper=proper)) and match:
+        if has_effect(self.session.answer(*points, proper=proper)) and match:
             self._forget()
             self.mails += 1
             self.sender, self.parameters = match[1], parameters
@@ -177,7 +177,7 @@ class Conversation:
             proper = f"555 5.5.4 Unsupported option: {argument}"
         else:
             proper = self.server.refuse_recipients.get(match[1], "250 2.1.5 Ok")
-        if well(self.session.answer("rcpt", proper=proper)) and match and self.sender is not None:
+        if has_effect(self.session.answer("rcpt", proper=proper)) and match and self.sender is not None:
             self.recipients.append(match[1])
             self.rcpt_parameters[match[1]] = parameters
         else:
@@ -218,14 +218,14 @@ class Conversation:
 
     def _take(self, chunk, *, last):
         if refusal := self._no_content_because():
-            return well(self.session.answer("bdat", proper=refusal))
+            return has_effect(self.session.answer("bdat", proper=refusal))
         self.chunks = (self.chunks or b"") + chunk
         if last:
-            return well(self._end(self.chunks, "bdat", "end"))
-        return well(self.session.answer("bdat", proper=f"250 2.0.0 {len(chunk)} octets received"))
+            return has_effect(self._end(self.chunks, "bdat", "end"))
+        return has_effect(self.session.answer("bdat", proper=f"250 2.0.0 {len(chunk)} octets received"))
 
     def _end(self, octets, *points):
-        if octets is None:  # answered early, in the middle of the content
+        if octets is None:  # a fault answered early, in the middle of the content
             return 0
         if self.server.lmtp:
             return self._end_for_each(octets, *points)
@@ -235,14 +235,14 @@ class Conversation:
         code = self.session.answer(
             *points, proper=refusal or f"250 2.0.0 Ok: queued as {message.queue_id}", decide=decide
         )
-        if well(code):
-            self.session.befall("after", "421 4.4.2 fault.test Error: timeout exceeded")
+        if has_effect(code):
+            self.session.disturb("after", "421 4.4.2 fault.test Error: timeout exceeded")
         return code
 
     def _end_for_each(self, octets, *points):
         codes = [self._deliver(octets, address, *points) for address in self.recipients]
-        if any(map(well, codes)):
-            self.session.befall("after", "421 4.4.2 fault.test Error: timeout exceeded")
+        if any(map(has_effect, codes)):
+            self.session.disturb("after", "421 4.4.2 fault.test Error: timeout exceeded")
         return max(codes, default=0)
 
     def _deliver(self, octets, address, *points):
@@ -275,7 +275,7 @@ class Conversation:
         self.session.record.accept(message)
 
     def _rset(self, argument):
-        if well(self.session.answer("rset", proper="250 2.0.0 Ok")):
+        if has_effect(self.session.answer("rset", proper="250 2.0.0 Ok")):
             self._forget()
 
     def _noop(self, argument):

@@ -1,7 +1,7 @@
-"""One server-side socket, plain or TLS, every wait of which can be broken off from outside.
+"""One server-side socket, plain or TLS; other threads can interrupt each of its waits.
 
-TLS runs over memory BIOs, so that the one raw socket stays in our hands for its whole life: it can be reset,
-half-closed or dripped through at any moment, and plaintext can be put on it wherever a fault wants some.
+TLS runs over memory BIOs, so that the raw socket stays available: it can be reset, half-closed or dripped through at
+any moment, and a fault can send plaintext on it.
 """
 
 import contextlib
@@ -10,18 +10,18 @@ import socket
 import ssl
 import struct
 
-# Linux tells without reading that the client has closed; elsewhere it is noticed only when the server stops.
+# Linux reports without reading that the client has closed; elsewhere this is noticed only when the server stops.
 PEER_GONE = getattr(select, "POLLRDHUP", 0)
-# The TCP states in which the client can still speak, by number: ESTABLISHED, FIN_WAIT1, FIN_WAIT2.
+# The TCP states in which the client can still send: ESTABLISHED, FIN_WAIT1, FIN_WAIT2.
 PEER_PRESENT = (1, 4, 5)
 
 
 class SessionEndedError(Exception):
-    """Unwind a session's thread: the client has gone, a fault ended it, or the server stops."""
+    """Ends the thread of a session: the client has closed, a fault ended it, or the server stops."""
 
 
 class Wire:
-    """Move octets between one client and its session; `woken` is called by its thread after wake()."""
+    """Move octets between a client and its session; after wake(), the session's thread calls `woken`."""
 
     def __init__(self, sock, woken):
         self._sock = sock
@@ -35,22 +35,22 @@ class Wire:
 
     @property
     def tls(self):
-        """Return the ssl.SSLObject, or None in clear."""
+        """Return the ssl.SSLObject, or None without TLS."""
         return self._tls
 
     def wake(self):
-        """Break off whatever wait the session is in; the only method for other threads, with peer_gone()."""
-        with contextlib.suppress(BlockingIOError):  # full of earlier calls: as good as sent
+        """Interrupt the current wait of the session; other threads may call only this and peer_gone()."""
+        with contextlib.suppress(BlockingIOError):  # full of earlier wake-ups, so one is pending
             self._waker.send(b"!")
 
     def peer_gone(self):
-        """Tell whether the client has closed, even where octets of it are still unread."""
+        """Return whether the client has closed, even if some of its octets are still unread."""
         if not hasattr(socket, "TCP_INFO") or self._sock.family == socket.AF_UNIX:
             return False
         return self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] not in PEER_PRESENT
 
     def wait(self, mask, seconds=None):
-        """Return whether the socket became ready for `mask` before `seconds` ran out."""
+        """Return whether the socket became ready for `mask` within `seconds`."""
         poll = select.poll()
         poll.register(self._alarm, select.POLLIN)
         if mask:
@@ -64,15 +64,15 @@ class Wire:
                 return bool(ready)
 
     def pause(self, seconds):
-        """Do nothing for `seconds`, unless woken."""
+        """Wait for `seconds`, unless woken."""
         self.wait(0, seconds)
 
     def await_departure(self):
-        """Read nothing more; return when the client has closed."""
+        """Return when the client has closed; read nothing."""
         self.wait(PEER_GONE)
 
     def receive(self, size=65536):
-        """Return some octets, none at the end, however it came about."""
+        """Return some octets, or b"" at the end of the connection, whatever its cause."""
         if self._tls is None:
             return self._read(size)
         while True:
@@ -85,11 +85,11 @@ class Wire:
                 return b""
 
     def discard(self):
-        """Return whether raw octets came, which are forgotten; TLS is not asked."""
+        """Read raw octets and discard them; return whether there were any."""
         return bool(self._read(65536))
 
     def send(self, data):
-        """Send all of `data`, waiting for as long as the client does not read."""
+        """Send all of `data`, waiting while the client does not read."""
         if self._tls is None:
             self._write(data)
             return
@@ -103,13 +103,13 @@ class Wire:
         try:
             self._shake_hands(tls)
         finally:
-            self._flush()  # the alert too, which tells the client why
+            self._flush()  # the alert too, which gives the client the reason
         self._tls = tls
 
     def half_close(self, *, polite):
-        """Send FIN, after a TLS close_notify if `polite`; the client may still speak."""
+        """Send FIN, after a TLS close_notify if `polite`; the client may still send."""
         if polite and self._tls is not None:
-            with contextlib.suppress(ssl.SSLError):  # it wants to read the answer, which nobody waits for
+            with contextlib.suppress(ssl.SSLError):  # unwrap() wants the client's answer, which is not needed
                 self._tls.unwrap()
             self._flush()
         with contextlib.suppress(OSError):

@@ -26,7 +26,9 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "active",
-                    models.BooleanField(default=True, help_text="Somebody who left stays here, and gets nothing."),
+                    models.BooleanField(
+                        default=True, help_text="Inactive subscribers stay in the list, but get no mail."
+                    ),
                 ),
                 ("joined_at", models.DateTimeField(auto_now_add=True)),
             ],
@@ -57,7 +59,7 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "reply",
-                    models.TextField(blank=True, help_text="The server's own words, or those of the error."),
+                    models.TextField(blank=True, help_text="The server's reply, or the text of the error."),
                 ),
                 ("attempts", models.PositiveSmallIntegerField(default=1)),
                 (

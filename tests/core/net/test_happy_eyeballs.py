@@ -222,7 +222,7 @@ def test_addresses_of_another_family_than_the_source_address_are_left_out():
     with race(six, source=("127.0.0.1", 0)) as it:
         error = failed(it)
     assert error.is_final
-    assert "source_address 127.0.0.1 is of another family than ::1" in str(error)
+    assert "source_address 127.0.0.1 has another address family than ::1" in str(error)
 
 
 def test_a_source_address_that_is_not_this_machines():

@@ -164,10 +164,10 @@ def test_refusals_of_http(status, number, is_final):
 @pytest.mark.parametrize(
     ("url", "answers", "text"),
     [
-        (SOCKS, [b"\x05\xff"], "it wants a login that the URL does not have"),
-        (SOCKS, [b"\x05\x02"], "it wants a login that the URL does not have"),
-        (SOCKS_LOGIN, [b"\x05\x01"], "it wants a login that the URL does not have"),
-        (SOCKS_LOGIN, [b"\x05\x02", b"\x01\x01"], "it does not take the user and the password"),
+        (SOCKS, [b"\x05\xff"], "it requires a user and a password, which the URL does not have"),
+        (SOCKS, [b"\x05\x02"], "it requires a user and a password, which the URL does not have"),
+        (SOCKS_LOGIN, [b"\x05\x01"], "it requires a user and a password, which the URL does not have"),
+        (SOCKS_LOGIN, [b"\x05\x02", b"\x01\x01"], "it refused the user and the password"),
     ],
 )
 def test_logins_that_are_refused(url, answers, text):
@@ -199,7 +199,7 @@ def test_what_is_no_such_proxy(url, answer):
     error = failed(url, answer)
     assert (error.errno, error.is_final) == (errno.EPROTO, True)
     kind = "HTTP" if url == HTTP else "SOCKS5"
-    assert str(error).endswith(f"what listens there does not speak {kind}: check scheme and port of the URL")
+    assert str(error).endswith(f"it does not speak {kind}: check scheme and port of the URL")
 
 
 def test_an_answer_of_socks_that_makes_no_sense():
@@ -211,14 +211,14 @@ def test_a_proxy_that_hangs_up():
     error = failed(SOCKS, close=True)
     assert isinstance(error, ConnectionResetError)
     assert not error.is_final
-    assert "without a word: check scheme and port of the URL" in str(error)
+    assert "without a reply: check scheme and port of the URL" in str(error)
     assert str(failed(SOCKS, b"\x05\x00", close=True)).endswith("it closed the connection")
 
 
 def test_a_proxy_that_is_gone_before_we_speak():
     with tunnel(SOCKS) as (it, proxys):
         proxys.close()
-        with trouble(ConnectionResetError, r"it closed the connection, without a word"):
+        with trouble(ConnectionResetError, r"it closed the connection without a reply"):
             it.advance(NOW)
 
 
@@ -312,7 +312,7 @@ def test_a_proxy_that_does_not_want_us_is_asked_once():
         sock = proxy.accept()
         until_said(dial, sock, 3)
         sock.send(b"\x05\xff")
-        with trouble(PermissionError, r"it wants a login"):
+        with trouble(PermissionError, r"it requires a user and a password"):
             ended(dial)
 
 

@@ -77,7 +77,7 @@ def test_no_such_socket(place):
     error = failed(place / "smtp")
     assert isinstance(error, FileNotFoundError)
     assert error.is_final
-    assert f"could not connect to unix:{place}/smtp: there is no such socket: start the server" in str(error)
+    assert f"could not connect to unix:{place}/smtp: the socket does not exist: start the server" in str(error)
 
 
 def test_nobody_listens(place):
@@ -86,7 +86,7 @@ def test_nobody_listens(place):
     error = failed(place / "smtp")
     assert isinstance(error, ConnectionRefusedError)
     assert error.is_final
-    assert "nobody listens there: start the server" in str(error)
+    assert "no server listens there: start the server" in str(error)
 
 
 def test_no_socket_of_this_kind(place):

@@ -139,9 +139,9 @@ def test_options_are_frozen(kind):
 @pytest.mark.parametrize(
     ("host", "text"),
     [
-        ("mail.example:587", r"host must not hold the port: write 'mail\.example', and port 587$"),
-        ("smtp://user:hunter2@mail.example:25", "host must be the name of a host alone: no URL and no user"),
-        ("user:hunter2@mail.example", "host must be the name of a host alone: no URL and no user"),
+        ("mail.example:587", r"host must not contain the port: set host to 'mail\.example', and port to 587$"),
+        ("smtp://user:hunter2@mail.example:25", "host must be only the name of a host, without a URL or user"),
+        ("user:hunter2@mail.example", "host must be only the name of a host, without a URL or user"),
         ("x" * 300, r"host must be a host name such as .*, not 'x{79}\.\.\.$"),
     ],
 )
@@ -254,7 +254,7 @@ def test_both_tls_modes_at_once_are_refused(one):
 
 
 def test_a_key_needs_a_certificate():
-    with pytest.raises(ValueError, match=r"ssl_keyfile is of no use without ssl_certfile"):
+    with pytest.raises(ValueError, match=r"ssl_keyfile needs ssl_certfile"):
         ServerOptions(ssl_keyfile="k.pem")
     options = ServerOptions(ssl_keyfile="k.pem", ssl_certfile="c.pem")
     assert options != ServerOptions(ssl_certfile="c.pem")
@@ -266,7 +266,7 @@ def test_more_connections_kept_than_allowed_are_refused():
 
 
 def test_a_place_to_keep_the_limit_needs_a_limit():
-    with pytest.raises(ValueError, match=r"rate_storage is of no use without rate_limit"):
+    with pytest.raises(ValueError, match=r"rate_storage needs rate_limit"):
         PoolOptions(rate_storage="redis://cache.example.com")
     options = PoolOptions(rate_limit=1, rate_storage="redis://cache.example.com")
     assert options == PoolOptions(rate_limit=1, rate_storage="redis://cache.example.com")
@@ -411,7 +411,7 @@ def test_passwords_tell_apart():
         ({"host": "unix:/run/lmtp", "source_address": "127.0.0.1"}, "source_address"),
         ({"host": "unix:/run/lmtp", "use_tls": True}, "server_hostname"),
         ({"host": "unix:/run/lmtp", "opportunistic_tls": True}, "server_hostname"),
-        ({"host": "unix:/run/lmtp", "proxy": "socks5://proxy.example:1080"}, "proxy cannot reach a unix socket"),
+        ({"host": "unix:/run/lmtp", "proxy": "socks5://proxy.example:1080"}, "proxy cannot be used with a unix socket"),
     ],
 )
 def test_a_unix_socket_that_cannot_be_meant(given, problem):

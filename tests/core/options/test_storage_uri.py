@@ -70,7 +70,7 @@ def test_a_bad_one_is_refused_and_not_quoted(written):
 
 
 def test_the_error_tells_what_there_is():
-    with pytest.raises(ValueError, match="known are redis://, rediss://, redis\\+unix://, redis\\+sentinel://"):
+    with pytest.raises(ValueError, match="supported are redis://, rediss://, redis\\+unix://, redis\\+sentinel://"):
         storage_uri("memcached://cache.example.com:11211")
     with pytest.raises(ValueError, match=r"like 'redis://host:6379/0'; in a password, .* are written %2F"):
         storage_uri("redis://:hid/den@cache.example.com")

@@ -418,7 +418,7 @@ def test_an_address_that_needs_smtputf8_is_not_sent_without():
 
 def test_a_message_larger_than_announced_is_not_offered():
     envelope = Envelope(sender="a@x", recipients=("b@x",), content=b"x" * 100)
-    with pytest.raises(SenderRefused, match=r"102 octets, the server takes at most 101") as caught:
+    with pytest.raises(SenderRefused, match=r"102 octets, but the server accepts at most 101") as caught:
         fit(Extensions(size=101), envelope)
     assert (caught.value.smtp_code, caught.value.session_survives, caught.value.is_final) == (552, True, True)
     assert fit(Extensions(size=102), envelope)

@@ -189,7 +189,7 @@ def test_events_are_put_in_order_and_named_once():
 
 @pytest.mark.parametrize("key", ["notify", "orcpt"])
 def test_a_stranger_is_refused(key):
-    with pytest.raises(ValueError, match="names 'd@x', who is no recipient"):
+    with pytest.raises(ValueError, match="names 'd@x', which is not a recipient"):
         Envelope(sender="a@x", recipients=TWO, content=b"", dsn=DSN(**{key: {"d@x": "delay"}}))
 
 
@@ -210,7 +210,7 @@ def test_requiretls_is_said_where_all_is_well():
 )
 def test_requiretls_is_refused_where_anything_is_missing(offered, flaw, text):
     envelope = Envelope(sender="a@x", recipients=TWO, content=b"", require_tls=True)
-    with pytest.raises(NotOffered, match=f"require_tls.*, and {text}") as caught:
+    with pytest.raises(NotOffered, match=f"require_tls.*, but {text}") as caught:
         fit(Extensions(require_tls=offered), envelope, tls_flaw=flaw)
     assert (caught.value.is_final, caught.value.session_survives) == (True, True)
 

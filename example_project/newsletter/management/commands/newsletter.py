@@ -1,4 +1,4 @@
-"""Send the newsletter to the people of a CSV file, and show what that took."""
+"""Send the newsletter to the people in a CSV file, and compare the time with Django's backend."""
 
 import os
 import sys
@@ -23,7 +23,7 @@ PROBLEMS_SHOWN = 20
 INTERRUPTED = 130  # what a shell expects after Ctrl-C
 
 EXPLANATION = """
-The same messages went to a server of the same kind, whose mailbox was thrown away: in every way,
+The same messages were sent to a server of the same kind, which discarded them: in each way,
 {rounds}. Each row is the median run.
 """
 
@@ -31,28 +31,30 @@ WAYS = {BATCH: "one send_messages()", EACH: "a send() each"}
 
 
 class Command(BaseCommand):
-    """Send the newsletter, by default to a mail server of the command's own."""
+    """Send the newsletter, by default to a mail server that the command starts."""
 
     help = (
         "Send the newsletter to the subscribers of a CSV file. Without --host, the mail goes to a server "
-        "that the command starts itself on loopback, and stays in an mbox file."
+        "that the command starts on the loopback interface, and is kept in an mbox file."
     )
-    # The command makes its database itself, so there may be none yet to be checked.
+    # The command creates its database itself, so there may be none to check yet.
     requires_migrations_checks = False
 
     def add_arguments(self, parser):
-        """Declare the options."""
+        """Add the options."""
         parser.add_argument("--csv", type=Path, default=SUBSCRIBERS, help="columns name, email, language")
-        parser.add_argument("--count", type=int, help="messages to send; the list is cut, or gone through again")
+        parser.add_argument("--count", type=int, help="number of messages; the list is cut or repeated")
         parser.add_argument("--way", choices=WAYS, default=BATCH, help="one send_messages(), or a send() for each")
         own = parser.add_argument_group("the command's own server")
-        own.add_argument("--mbox", type=Path, default=settings.VAR_DIR / "newsletter.mbox", help="written anew")
+        own.add_argument(
+            "--mbox", type=Path, default=settings.VAR_DIR / "newsletter.mbox", help="the file is overwritten"
+        )
         own.add_argument("--refuse", action="append", default=[], metavar="ADDRESS", help="recipient to refuse")
         own.add_argument("--delay", type=float, default=5, metavar="MS", help="milliseconds before each reply")
         own.add_argument("--rounds", type=int, default=3, help="runs of each way in the comparison; default: 3")
         own.add_argument("--no-comparison", action="store_true", help="send once; leave the other ways out")
         real = parser.add_argument_group("a real server")
-        real.add_argument("--host", help="send there instead: real mail to real people")
+        real.add_argument("--host", help="send to this server: real mail to real people")
         real.add_argument("--port", type=int, help="25, or 587 with --use-tls, or 465 with --use-ssl")
         real.add_argument("--username", help="log in; the password comes from the environment")
         real.add_argument("--password-env", default="EXAMPLE_SMTP_PASSWORD", metavar="VARIABLE")
@@ -60,17 +62,17 @@ class Command(BaseCommand):
         real.add_argument("--use-ssl", action="store_true", help="TLS from the first byte")
 
     def handle(self, **options):
-        """Do it, and end quietly at Ctrl-C."""
-        self.report = self.requested = None  # of the newsletter, as soon as there is one
+        """Run the command; end without a traceback on Ctrl-C."""
+        self.report = self.requested = None  # of the newsletter, once there is one
         try:
             self.newsletter(options)
         except KeyboardInterrupt:
             raise CommandError(self.interrupted(), returncode=INTERRUPTED) from None
-        except ImproperlyConfigured as error:  # such as a password in clear to a distant server
+        except ImproperlyConfigured as error:  # for example a password without TLS to another machine
             raise CommandError(str(error)) from error
 
     def newsletter(self, options):
-        """Send, compare, and report."""
+        """Send, compare, and print the report."""
         server = real_server(options) if options["host"] else None
         recipients = self.load_recipients(options, real=server is not None)
         own_server = {"refuse": options["refuse"], "delay_ms": options["delay"]}
@@ -79,7 +81,7 @@ class Command(BaseCommand):
             mbox = fresh_file(options["mbox"])
             report, row = self.mail(recipients, options["way"], mbox=mbox, **own_server)
             self.stdout.write(f"The mail is in {options['mbox']}.")
-            self.stdout.write(f"The server took {options['delay']:g} ms for each reply, as one in the same town does.")
+            self.stdout.write(f"The server took {options['delay']:g} ms for each reply, like one in the same city.")
         else:
             report, row = self.mail(recipients, options["way"], server=server)
         self.say(f"Sent in {row.seconds:.2f} s.")
@@ -90,7 +92,7 @@ class Command(BaseCommand):
         self.conclude(report, len(recipients))
 
     def load_recipients(self, options, *, real):
-        """Make the database where there is none, import the CSV file, and return whom to write to."""
+        """Create the database if there is none, import the CSV file, and return the recipients."""
         call_command("migrate", verbosity=0, interactive=False)
         try:
             people = csv_import.load(options["csv"])
@@ -100,13 +102,13 @@ class Command(BaseCommand):
         if options["rounds"] < 1:
             raise CommandError("--rounds must be at least 1.")
         if not people or count < 1:
-            raise CommandError("There is nobody to write to.")
+            raise CommandError("There are no active subscribers.")
         if real and count > len(people):
-            raise CommandError(f"{count} messages for {len(people)} people: with --host nobody gets it twice.")
+            raise CommandError(f"{count} messages for {len(people)} people: with --host, each gets only one.")
         return list(islice(cycle(people), count))
 
     def mail(self, recipients, way, *, alias=mailers.DEFAULT, server=None, mbox=None, record=True, **own_server):
-        """Send to everybody in one way; return the report and the row of the table."""
+        """Send to all in one way; return the report and the row of the table."""
         with EmbeddedServer(mbox, **own_server) if server is None else nullcontext() as embedded:
             server = server or {"host": "127.0.0.1", "port": embedded.port}
             with mailers.mail_server(**server), progress(label(alias, way), len(recipients)) as bar:
@@ -129,10 +131,10 @@ class Command(BaseCommand):
         )
 
     def compare(self, recipients, way, rounds, **own_server):
-        """Do the same work in each way, in turn, into a mailbox that is thrown away; return the medians' rows."""
+        """Send the same mail in each way, in turn, to a server that discards it; return the rows of the medians."""
         ways = [way, *(other for other in WAYS if other != way)]
         candidates = [(alias, each) for alias in (mailers.DEFAULT, mailers.STOCK) for each in ways]
-        self.say(f"\nComparing: {times(rounds)} each. Django's backend takes its time.")
+        self.say(f"\nComparing: {times(rounds)} each. Django's backend is slower, so this takes a while.")
         runs = {candidate: [] for candidate in candidates}
         with tempfile.TemporaryDirectory() as directory:
             mbox = Path(directory) / "mbox"
@@ -143,12 +145,12 @@ class Command(BaseCommand):
         return [table.median(rows) for rows in runs.values()]
 
     def say(self, text):
-        """Print a line now, also into a pipe."""
+        """Print a line immediately, even to a pipe."""
         self.stdout.write(text)
         self.stdout.flush()
 
     def show(self, rows, rounds):
-        """Print the table, and how like compares with like."""
+        """Print the table, and a sentence that compares the rows."""
         self.stdout.write(f"\n{table.render(rows)}\n")
         if len(rows) > 1:
             self.stdout.write(EXPLANATION.format(rounds=times(rounds)))
@@ -160,7 +162,7 @@ class Command(BaseCommand):
         self.stdout.write("")
 
     def conclude(self, report, requested):
-        """Say what became of the messages; anything but acceptance is an error."""
+        """Print the outcomes of the messages; raise an error unless all were accepted."""
         for delivery in report.problems[:PROBLEMS_SHOWN]:
             self.stdout.write(f"{delivery.get_outcome_display()}: {delivery.subscriber}: {delivery.reply}")
         if (more := len(report.problems) - PROBLEMS_SHOWN) > 0:
@@ -173,24 +175,24 @@ class Command(BaseCommand):
         self.stdout.write(self.style.SUCCESS(f"{summary}."))
 
     def interrupted(self):
-        """Say what had become of the newsletter at Ctrl-C."""
+        """Return a text about the state of the newsletter after Ctrl-C."""
         if self.report is None:
             return "Interrupted before anything was sent."
         said = f"Interrupted: {self.report.accepted} of {self.requested} messages were accepted"
         if self.report.attempted == self.requested:
-            return f"{said}; the newsletter was through."
+            return f"{said}; every message was tried."
         doubt = sum(delivery.outcome == Outcome.UNKNOWN for delivery in self.report.problems)
-        return f"{said}, {doubt} may have been or not; the others were refused, or not sent at all."
+        return f"{said}, for {doubt} the outcome is unknown; the others were refused or not sent."
 
 
 def real_server(options):
-    """Return the mailer's options for --host and its friends."""
+    """Return the mailer's options from --host and the related options."""
     if options["use_tls"] and options["use_ssl"]:
         raise CommandError("--use-tls and --use-ssl exclude each other.")
     server = {name: options[name] for name in ("host", "username", "use_tls", "use_ssl")}
     server["port"] = options["port"] or (465 if options["use_ssl"] else 587 if options["use_tls"] else 25)
     if options["username"]:
-        # Not an option of the command line: that would show in the list of processes.
+        # Not a command-line option: that would be visible in the list of processes.
         server["password"] = os.environ.get(options["password_env"])
         if not server["password"]:
             raise CommandError(f"The environment has no {options['password_env']} for the user's password.")
@@ -198,12 +200,12 @@ def real_server(options):
 
 
 def times(rounds):
-    """Say how often."""
+    """Return a number of times in words."""
     return "once" if rounds == 1 else f"{rounds} times"
 
 
 def label(alias, way):
-    """Name a row."""
+    """Return the label of a row."""
     if alias == mailers.STOCK:
         mailer = "stock Django"
     else:
@@ -221,19 +223,19 @@ def fresh_file(path):
 
 @contextmanager
 def progress(description, total):
-    """Show a bar on a terminal; elsewhere, nothing (disable=None asks the stream)."""
+    """Show a progress bar on a terminal only (disable=None asks the stream)."""
     with tqdm(desc=description, total=total, unit=" messages", file=sys.stderr, disable=None) as bar:
         yield bar
 
 
 def warm_up(alias, subscriber):
-    """Import and compile what the first message would, without a connection: the clock is for mail only."""
+    """Import and compile what the first message needs, without a connection, so that only mail is timed."""
     mailers.connection(alias)
     letter.render(subscriber).message().as_bytes()
 
 
 def close_pool():
-    """Close the default mailer's pool, as the stock backend closes its connections; tell how many."""
+    """Close the default mailer's pool, as Django's backend closes its connections; return their number."""
     pool = mailers.pool()
     if pool is None:
         return None
