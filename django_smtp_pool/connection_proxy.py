@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from email.utils import parseaddr
 from functools import partial
 
-from .core.errors import RecipientsRefused
+from .core.errors import RecipientsRefused, Stage
 from .core.sender import Sender
 from .core.smtp.envelope import Envelope, with_crlf
 from .message.smtp_options import asked_in_words
@@ -47,6 +47,8 @@ class ConnectionProxy:
         content = with_crlf(msg.encode("ascii") if isinstance(msg, str) else bytes(msg))
         given = (to_addrs,) if isinstance(to_addrs, str) else tuple(to_addrs)
         recipients = tuple(map(_addr_spec, given))
+        if not recipients:
+            raise RecipientsRefused({}, stage=Stage.RCPT)  # as smtplib does
         asked = asked_in_words(mail_options, rcpt_options, recipients)
         envelope = Envelope(
             sender=_addr_spec(from_addr),

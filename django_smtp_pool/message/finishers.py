@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
+from ..core.interrupts import as_failure, foreign, is_marked
 from .safety import LONGEST_LINE, has_long_line
 
 Finisher: TypeAlias = "Callable[[bytes], bytes]"
@@ -29,7 +30,7 @@ def finish(content: bytes, finishers: Sequence[Finisher | str]) -> bytes:
     Raises what a finisher raises, TypeError for what is not bytes, and ValueError for what mail cannot carry.
     """
     for finisher in finishers:
-        finished = found(finisher)(content)
+        finished = foreign(_named(finisher), content)
         if not isinstance(finished, bytes):
             raise TypeError(f"the finisher {_name(finisher)} returned {type(finished).__name__}, not bytes")
         if flaw := _flaw(finished):
@@ -48,11 +49,26 @@ def found(finisher: Finisher | str) -> Finisher:
     return pkgutil.resolve_name(finisher) if isinstance(finisher, str) else finisher
 
 
+def _named(finisher: Finisher | str) -> Finisher:
+    try:
+        named = foreign(found, finisher)
+    except (ImportError, AttributeError) as error:
+        if not is_marked(error):
+            raise
+        kind = ImportError if isinstance(error, ImportError) else AttributeError
+        raise as_failure(kind(f"finishers names {finisher!r}: {error}")) from error
+    if not callable(named):
+        raise TypeError(f"finishers names {finisher!r}, which is not callable")
+    return named
+
+
 def _name(finisher: Finisher | str) -> str:
     return finisher if isinstance(finisher, str) else getattr(finisher, "__qualname__", type(finisher).__name__)
 
 
 def _flaw(content: bytes) -> str | None:
+    if not content:
+        return "without a byte"
     if b"\0" in content:
         return "with a NUL character, which mail cannot carry"
     if _BARE.search(content) or not content.endswith(b"\r\n"):
