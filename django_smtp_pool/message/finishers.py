@@ -6,12 +6,12 @@ checked, and refused where mail cannot carry it.
 
 from __future__ import annotations
 
-import pkgutil
 import re
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from ..core.interrupts import as_failure, foreign, is_marked
+from ..core.interrupts import foreign
+from ..core.net.tls import found
 from .safety import LONGEST_LINE, has_long_line
 
 Finisher: TypeAlias = "Callable[[bytes], bytes]"
@@ -44,19 +44,8 @@ def refuse_to_encode() -> bytes:
     raise ValueError("the finished message is not ASCII, and this server takes only ASCII (it does not offer 8BITMIME)")
 
 
-def found(finisher: Finisher | str) -> Finisher:
-    """Return the callable that is meant; raises ImportError or AttributeError where there is none."""
-    return pkgutil.resolve_name(finisher) if isinstance(finisher, str) else finisher
-
-
 def _named(finisher: Finisher | str) -> Finisher:
-    try:
-        named = foreign(found, finisher)
-    except (ImportError, AttributeError) as error:
-        if not is_marked(error):
-            raise
-        kind = ImportError if isinstance(error, ImportError) else AttributeError
-        raise as_failure(kind(f"finishers names {finisher!r}: {error}")) from error
+    named: Finisher = foreign(found, finisher, "finishers")
     if not callable(named):
         raise TypeError(f"finishers names {finisher!r}, which is not callable")
     return named

@@ -38,7 +38,8 @@ def shown(value: Any, most: int = LONGEST_SHOWN) -> str:
         most: characters of text to show.
     """
     if not isinstance(value, (str, int, float, type(None))):
-        return f"a {type(value).__name__}"
+        name = type(value).__name__
+        return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
     text = repr(_without_login(value) if isinstance(value, str) else value)
     return text if len(text) <= most else f"{text[:most]}..."
 
