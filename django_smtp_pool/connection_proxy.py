@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from email.utils import parseaddr
 from functools import partial
+from typing import NoReturn
 
 from .core.errors import RecipientsRefused, Stage
 from .core.sender import Sender
@@ -24,6 +25,15 @@ class ConnectionProxy:
     def __init__(self, sender: Callable[[], Sender], *, timeout: float | None = None) -> None:
         self._sender = sender
         self.timeout = timeout
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(
+            f"backend.connection has no {name!r}: the connections belong to the pool, and each call borrows one. "
+            "It has sendmail(), noop(), quit(), close() and timeout. "
+            "A subclass with a connection_class has one of smtplib's.",
+            name=name,
+            obj=self,
+        )
 
     @property
     def is_changed(self) -> bool:

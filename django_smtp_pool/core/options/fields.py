@@ -217,16 +217,20 @@ def source_address(value: Any) -> tuple[str, int]:
 def host_name(value: Any) -> str:
     """Accept the name or the IP address of a host, without a scheme and a port."""
     host = nonempty_text(value)
-    if is_ip_address(bare := host.removeprefix("[").removesuffix("]")):
+    if is_ip_address(bare := host[1:-1] if _is_bracketed(host) else host):
         return bare
     if "://" in host or "@" in host:  # which may hold a password
         raise ValueError("must be the name of a host alone: no URL and no user; the port goes into port")
     name, colon, port = host.rpartition(":")
-    if colon and port.isascii() and port.isdecimal() and ":" not in name:
+    if colon and port.isascii() and port.isdecimal() and (":" not in name or _is_bracketed(name)):
         raise ValueError(f"must not hold the port: write {shown(name)}, and port {port}")
     if len(host) > LONGEST_HOST or not re.fullmatch(r"(?:[\w-]{1,63}\.)*[\w-]{1,63}\.?", host):
         raise ValueError(f"must be a host name such as 'smtp.example.com', or an IP address, not {shown(host)}")
     return host
+
+
+def _is_bracketed(host: str) -> bool:
+    return host.startswith("[") and host.endswith("]")
 
 
 def is_ip_address(value: str) -> bool:
