@@ -109,7 +109,7 @@ class PooledBackend(EmailBackend):
 
     def _own_context(self) -> dict[str, Any]:
         """Return the `tls_options` for a backend that overrides `ssl_context`: that context replaces the options."""
-        is_overridden = type(self).ssl_context is not EmailBackend.ssl_context
+        is_overridden = type(self).ssl_context is not _STOCK_CONTEXT
         if not is_overridden and "ssl_context" not in vars(self):
             return {}
         if not (self.use_tls or self.use_ssl or self._own("opportunistic_tls")):
@@ -255,7 +255,7 @@ class PooledBackend(EmailBackend):
 # As they are now: a test may replace them later, on this class or on Django's.
 _HOOKS = {name: getattr(PooledBackend, name) for name in ("_send", "open", "close")}
 _SEND_MESSAGES, _ASEND_MESSAGES = PooledBackend.send_messages, PooledBackend.asend_messages
-_STOCK_CLASS = EmailBackend.connection_class
+_STOCK_CLASS, _STOCK_CONTEXT = EmailBackend.connection_class, EmailBackend.ssl_context
 _HAS_PREP_ADDRESS = hasattr(EmailBackend, "prep_address")  # Django 6.0 and later
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from email.utils import parseaddr
 from functools import partial
+from typing import NoReturn
 
-from .core.errors import RecipientsRefused
+from .core.errors import RecipientsRefused, Stage
 from .core.sender import Sender
 from .core.smtp.envelope import Envelope, with_crlf
 from .message.smtp_options import asked_in_words
@@ -24,6 +25,15 @@ class ConnectionProxy:
     def __init__(self, sender: Callable[[], Sender], *, timeout: float | None = None) -> None:
         self._sender = sender
         self.timeout = timeout
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(
+            f"backend.connection has no {name!r}: the connections belong to the pool, and each call borrows one. "
+            "It has sendmail(), noop(), quit(), close() and timeout. "
+            "A subclass with a connection_class has one of smtplib's.",
+            name=name,
+            obj=self,
+        )
 
     @property
     def is_changed(self) -> bool:
@@ -47,6 +57,8 @@ class ConnectionProxy:
         content = with_crlf(msg.encode("ascii") if isinstance(msg, str) else bytes(msg))
         given = (to_addrs,) if isinstance(to_addrs, str) else tuple(to_addrs)
         recipients = tuple(map(_addr_spec, given))
+        if not recipients:
+            raise RecipientsRefused({}, stage=Stage.RCPT)  # as smtplib does
         asked = asked_in_words(mail_options, rcpt_options, recipients)
         envelope = Envelope(
             sender=_addr_spec(from_addr),

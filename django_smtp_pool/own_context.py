@@ -13,6 +13,8 @@ from collections.abc import Hashable, Mapping
 from typing import Any
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
+from django.core.exceptions import ImproperlyConfigured
+
 from .core.events import records
 from .core.options.oauth2 import Same
 from .remembered import frozen
@@ -49,6 +51,9 @@ _warned: WeakKeyDictionary[type, bool] = WeakKeyDictionary()
 def own_context(backend: Any) -> OwnContext:
     """Return the object that represents the `ssl_context` of a backend: the same object for the same identity."""
     context = backend.ssl_context
+    if not hasattr(context, "wrap_bio"):  # Django's backend takes None for a connection that verifies nothing
+        place = f"{type(backend).__qualname__}.ssl_context"
+        raise ImproperlyConfigured(f"{place} is {type(context).__name__}, and must be an SSLContext")
     known = vars(context).get(_MARK) if type(context) is ssl.SSLContext else None
     if known is None:
         key = _key_of(backend, context)

@@ -11,14 +11,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from email.errors import MessageError, ObsoleteHeaderDefect
 from email.headerregistry import Address, AddressHeader
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import FunctionType, ModuleType, TracebackType
 from typing import Any
 
 import django
 from django.core.mail.backends import smtp
+from django.core.mail.message import BadHeaderError  # an alias of ValueError from Django 6.0 on
 from django.utils.encoding import force_str
 
+from ..core.interrupts import foreign
 from .domains import ascii_domain
 from .mailboxes import PLAIN_ADDRESS, mailboxes, with_ascii_domains
 
@@ -30,6 +32,12 @@ PLAIN = re.compile(PLAIN_ADDRESS)
 # An address with a simple display name needs no parser either.
 _NAMED = re.compile(rf'(?:[^\W_]+(?: [^\W_]+)*|"[ !#-<>-\[\]-~]+") <({PLAIN_ADDRESS})>')
 _CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f]")
+# The words of Python's email package, and of Django 5.2.
+_NEWLINES = (
+    "Header values may not contain linefeed or carriage return characters (got {0!r} for header 'Reply-To')"
+    if RENDERS_SMTPUTF8
+    else "Header values can't contain newlines (got {0!r} for header 'Reply-To')"
+)
 # Defects of addresses that are in use and unambiguous: `webmaster`, or dots in a row or at an end.
 _HARMLESS = {
     "addr-spec local part with no domain",
@@ -49,12 +57,16 @@ def check_before_parsing(message: Any) -> bool:
     this version of Django cannot send to a non-ASCII local part.
     """
     envelope, lists = [*_envelope(message)], [*_reply_to(message)]
-    for address in (*envelope, *lists):
-        if _CONTROL.search(address):
-            raise ValueError(f"Invalid address, it has control characters: {address!r}")
     for address in envelope:
+        if _CONTROL.search(address):
+            raise BadHeaderError(f"Invalid address {address!r}: it has control characters")
         if len(address) > LONGEST:
-            raise ValueError(f"Invalid address, it has {len(address)} characters: {address[:80]!r}...")
+            raise ValueError(f"Invalid address {address[:80]!r}...: it has {len(address)} characters")
+    for text in lists:
+        if "\n" in text or "\r" in text:
+            raise BadHeaderError(_NEWLINES.format(text))
+        if _CONTROL.search(text):
+            raise ValueError(f"Invalid address {text!r}: it has control characters")
     for text in lists:
         if len(text) > LONGEST:
             _check_length(text)
@@ -87,7 +99,7 @@ def _check_length(text: str) -> None:
     entries = mailboxes(text)
     longest = max((len(each.name) + len(each.address) for each in entries), default=0) if entries else len(text)
     if longest > LONGEST:
-        raise ValueError(f"Invalid address, it has {longest} characters: {text[:80]!r}...")
+        raise ValueError(f"Invalid address {text[:80]!r}...: it has {longest} characters")
 
 
 def _needs_smtputf8(text: str) -> bool:
@@ -121,7 +133,7 @@ def quick(prepare: PrepareAddress) -> PrepareAddress:
     addresses are kept. A method that is not Django's own is not wrapped: it may return something else each time.
     """
     if not is_written_in(smtp, getattr(prepare, "__func__", None)):
-        return prepare
+        return lambda address, **how: foreign(partial(prepare, address, **how))
     known = lru_cache(maxsize=16)(prepare)
 
     def prepared(address: Any, **how: Any) -> str:
@@ -173,15 +185,20 @@ def _parsed(address: Any) -> str:
     if isinstance(address, tuple):
         local_part, at, domain = str(address[1]).rpartition("@")
         if not at:
-            raise ValueError(f"Invalid address {address[1]!r}")
+            raise ValueError(f"Invalid address {_quoted(address[1])}")
     else:
         local_part, domain = _mailbox(force_str(address))
     try:
         domain = ascii_domain(domain)
         _check_labels(domain)
     except ValueError as error:
-        raise ValueError(f"Invalid address {address!r}: {error}") from None
+        raise ValueError(f"Invalid address {_quoted(address)}: {error}") from None
     return Address(username=local_part, domain=domain).addr_spec
+
+
+def _quoted(address: Any) -> str:
+    text = str(address)
+    return f'"{text}"' if text.isprintable() else repr(text)
 
 
 def _check_labels(domain: str) -> None:
@@ -198,13 +215,13 @@ def _mailbox(address: str) -> tuple[str, str]:
     try:
         mailbox, rest = parser.get_mailbox(address)
     except (MessageError, AttributeError, IndexError, TypeError):  # the exceptions that the parser is known to raise
-        raise ValueError(f"Invalid address {address!r}") from None
+        raise ValueError(f"Invalid address {_quoted(address)}") from None  # in the words of Django 5.2
     if rest:
-        raise ValueError(f"Invalid address; only {str(mailbox)!r} could be parsed from {address!r}")
+        raise ValueError(f"Invalid address; only {mailbox} could be parsed from {_quoted(address)}")
     # Django 6.0 refuses every defect. Django 5.2 refuses none: it would send `b(c)ob@...` to `"b ob"@...`.
     defects = {str(each) for each in mailbox.all_defects if not isinstance(each, ObsoleteHeaderDefect)}
     if not mailbox.local_part or defects - _HARMLESS:
-        raise ValueError(f"Invalid address {address!r}")
+        raise ValueError(f"Invalid address {_quoted(address)}")
     return mailbox.local_part, mailbox.domain or ""
 
 

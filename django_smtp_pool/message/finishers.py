@@ -6,11 +6,12 @@ it cannot be sent by mail.
 
 from __future__ import annotations
 
-import pkgutil
 import re
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
+from ..core.interrupts import foreign
+from ..core.net.tls import found
 from .safety import LONGEST_LINE, has_long_line
 
 Finisher: TypeAlias = "Callable[[bytes], bytes]"
@@ -21,15 +22,16 @@ _BARE = re.compile(rb"\r(?!\n)|(?<!\r)\n")
 def finish(content: bytes, finishers: Sequence[Finisher | str]) -> bytes:
     """Return rendered content after all finishers; each finisher gets the result of the one before.
 
-    content: header and body with CRLF line ends, without lines of more than 998 octets, in ASCII unless an address
-        needs SMTPUTF8.
+    Arguments:
+        content: header and body with CRLF line ends, without lines of more than 998 octets, in ASCII unless an address
+            needs SMTPUTF8.
         finishers: callables or dotted paths.
 
     Raises what a finisher raises, TypeError for a result that is not bytes, and ValueError for content that cannot be
     sent by mail.
     """
     for finisher in finishers:
-        finished = found(finisher)(content)
+        finished = foreign(_named(finisher), content)
         if not isinstance(finished, bytes):
             raise TypeError(f"the finisher {_name(finisher)} returned {type(finished).__name__}, not bytes")
         if flaw := _flaw(finished):
@@ -45,9 +47,11 @@ def refuse_to_encode() -> bytes:
     )
 
 
-def found(finisher: Finisher | str) -> Finisher:
-    """Return the callable for a dotted path; raises ImportError or AttributeError if there is none."""
-    return pkgutil.resolve_name(finisher) if isinstance(finisher, str) else finisher
+def _named(finisher: Finisher | str) -> Finisher:
+    named: Finisher = foreign(found, finisher, "finishers")
+    if not callable(named):
+        raise TypeError(f"finishers names {finisher!r}, which is not callable")
+    return named
 
 
 def _name(finisher: Finisher | str) -> str:
@@ -55,6 +59,8 @@ def _name(finisher: Finisher | str) -> str:
 
 
 def _flaw(content: bytes) -> str | None:
+    if not content:
+        return "without a byte"
     if b"\0" in content:
         return "with a NUL character, which email does not allow"
     if _BARE.search(content) or not content.endswith(b"\r\n"):

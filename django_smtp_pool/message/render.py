@@ -81,7 +81,7 @@ def takes_long(message: Any) -> bool:
     """
     if getattr(type(message), "message", None) is not EmailMessage.message or "message" in vars(message):
         return True
-    size = _A_RECIPIENT * len(message.recipients()) + _size(message.body)
+    size = _A_RECIPIENT * sum(1 for _ in message.recipients()) + _size(message.body)
     size += sum(_size(each[0]) for each in getattr(message, "alternatives", None) or ())
     size += sum(LARGE if isinstance(each, Message) else _size(each[1]) for each in message.attachments or ())
     return size >= LARGE

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from ..core.interrupts import from_signal_handler
 from ..core.net.tls import found
-from ..core.options.fields import Secret
+from ..core.options.fields import Secret, shown
 from ..core.options.oauth2 import CLIENT_CREDENTIALS, SERVICE, OAuth2Options, Same
 
 SERVICE_SCOPE = "https://mail.google.com/"
@@ -79,7 +79,8 @@ class Generator:
         Raises TypeError if the generator returns no token, and any exception of the generator.
         """
         if self._callable is None:
-            self._callable = _made(found(self._source) if isinstance(self._source, str) else self._source.value)
+            source = self._source if isinstance(self._source, str) else self._source.value
+            self._callable = _made(found(source, "oauth2_generator"))
         asked = {"renew": renew, "username": username}
         given = _call(self._callable, asked)
         if callable(given):  # it is a factory
@@ -98,7 +99,7 @@ class Generator:
 def _made(source: Any) -> Callable[..., Any]:
     made = source() if isinstance(source, type) else source
     if not callable(made):
-        raise TypeError(f"{source!r} is not a generator of access tokens: it must be callable")
+        raise TypeError(f"{shown(source)} is not a generator of access tokens: it must be callable")
     return made  # type: ignore[no-any-return]
 
 

@@ -378,6 +378,15 @@ def logging_in(server, vault, **options):
     return backend_for(server, username="user", password=vault.password, **options)
 
 
+@pytest.mark.parametrize("name", ["ehlo", "auth", "sock", "send_message"])
+def test_the_connection_says_what_it_is_where_it_is_taken_for_smtplibs(server, name):
+    with backend_for(server) as backend:
+        with pytest.raises(AttributeError, match=f"backend.connection has no '{name}': .* connection_class") as caught:
+            getattr(backend.connection, name)
+        assert caught.value.name == name
+        assert not hasattr(backend.connection, name)
+
+
 def report(call):
     """Return what Django's debug page and its mail to the admins say of the exception that a call raises."""
     try:

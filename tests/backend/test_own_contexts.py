@@ -9,6 +9,7 @@ from functools import cached_property
 
 import pytest
 import trustme
+from django.core.exceptions import ImproperlyConfigured
 
 from django_smtp_pool import registry as registries
 from django_smtp_pool.backend import PooledBackend
@@ -206,6 +207,15 @@ def test_what_cannot_be_compared_shares_nothing_and_the_log_says_so_once(server,
     assert len({id(pool(object())) for _ in range(3)}) == 3
     (told,) = [each for each in caplog.records if each.levelno == logging.WARNING]
     assert "Tenant has its own pool, and they share no connections" in told.getMessage()
+
+
+@pytest.mark.parametrize("context", [None, "TLSv1.3"])
+def test_what_is_no_context_is_an_error_that_names_the_class(server, context):
+    """Django's backend takes None for a connection that verifies nothing."""
+    kind = type("Trusting", (PooledBackend,), {"ssl_context": context})
+    with pytest.raises(ImproperlyConfigured, match=r"^Trusting.ssl_context is \w+, and must be an SSLContext"):
+        backend_for(server, kind, use_tls=True).send_messages([message()])
+    assert server.accepted == []
 
 
 def test_no_context_is_made_where_nothing_is_encrypted(server):

@@ -98,7 +98,7 @@ def fields_of(content):
 
 def assert_alike(stock, ours):
     if stock.error is not None:
-        assert ours.told == stock.told
+        assert issubclass(ours.told, stock.told)  # Django 5.2 has a type of its own for line ends, and uses it at times
     elif is_right(stock.got[0].content):
         assert [each[:2] for each in ours.told] == [each[:2] for each in stock.told]
         ours, stock = ours.got[0].content, stock.got[0].content

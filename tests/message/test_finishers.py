@@ -1,6 +1,7 @@
 """Finishers: they have the last word, in order, and what mail cannot carry is refused."""
 
 import shutil
+import smtplib
 import subprocess
 from functools import partial
 
@@ -71,11 +72,52 @@ def test_one_that_raises_is_that_messages_failure(server):
     assert len(server.accepted) == 2
 
 
+class Odd(Exception):
+    """What a library of signatures raises."""
+
+
+ERRORS = [Odd("x"), smtplib.SMTPException("x"), TimeoutError("x"), OSError(5, "x"), RuntimeError("x"), StopIteration()]
+
+
+@pytest.mark.parametrize("silent", [False, True])
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_whatever_one_raises_is_that_messages_failure(server, error, silent):
+    def sign(content):
+        if b"Message 2" in content:
+            raise error
+        return content
+
+    batch = [message(number) for number in range(1, 4)]
+    with pytest.raises(type(error)) as caught:
+        backend_for(server, finishers=[sign], fail_silently=silent).send_messages(batch)
+    assert caught.value is error
+    assert list(error.failures) == [1]
+    assert [mail.smtp_pool_status.outcome for mail in batch] == ["accepted", "not_sent", "accepted"]
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "text"),
+    [
+        ("no.such.module", ImportError, "No module named 'no'"),
+        (f"{__name__}.nothing", AttributeError, "has no attribute 'nothing'"),
+        (f"{__name__}.CONTENT", TypeError, "is not callable"),
+    ],
+)
+def test_one_that_cannot_be_found_is_every_messages_failure(server, path, kind, text):
+    batch = [message(1), message(2)]
+    with pytest.raises(kind, match=f"finishers names '{path}'.*{text}") as caught:
+        backend_for(server, finishers=path).send_messages(batch)
+    assert list(caught.value.failures) == [0, 1]
+    assert [mail.smtp_pool_status.outcome for mail in batch] == ["not_sent", "not_sent"]
+
+
 @pytest.mark.parametrize(
     ("finished", "kind", "text"),
     [
         ("text", TypeError, "returned str, not bytes"),
         (None, TypeError, "returned NoneType, not bytes"),
+        (bytearray(CONTENT), TypeError, "returned bytearray, not bytes"),
+        (b"", ValueError, "without a byte"),
         (b"a\n", ValueError, "line ends other than CRLF"),
         (b"a\rb\r\n", ValueError, "line ends other than CRLF"),
         (b"a", ValueError, "line ends other than CRLF"),

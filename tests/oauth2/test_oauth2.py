@@ -532,3 +532,16 @@ def test_what_is_no_access_token(bad):
 def test_generators_are_looked_up_late():
     Generator("no.such.thing")
     assert Grant(OAuth2Options(**GOOD), lambda: 0.0)
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("no.such.module", "oauth2_generator names 'no.such.module': No module named 'no'"),
+        ("tests.mailing.nothing", "oauth2_generator names 'tests.mailing.nothing': module .* has no attribute"),
+        ("tests.oauth2", "a module is no generator of access tokens"),
+    ],
+)
+def test_a_generator_that_cannot_be_found_is_named(mail, path, text):
+    with pytest.raises(TokenUnavailable, match=text):
+        backend_for(mail, username="user", oauth2_generator=path).send_messages([message()])

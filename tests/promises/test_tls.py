@@ -173,6 +173,18 @@ def test_a_context_that_is_none(given, error):
         assert server.connections == 0
 
 
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [("no.such.module", ImportError), ("tests.mailing.nothing", AttributeError), ("tests.promises", TypeError)],
+)
+def test_a_path_that_leads_nowhere_names_the_option(path, kind):
+    with FaultServer(starttls=certificates().server_context()) as server:
+        mail = message()
+        with pytest.raises(kind, match=rf"^tls_options\['context'\] names '{path}'"):
+            backend_for(server, use_tls=True, tls_options={"context": path}).send_messages([mail])
+        assert mail.smtp_pool_status.outcome == "not_sent"
+
+
 def test_a_path_that_leads_nowhere_is_told_by_the_checks(settings):
     options = {"host": "mail.example.com", "use_tls": True, "tls_options": {"context": "no.such.module"}}
     if django.VERSION >= (6, 1):

@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ..interrupts import as_failure, foreign
+from ..interrupts import as_failure, foreign, from_signal_handler
 from ..options.options import IN_CLEAR, ServerOptions, TLSOptions
-from .certificate_files import named
+from .certificate_files import named as with_names
 
 MOST = 32  # contexts to cache; each needs about a megabyte
 
@@ -54,7 +54,7 @@ def _stamp(path: str | None) -> Stamp | None:
 
 def _make(server: ServerOptions) -> ssl.SSLContext:
     wanted = server.tls_options
-    with named(server):
+    with with_names(server):
         context = foreign(partial(ssl.create_default_context, cafile=wanted.ca_file), ssl.Purpose.SERVER_AUTH)
     context.minimum_version = {"TLSv1.2": ssl.TLSVersion.TLSv1_2, "TLSv1.3": ssl.TLSVersion.TLSv1_3}[
         wanted.minimum_version
@@ -66,7 +66,7 @@ def _make(server: ServerOptions) -> ssl.SSLContext:
         context.verify_mode = ssl.CERT_NONE
     if server.ssl_certfile:
         # Without this callback, OpenSSL would ask for the password on the terminal, and block.
-        with named(server):
+        with with_names(server):
             foreign(context.load_cert_chain, server.ssl_certfile, server.ssl_keyfile, _no_password)
     return context
 
@@ -76,19 +76,34 @@ def _no_password() -> NoReturn:
 
 
 def _given(source: Any) -> ssl.SSLContext:
-    source = foreign(found, source)
-    context = source if isinstance(source, ssl.SSLContext) else foreign(source)
+    named = foreign(found, source, "tls_options['context']")
+    if not (isinstance(named, ssl.SSLContext) or callable(named)):
+        raise as_failure(
+            TypeError(f"tls_options['context'] names {source!r}, which is neither a context nor callable")
+        )
+    context = named if isinstance(named, ssl.SSLContext) else foreign(named)
     if not isinstance(context, ssl.SSLContext):
         raise as_failure(TypeError(f"tls_options['context'] returned {type(context).__name__}, not an SSLContext"))
     return context
 
 
-def found(source: Any) -> Any:
+def found(source: Any, option: str = "") -> Any:
     """Return the object at a dotted path; any other value is returned unchanged.
+
+    Arguments:
+        option: the option that has the path; the error names it.
 
     Raises ImportError or AttributeError if the path does not exist.
     """
-    return pkgutil.resolve_name(source) if isinstance(source, str) else source
+    if not isinstance(source, str):
+        return source
+    try:
+        return pkgutil.resolve_name(source)
+    except (ImportError, AttributeError) as error:
+        if not option or from_signal_handler(error):
+            raise
+        kind = ImportError if isinstance(error, ImportError) else AttributeError
+        raise kind(f"{option} names {source!r}: {error}") from error
 
 
 def flaw_of(session: ssl.SSLObject | None) -> str | None:

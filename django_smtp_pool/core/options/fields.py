@@ -38,7 +38,8 @@ def shown(value: Any, most: int = LONGEST_SHOWN) -> str:
         most: characters of text to show.
     """
     if not isinstance(value, (str, int, float, type(None))):
-        return f"a {type(value).__name__}"
+        name = type(value).__name__
+        return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
     text = repr(_without_login(value) if isinstance(value, str) else value)
     return text if len(text) <= most else f"{text[:most]}..."
 
@@ -216,16 +217,20 @@ def source_address(value: Any) -> tuple[str, int]:
 def host_name(value: Any) -> str:
     """Accept the name or the IP address of a host, without a scheme or port."""
     host = nonempty_text(value)
-    if is_ip_address(bare := host.removeprefix("[").removesuffix("]")):
+    if is_ip_address(bare := host[1:-1] if _is_bracketed(host) else host):
         return bare
     if "://" in host or "@" in host:  # it may contain a password
         raise ValueError("must be only the name of a host, without a URL or user; set the port in port")
     name, colon, port = host.rpartition(":")
-    if colon and port.isascii() and port.isdecimal() and ":" not in name:
+    if colon and port.isascii() and port.isdecimal() and (":" not in name or _is_bracketed(name)):
         raise ValueError(f"must not contain the port: set host to {shown(name)}, and port to {port}")
     if len(host) > LONGEST_HOST or not re.fullmatch(r"(?:[\w-]{1,63}\.)*[\w-]{1,63}\.?", host):
         raise ValueError(f"must be a host name such as 'smtp.example.com', or an IP address, not {shown(host)}")
     return host
+
+
+def _is_bracketed(host: str) -> bool:
+    return host.startswith("[") and host.endswith("]")
 
 
 def is_ip_address(value: str) -> bool:

@@ -151,6 +151,15 @@ def test_a_host_that_cannot_be_one_is_told_with_what_was_probably_meant(host, te
     assert PASSWORD not in str(caught.value)
 
 
+@pytest.mark.parametrize(("host", "name"), [("a.example:25", "a.example"), ("[::1]:25", r"\[::1\]")])
+def test_a_host_with_a_port_is_told_apart(host, name):
+    with pytest.raises(ValueError, match=f"must not hold the port: write '{name}', and port 25"):
+        ServerOptions(host=host)
+    for odd in ("[::1", "::1]"):
+        with pytest.raises(ValueError, match="must be a host name"):
+            ServerOptions(host=odd)
+
+
 def test_hosts_in_one_form():
     assert ServerOptions(host="[::1]").host == "::1"
     assert ServerOptions(local_hostname="client.example.").local_hostname == "client.example"
