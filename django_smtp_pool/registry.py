@@ -75,6 +75,7 @@ class Registry:
     def __init__(self, *, clock: Clock, observer: Observer) -> None:
         self._clock = clock
         self._observer = observer
+        self.watchers: list[Callable[[PoolKey], Observer]] = []  # each makes an observer of its own for a new pool
         self._housekeeper = Housekeeper(clock, Farewells(clock))
         self._after_fork = AfterFork(self._housekeeper.resume)
         self._pid = os.getpid()
@@ -145,7 +146,10 @@ class Registry:
         )
 
     def _make(self, key: PoolKey) -> Sender:
-        connector = self._connector(key.server, self._observer)
+        observer = self._observer
+        if self.watchers:
+            observer = Observers([observer, *(watcher(key) for watcher in self.watchers)])
+        connector = self._connector(key.server, observer)
         pool = pool_over(connector, key.pool, self._housekeeper)
         if key.server.lacks_secret:
             text = "%s: username is set without a password or an access token: nobody logs in"
@@ -154,7 +158,7 @@ class Registry:
             pool=pool,
             connector=connector,
             clock=self._clock,
-            observer=self._observer,
+            observer=observer,
             rate_limit=self._limiter(key, pool),
             renewed=partial(self.sender, key),
         )
@@ -222,9 +226,13 @@ class Registry:
             if not caches.keep({key.server.username for key in self._senders if key.server.token_source == source}):
                 del self._token_caches[source]
 
+    def open_pools(self) -> dict[PoolKey, Pool[Connection]]:
+        """Return the pools that are open, each by its options."""
+        return {key: sender.pool for key, sender in list(self._senders.items()) if not sender.pool.is_closed}
+
     def pools(self) -> list[Pool[Connection]]:
         """Return the pools that are open."""
-        return [sender.pool for sender in list(self._senders.values()) if not sender.pool.is_closed]
+        return list(self.open_pools().values())
 
     def close_all(self, timeout: float = 10.0) -> None:
         """Close every pool: let sends and batches under way finish, then refuse those that wait, and say QUIT.

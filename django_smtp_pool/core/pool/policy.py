@@ -180,7 +180,7 @@ def decide(state: State, now: float) -> None:
         state.has_hurried = True
         state.todo.append(Hurry())
     if _is_short_of_spares(state) and now >= _spare_at(state, now):
-        _dial_spare(state)
+        _dial_spare(state, now)
     _retire_worn_out(state, now)  # again: one that was kept as a spare is none beside what has just been granted
     _see_how_long_they_leave(state, now)
 
@@ -235,7 +235,7 @@ def _serve_first(state: State, now: float) -> bool:
     if blocked or not _has_room(state, now):
         return False
     state.lessons.logs_in(now)
-    _grant(state, Slot(), state.dialling)
+    _grant(state, Slot(since=now), state.dialling)
     return True
 
 
@@ -268,8 +268,8 @@ def _starved_by_batches(state: State) -> Waiter | None:
     return waiter
 
 
-def _dial_spare(state: State) -> None:
-    dial = Dial(Slot())
+def _dial_spare(state: State, now: float) -> None:
+    dial = Dial(Slot(since=now))
     state.lend(dial.slot, dial)
     state.dialling.add(dial.slot)
     state.todo.append(dial)
@@ -304,6 +304,8 @@ def _retire_worn_out(state: State, now: float) -> None:
 def _why_worn_out(state: State, slot: Slot, now: float) -> str | None:
     if slot.messages >= _most_messages(state, slot):
         return "max_messages"
+    if slot.is_drained:
+        return "drained"
     return "max_lifetime" if slot.expires_at is not None and now >= slot.expires_at else None
 
 
