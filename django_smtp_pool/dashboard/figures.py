@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from ..core.delivery.connection import Connection
 from ..core.pool.pool import Pool
 from ..core.pool.stats import ConnectionStats
+from ..mailers import aliases, backend_of
 from ..registry import registry
 from ..remembered import PoolKey
 from .charts import Chart, chart
@@ -26,7 +28,7 @@ class Box:
     state: str
     name: str
     age: str
-    messages: int
+    messages: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +52,8 @@ class Allowance:
 class PoolFigures:
     """One pool, as the page shows it."""
 
-    def __init__(self, key: PoolKey, pool: Pool[Connection], history: History) -> None:
+    def __init__(self, key: PoolKey, pool: Pool[Connection], history: History, mailers: str) -> None:
+        self.mailers = mailers
         self.account = key.server.shown_username
         self.options = key.pool
         self.history = history
@@ -124,7 +127,8 @@ class PoolFigures:
 
 def _box(one: ConnectionStats) -> Box:
     name = "" if one.number is None else f"#{one.number}"
-    return Box(state=one.state, name=name, age=duration(one.age), messages=one.messages)
+    messages = "" if one.state == "connecting" else f"{one.messages} msg"
+    return Box(state=one.state, name=name, age=duration(one.age), messages=messages)
 
 
 def _left(seconds: float) -> str:
@@ -145,5 +149,16 @@ def duration(seconds: float) -> str:
 
 def all_figures() -> Iterator[PoolFigures]:
     """Return the pools of this process."""
-    for key, pool in registry.open_pools().items():
-        yield PoolFigures(key, pool, recorder.watch(key))
+    pools = registry.open_pools()
+    names = mailers_of() if pools else {}
+    for key, pool in pools.items():
+        yield PoolFigures(key, pool, recorder.watch(key), ", ".join(names.get(key, ())))
+
+
+def mailers_of() -> dict[PoolKey, list[str]]:
+    """Return the project's mailers by the pool that they use; before Django 6.1 there is one, without a name."""
+    names: dict[PoolKey, list[str]] = {}
+    for alias in aliases():
+        with suppress(Exception):  # of another backend, or invalid, which a check reports
+            names.setdefault(backend_of(alias).config.key, []).append(alias)
+    return names

@@ -45,6 +45,7 @@ SETTINGS = {
     "MESSAGE_STORAGE": "django.contrib.messages.storage.cookie.CookieStorage",
     "PASSWORD_HASHERS": ["django.contrib.auth.hashers.MD5PasswordHasher"],
     "STATIC_URL": "/static/",
+    "MEDIA_URL": "/media/",
     "ALLOWED_HOSTS": ["*"],
     "DEFAULT_AUTO_FIELD": "django.db.models.BigAutoField",
 }

@@ -14,6 +14,7 @@ from django_smtp_pool.dashboard.processes import MOST_TRIES
 from django_smtp_pool.dashboard.recorder import recorder
 from django_smtp_pool.registry import registry
 from django_smtp_pool.testing.server import faults
+from tests.backend.project import HAS_MAILERS, mailer, project
 from tests.core.fakes import in_thread, until
 from tests.dashboard.site import PAGE
 from tests.mailing import backend_for, message
@@ -102,6 +103,15 @@ def test_a_pool_with_its_connections_and_counts(visit, server):
     assert "Messages per second" in seen
 
 
+@pytest.mark.skipif(not HAS_MAILERS, reason="MAILERS came with Django 6.1")
+def test_the_mailers_of_a_pool_are_named(visit, settings, server):
+    project(settings, server)
+    broken = {"BACKEND": "no.such.Backend", "OPTIONS": {}}
+    settings.MAILERS = {**settings.MAILERS, "news": settings.MAILERS["default"], "broken": broken}
+    mailer().send_messages([message()])
+    assert f"{server.host}:{server.port} (default, news)" in text_of(visit("staff").get(PAGE))
+
+
 def test_busy_connections_and_messages_that_wait(visit, server):
     server.hold("end")
     backend = backend_for(server, max_connections=2)
@@ -130,9 +140,8 @@ def test_failures_in_the_words_of_the_server(visit, server):
     server.fault = Fault(at="end", do=faults.reply("550 5.7.1 <b>Spam</b> from ann@example.com"), times=None)
     send(server, message(1), message(2))
     page = visit("staff").get(PAGE).content.decode()
-    row = re.search(r"(?s)<tr><td>[\d:]+</td>(.*?)</tr>", page)[1]
-    assert "<td>refused</td><td>2</td>" in row
-    assert "550 5.7.1 &lt;b&gt;Spam&lt;/b&gt; from ann@example.com" in row
+    words = "<code>550 5.7.1 &lt;b&gt;Spam&lt;/b&gt; from ann@example.com</code>"
+    assert re.search(rf"<li><span>[\d:]+ <b>refused</b>, 2 times</span> {words}</li>", page)
     assert "to@example.com" not in page
 
 
@@ -140,7 +149,7 @@ def test_some_recipients_refused(visit, server):
     server.refuse_recipients = {"bob@example.com": "550 5.1.1 No such user"}
     send(server, message(to=["ann@example.com", "bob@example.com"]))
     page = visit("staff").get(PAGE).content.decode()
-    assert "<td>partly refused</td><td>1</td><td>550 5.1.1 No such user</td>" in page
+    assert "<b>partly refused</b></span> <code>550 5.1.1 No such user</code>" in page
     assert "bob@example.com" not in page
 
 
@@ -148,7 +157,7 @@ def test_a_server_that_is_not_there(visit, server):
     server.refuse()
     send(server, max_requeues=0)
     page = visit("staff").get(PAGE).content.decode()
-    assert "<td>no connection</td>" in page
+    assert "<b>no connection</b>" in page
     assert "Connection refused" in page
 
 
