@@ -109,9 +109,10 @@ class PoolFigures:
         )
 
     @property
-    def rate_now(self) -> float:
+    def rate_now(self) -> str:
         """Messages per second, over the last few seconds that are complete."""
-        return sum(each.messages for each in self._seconds[-JUST_NOW - 1 : -1]) / JUST_NOW
+        rate = sum(each.messages for each in self._seconds[-JUST_NOW - 1 : -1]) / JUST_NOW
+        return f"{rate:.1f}" if 0 < rate < 10 else f"{rate:.0f}"
 
     @property
     def average_wait(self) -> str:

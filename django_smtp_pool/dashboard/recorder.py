@@ -185,7 +185,8 @@ def words_of(error: BaseException | None) -> str:
         return _distinct(refused.values())
     if reply is not None:
         return str(reply)[:MOST_WORDS]
-    words = _ADDRESS.sub("***@***", str(error) or type(error).__name__)
+    # Cut before and after: the search takes long in a long text, and an address at the end is not cut in two.
+    words = _ADDRESS.sub("***@***", (str(error) or type(error).__name__)[: 2 * MOST_WORDS])
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in words)[:MOST_WORDS]
 
 
