@@ -30,6 +30,7 @@ ROOMS = {
 # What those outside use: they put the rooms together.
 DOORS = {"django_smtp_pool.core.sender", "django_smtp_pool.core.client"}
 SERVER_FOR_TESTS = "django_smtp_pool.testing.server"  # a server of its own, which shares nothing with the client
+OPTIONAL = ("django_smtp_pool.dashboard", "django_smtp_pool.toolbar")
 PURE_ROOMS = {"options", "smtp"}
 SOCKETS = {"socket", "ssl", "selectors"}
 MAY_IMPORT_SOCKETS = {"net", "drivers", "delivery"}
@@ -84,6 +85,13 @@ def test_the_core_never_looks_up(name):
     assert "django" not in top_levels(name)
     above = {each for each in ours(imported(name)) if not each.startswith("django_smtp_pool.core")}
     assert not above
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_nobody_pays_for_what_a_project_has_to_install(name):
+    """The page and the panel are imported by Django's settings alone."""
+    optional = {each for each in ours(imported(name)) if each.startswith(OPTIONAL)}
+    assert not optional or name.startswith(OPTIONAL)
 
 
 @pytest.mark.parametrize("name", CORE)
