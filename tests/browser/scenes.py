@@ -50,3 +50,4 @@ def fill(server, backend, connections):
     assert server.wait_for(lambda: server.held == connections)
     server.release()
     assert worker.join() == connections
+    server.settle()

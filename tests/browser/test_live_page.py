@@ -2,6 +2,7 @@
 
 import pytest
 
+from django_smtp_pool.dashboard.recorder import recorder
 from tests.browser.scenes import HOSTILE, every_state, fill, pool_of
 from tests.browser.visitor import DESKTOP, PHONE, contrast
 from tests.dashboard.site import PAGE
@@ -161,6 +162,18 @@ def test_a_site_that_does_not_answer_is_reported_and_asked_again(visit):
     visitor.page.unroute("**/*part=1*")
     visitor.page.locator("#smtp-pools-state:empty").wait_for(state="attached")
     visitor.complaints.clear()  # the browser has complained about the answer that never came
+
+
+def test_another_process_that_takes_over_is_announced(visit, monkeypatch):
+    visitor = visit("staff")
+    before = recorder.pid
+    monkeypatch.setattr(recorder, "pid", 4711)
+    monkeypatch.setattr(recorder, "process", "4711-abc")
+    words = f"Process {before} does not answer any more. This is process 4711."
+    visitor.page.locator("#smtp-pools-state", has_text=words).wait_for()
+    visitor.refresh()
+    assert visitor.page.inner_text("#smtp-pools-state") == words
+    assert [url for url in visitor.requests if "tries=16" in url]
 
 
 def test_the_end_of_the_session_leads_to_the_login(visit):

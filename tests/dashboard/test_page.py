@@ -25,6 +25,7 @@ def send(server, *messages, **options):
     """Send messages through the process's own pools; what becomes of them is on the page."""
     with suppress(Exception):
         backend_for(server, **options).send_messages(list(messages or [message()]))
+    server.settle()
 
 
 def text_of(response):
@@ -175,6 +176,12 @@ def test_rate_limits_and_what_is_left(visit, server):
     page = visit("staff").get(PAGE)
     assert "29 left of 30/minute" in text_of(page)
     assert '<meter min="0" max="100" value="99" aria-label="100/day recipients">' in page.content.decode()
+
+
+def test_numbers_in_the_markup_are_not_localized(visit, settings, server):
+    settings.LANGUAGE_CODE, settings.USE_THOUSAND_SEPARATOR = "de", True
+    send(server, rate_limits=["10000/minute"])
+    assert '<meter min="0" max="10000" value="9999"' in visit("staff").get(PAGE).content.decode()
 
 
 # The buttons

@@ -8,6 +8,7 @@
   const state = document.getElementById("smtp-pools-state");
   let paused = false;
   let shown = "";
+  let switched = ""; // what to say after another process has taken over
 
   /* The status is read out by screen readers, so it changes only if there is news. */
   function say(text) {
@@ -44,8 +45,12 @@
     }
     if (!paused && !isInUse()) {
       replace(html);
+      const now = document.getElementById("smtp-pools").dataset.process;
+      if (now !== process) {
+        switched = `Process ${process.split("-")[0]} does not answer any more. This is process ${now.split("-")[0]}.`;
+      }
     }
-    say("");
+    say(paused ? shown : switched);
   }
 
   async function tick() {
@@ -62,7 +67,7 @@
   pause.addEventListener("click", () => {
     paused = !paused;
     pause.textContent = paused ? "Continue" : "Pause";
-    say(paused ? "Paused." : "");
+    say(paused ? "Paused." : switched);
   });
   pause.hidden = false;
   document.getElementById("smtp-pools-reload").hidden = true;
