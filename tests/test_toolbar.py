@@ -14,6 +14,7 @@ from django.urls import include, path
 from django_smtp_pool import registry as registries
 from django_smtp_pool.aio import asend_mail
 from tests.backend.project import mailer, project
+from tests.dashboard.site import checks_as_before
 from tests.mailing import message
 from tests.servers import FaultServer
 
@@ -62,7 +63,8 @@ urlpatterns = [
 @pytest.fixture(autouse=True)
 def _site():
     to_send.clear()
-    with override_settings(**SETTINGS), override_settings(INSTALLED_APPS=APPS):  # the toolbar reads the others
+    # The toolbar reads the other settings when it is installed.
+    with checks_as_before(), override_settings(**SETTINGS), override_settings(INSTALLED_APPS=APPS):
         urlpatterns[3:] = [path("__debug__/", include("debug_toolbar.urls"))]  # which needs the app
         yield
     from django_smtp_pool import signals, toolbar

@@ -3,6 +3,7 @@
 from contextlib import contextmanager
 
 from django.contrib.auth import get_user_model
+from django.core.checks.registry import registry as checks
 from django.core.management import call_command
 from django.test import override_settings
 
@@ -66,9 +67,17 @@ def strict(get_response):
 
 
 @contextmanager
+def checks_as_before():
+    """Forget the system checks of apps that are installed meanwhile."""
+    before = set(checks.registered_checks), set(checks.deployment_checks)
+    yield
+    checks.registered_checks, checks.deployment_checks = before
+
+
+@contextmanager
 def site(blocker):
     """Have the site's apps and tables, with the users manager, staff, reader and superuser."""
-    with override_settings(**SETTINGS), blocker.unblock():
+    with checks_as_before(), override_settings(**SETTINGS), blocker.unblock():
         from django.contrib.auth.models import Permission  # which needs the app
 
         call_command("migrate", verbosity=0, run_syncdb=True)
