@@ -76,6 +76,7 @@ class Registry:
     def __init__(self, *, clock: Clock, observer: Observer) -> None:
         self._clock = clock
         self._observer = observer
+        self.watchers: list[Callable[[PoolKey], Observer]] = []  # each makes an observer of its own for a new pool
         self._housekeeper = Housekeeper(clock, Farewells(clock))
         self._after_fork = AfterFork(self._housekeeper.resume)
         self._pid = os.getpid()
@@ -146,7 +147,10 @@ class Registry:
         )
 
     def _make(self, key: PoolKey) -> Sender:
-        connector = self._connector(key.server, self._observer)
+        observer = self._observer
+        if self.watchers:
+            observer = Observers([observer, *(watcher(key) for watcher in self.watchers)])
+        connector = self._connector(key.server, observer)
         pool = pool_over(connector, key.pool, self._housekeeper)
         if key.server.lacks_secret:
             text = "%s: username is set without a password or an access token: nobody logs in"
@@ -155,7 +159,7 @@ class Registry:
             pool=pool,
             connector=connector,
             clock=self._clock,
-            observer=self._observer,
+            observer=observer,
             rate_limit=self._limiter(key, pool),
             renewed=partial(self.sender, key),
         )
@@ -227,9 +231,13 @@ class Registry:
         """Call `tidy()` at an instant (monotonic), and again as it says; in a forked child, ask anew."""
         self._housekeeper.watch(tidiable, due)
 
+    def open_pools(self) -> dict[PoolKey, Pool[Connection]]:
+        """Return the pools that are open, each by its options."""
+        return {key: sender.pool for key, sender in list(self._senders.items()) if not sender.pool.is_closed}
+
     def pools(self) -> list[Pool[Connection]]:
         """Return the pools that are open."""
-        return [sender.pool for sender in list(self._senders.values()) if not sender.pool.is_closed]
+        return list(self.open_pools().values())
 
     def close_all(self, timeout: float = 10.0) -> None:
         """Close every pool: let sends and batches under way finish, then refuse those that wait, and say QUIT.

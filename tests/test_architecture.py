@@ -30,6 +30,7 @@ ROOMS = {
 # What those outside use: they put the rooms together.
 DOORS = {"django_smtp_pool.core.sender", "django_smtp_pool.core.client"}
 SERVER_FOR_TESTS = "django_smtp_pool.testing.server"  # a server of its own, which shares nothing with the client
+OPTIONAL = ("django_smtp_pool.dashboard", "django_smtp_pool.toolbar")
 PURE_ROOMS = {"options", "smtp"}
 SOCKETS = {"socket", "ssl", "selectors"}
 MAY_IMPORT_SOCKETS = {"net", "drivers", "delivery"}
@@ -94,6 +95,13 @@ def test_metrics_are_for_those_who_ask(name):
         assert not any(each.startswith(room) for each in imported(name))
     for library, rooms in {"prometheus_client": "prometheus", "opentelemetry": "opentelemetry"}.items():
         assert library not in top_levels(name) or name.startswith(f"{room}.{rooms}")
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_nobody_pays_for_what_a_project_has_to_install(name):
+    """The page and the panel are imported by Django's settings alone."""
+    optional = {each for each in ours(imported(name)) if each.startswith(OPTIONAL)}
+    assert not optional or name.startswith(OPTIONAL)
 
 
 @pytest.mark.parametrize("name", CORE)

@@ -327,3 +327,35 @@ def test_pages_and_checks(site):
     said = in_site(site, CONTACT + textwrap.dedent(code))
     assert "No changes detected" in said
     assert said.count(" 200\n") == 6
+
+
+def test_a_mailing_at_the_workbench_and_the_pool_meanwhile(site):
+    code = """
+    from django.contrib.auth.models import User
+    from newsletter import workbench
+
+    workbench.MESSAGES, workbench.DELAY = 60, 0
+    settings.SMTP_PORT = 0  # a free one
+    print(visitor.get("/workbench/").url)
+    visitor.force_login(User.objects.create_superuser("editor"))
+    visitor.post("/workbench/", {"do": "behave", "behaviour": "refuse"})
+    server = workbench.bench.server
+    with mailers.mail_server(host="127.0.0.1", port=server.port):
+        visitor.post("/workbench/", {"do": "mailing"})
+        assert workbench.bench.wait(30)
+        one = visitor.post("/workbench/", {"do": "one"})
+        print(visitor.get("/workbench/").content.decode())
+        print(f"taken: {len(server.accepted)}", "The message was accepted." in one.content.decode())
+        print("live:", visitor.get("/admin/smtp_pool/pool/").content.decode())
+        mailers.pool().close()
+        visitor.post("/workbench/", {"do": "stop"})
+    """
+    said = in_site(site, "from django.conf import settings\n" + CONTACT + textwrap.dedent(code))
+    assert said.startswith("/admin/login/?next=/workbench/")
+    accepted, refused = map(int, re.search(r"(\d+) of 60 accepted, (\d+) not", said).groups())
+    assert accepted + refused == 60
+    assert refused
+    assert f"taken: {accepted + 1} True" in said
+    live = said.split("live:")[1]
+    assert "550 5.1.1 No such mailbox here" in live
+    assert f"<dt>accepted</dt><dd>{accepted + 1}</dd>" in live

@@ -1,5 +1,6 @@
 """Settings of the example site, for Django 5.2, 6.0 and 6.1."""
 
+import importlib.util
 import os
 from pathlib import Path
 
@@ -23,6 +24,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "django_smtp_pool",
+    "django_smtp_pool.dashboard",  # the pools as a live page in the admin
     "newsletter",
 ]
 
@@ -35,6 +37,20 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
+
+# With the toolbar, each page shows what mail its request has sent.
+HAS_TOOLBAR = importlib.util.find_spec("debug_toolbar") is not None
+if HAS_TOOLBAR:
+    INSTALLED_APPS.append("debug_toolbar")
+    MIDDLEWARE.insert(0, "debug_toolbar.middleware.DebugToolbarMiddleware")
+    INTERNAL_IPS = ["127.0.0.1", "::1"]
+    DEBUG_TOOLBAR_PANELS = [
+        "django_smtp_pool.toolbar.MailPanel",
+        "debug_toolbar.panels.timer.TimerPanel",
+        "debug_toolbar.panels.request.RequestPanel",
+        "debug_toolbar.panels.sql.SQLPanel",
+        "debug_toolbar.panels.templates.TemplatesPanel",
+    ]
 
 ROOT_URLCONF = "example.urls"
 TEMPLATES = [
@@ -65,18 +81,25 @@ STOCK_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
 SITE_BACKEND = os.environ.get("EXAMPLE_EMAIL_BACKEND", POOLED_BACKEND)
 SMTP_HOST = os.environ.get("EXAMPLE_SMTP_HOST", "localhost")
 SMTP_PORT = int(os.environ.get("EXAMPLE_SMTP_PORT", "1025"))
+SMTP_OPTIONS = {"host": SMTP_HOST, "port": SMTP_PORT}
+# The whole dialogue with the server goes to the log and to the toolbar: that takes its time.
+SMTP_DEBUG = bool(os.environ.get("EXAMPLE_SMTP_DEBUG"))
 
 if django.VERSION >= (6, 1):
     MAILERS = {
-        "default": {"BACKEND": SITE_BACKEND, "OPTIONS": {"host": SMTP_HOST, "port": SMTP_PORT}},
+        "default": {
+            "BACKEND": SITE_BACKEND,
+            "OPTIONS": {**SMTP_OPTIONS, "debug": True} if SMTP_DEBUG else SMTP_OPTIONS,
+        },
         # Django's own backend, for the comparison at the end of `manage.py newsletter`.
-        "stock": {"BACKEND": STOCK_BACKEND, "OPTIONS": {"host": SMTP_HOST, "port": SMTP_PORT, "timeout": 30}},
+        "stock": {"BACKEND": STOCK_BACKEND, "OPTIONS": {**SMTP_OPTIONS, "timeout": 30}},
     }
 else:
     EMAIL_BACKEND = SITE_BACKEND
     EMAIL_HOST = SMTP_HOST
     EMAIL_PORT = SMTP_PORT
     EMAIL_TIMEOUT = 30
+    EMAIL_POOL_DEBUG = SMTP_DEBUG
 
 DEFAULT_FROM_EMAIL = "The Allotment Letter <letter@example.com>"
 CONTACT_EMAIL = "editors@example.com"

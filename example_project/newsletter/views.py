@@ -4,6 +4,8 @@ import logging
 from smtplib import SMTPException
 
 from django.conf import settings
+from django.contrib import messages
+from django.contrib.admin.views.decorators import staff_member_required
 from django.core.mail import send_mail
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
@@ -12,6 +14,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 from newsletter import letter as newsletter
 from newsletter.forms import ContactForm
 from newsletter.models import Subscriber
+from newsletter.workbench import BEHAVIOURS, MESSAGES, bench
 
 logger = logging.getLogger(__name__)
 
@@ -64,3 +67,41 @@ def send_to_editors(name, email, message):
 def contact_thanks(request):
     """Show that the message was sent."""
     return render(request, "newsletter/contact_thanks.html")
+
+
+@staff_member_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def workbench(request):
+    """Start a mailing, and tell the mail server how to behave meanwhile."""
+    if request.method == "POST":
+        do_at_workbench(request)
+        if request.POST.get("do") != "one":  # whose answer has the toolbar with that message
+            return redirect("workbench")
+    behaviours = [(name, words) for name, (words, _) in BEHAVIOURS.items()]
+    return render(
+        request,
+        "newsletter/workbench.html",
+        {"bench": bench, "behaviours": behaviours, "total": MESSAGES, "port": settings.SMTP_PORT},
+    )
+
+
+def do_at_workbench(request):
+    """Do what a button of the workbench says."""
+    match request.POST.get("do"):
+        case "behave" if request.POST.get("behaviour") in BEHAVIOURS:
+            try:
+                bench.behave(request.POST["behaviour"])
+            except OSError as error:
+                text = f"Port {settings.SMTP_PORT} is not free: {error}. Stop the other mail server first."
+                messages.error(request, text)
+        case "stop":
+            bench.stop()
+        case "mailing" if not bench.start_mailing():
+            messages.error(request, "A mailing is under way already.")
+        case "one":
+            try:
+                send_to_editors("The workbench", settings.CONTACT_EMAIL, "One message, for the toolbar.")
+            except (SMTPException, OSError) as error:
+                messages.error(request, f"The message was not accepted: {error}")
+            else:
+                messages.success(request, "The message was accepted.")

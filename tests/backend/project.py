@@ -12,6 +12,7 @@ SETTINGS = {
     "max_messages": "EMAIL_POOL_MAX_MESSAGES",
     "acquire_timeout": "EMAIL_POOL_ACQUIRE_TIMEOUT",
     "lmtp": "EMAIL_POOL_LMTP",
+    "debug": "EMAIL_POOL_DEBUG",
     "rate_limit": "EMAIL_POOL_RATE_LIMIT",
     "rate_limits": "EMAIL_POOL_RATE_LIMITS",
     "rate_storage": "EMAIL_POOL_RATE_STORAGE",

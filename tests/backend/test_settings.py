@@ -523,6 +523,7 @@ def test_importing_touches_no_settings(run):
     modules = [
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
         for path in sorted((ROOT / "django_smtp_pool").rglob("*.py"))
+        if path.parent.name != "dashboard" and path.name != "toolbar.py"  # Django imports them, by its settings
     ]
     assert len(modules) > 40
     code = f"""

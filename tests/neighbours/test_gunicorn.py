@@ -20,14 +20,21 @@ CLIENTS = 8  # requests at a time
 
 
 @contextmanager
-def site(project, *options, workers=WORKERS, hooks="gunicorn_hooks", **env):
+def site(
+    project,
+    *options,
+    workers=WORKERS,
+    hooks="gunicorn_hooks",
+    application="tests.neighbours.project.web:application",
+    **env,
+):
     """Run the site under gunicorn; give its process and the port it listens on."""
     need_package("gunicorn", install="gunicorn")
     gunicorn = ["-m", "gunicorn", "--config", f"python:tests.neighbours.project.{hooks}", "--no-control-socket"]
     options = ["--bind", "127.0.0.1:0", "--workers", workers, *options]
     # gevent itself warns where it finds ssl imported before it, as it is under --preload.
     strict = not {"gevent", "--preload"} <= set(options)
-    command = python(*gunicorn, *options, "tests.neighbours.project.web:application", strict=strict)
+    command = python(*gunicorn, *options, application, strict=strict)
     with project.start(*command, name="gunicorn", **env) as process:
         wait_for_workers(process, number=workers)
         yield process, int(re.search(r"Listening at: http://127\.0\.0\.1:([0-9]+)", process.errors)[1])

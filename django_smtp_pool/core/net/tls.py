@@ -78,9 +78,7 @@ def _no_password() -> NoReturn:
 def _given(source: Any) -> ssl.SSLContext:
     named = foreign(found, source, "tls_options['context']")
     if not (isinstance(named, ssl.SSLContext) or callable(named)):
-        raise as_failure(
-            TypeError(f"tls_options['context'] names {source!r}, which is neither a context nor callable")
-        )
+        raise as_failure(TypeError(f"tls_options['context'] names {source!r}, which is neither a context nor callable"))
     context = named if isinstance(named, ssl.SSLContext) else foreign(named)
     if not isinstance(context, ssl.SSLContext):
         raise as_failure(TypeError(f"tls_options['context'] returned {type(context).__name__}, not an SSLContext"))

@@ -12,6 +12,7 @@ EXTRAS = {
     "ratelimit": ("limits", "redis"),
     "scram": ("scramp",),
     "testing": ("trustme",),
+    "toolbar": ("debug_toolbar",),
 }
 
 

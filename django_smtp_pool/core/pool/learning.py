@@ -183,6 +183,17 @@ class Lessons:
             self.why.pop("max_messages", None)
             self.why.pop("idle_timeout", None)
 
+    def ends(self) -> dict[str, float]:
+        """Return the instant (monotonic) until which each lesson of `why` holds, or until it changes."""
+        ends = {
+            "max_connections": self.raise_at,
+            "max_messages": self.forget_at,
+            "idle_timeout": self.forget_at,
+            "pause": self.paused_until,
+            "login": self.probe_at,
+        }
+        return {what: ends[what] for what in self.why}
+
     def may_log_in(self, now: float) -> bool:
         """Tell whether there is a point in logging in now."""
         return self.login_error is None or now >= self.probe_at

@@ -244,7 +244,7 @@ def _serve_first(state: State, now: float) -> bool:
     if blocked or not _has_room(state, now):
         return False
     state.lessons.logs_in(now)
-    _grant(state, Slot(), state.dialling)
+    _grant(state, Slot(since=now), state.dialling)
     return True
 
 
@@ -280,12 +280,12 @@ def _starved_by_batches(state: State) -> Waiter | None:
 def _keep_spares(state: State, now: float) -> None:
     """Open a connection for `min_connections`, and close what is no spare any more beside what was just granted."""
     if _is_short_of_spares(state) and now >= _spare_at(state, now):
-        _dial_spare(state)
+        _dial_spare(state, now)
     retire_worn_out(state, now)
 
 
-def _dial_spare(state: State) -> None:
-    dial = Dial(Slot())
+def _dial_spare(state: State, now: float) -> None:
+    dial = Dial(Slot(since=now))
     state.lend(dial.slot, dial)
     state.dialling.add(dial.slot)
     state.todo.append(dial)

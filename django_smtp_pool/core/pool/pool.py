@@ -18,6 +18,7 @@ from .closing import Closing
 from .contracts import Caretaker, ConnectionT
 from .shared_state import ends_lease, harmless, report, surely
 from .slots import Dial, Slot, Waiter
+from .stats import Details, copied, detailed
 from .waiters import reentered, timed_out, turned_away
 
 LIFETIME_JITTER = 0.1  # of max_lifetime, downwards: connections opened together do not all end together
@@ -142,6 +143,7 @@ class Pool(Closing, Generic[ConnectionT]):
 
     def _opened(self, slot: Slot, connection: ConnectionT) -> None:
         policy.connected(self._state, slot, connection, self._expiry())
+        slot.since = self._clock.monotonic()
         self._counters["connections_opened"] += 1
         self._last_failure = None
 
@@ -240,7 +242,26 @@ class Pool(Closing, Generic[ConnectionT]):
         if slot is not None:
             self._change(self._put_back_unused, slot)
 
+    def drain(self) -> None:
+        """Close every connection as soon as no message is on it; messages continue on new ones, none is refused."""
+        self._change(self._drain)
+        self._tell_if_free()
+
+    def _drain(self) -> None:
+        for slot in self._state.busy:
+            slot.is_drained = True
+        retirement.retire_idle(self._state, "drained")
+
     # -- telling ---------------------------------------------------------------------------------------
+
+    def details(self) -> Details:
+        """Return each connection, and how long each lesson holds; nothing if this thread is changing the pool."""
+        if self._is_inside:
+            return Details()
+        with self._lock:
+            places = copied(self._state)
+            lessons = self._state.lessons.ends()
+        return detailed(places, lessons, self._clock.monotonic())
 
     @property
     def vacancies(self) -> int:

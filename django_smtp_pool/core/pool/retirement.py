@@ -51,6 +51,8 @@ def why_worn_out(state: State, slot: Slot, now: float) -> str | None:
     """Return why a connection takes no other message, None if it does."""
     if slot.messages >= _most_messages(state, slot):
         return "max_messages"
+    if slot.is_drained:
+        return "drained"
     return "max_lifetime" if slot.expires_at is not None and now >= slot.expires_at else None
 
 

@@ -26,9 +26,11 @@ class Slot:
     place: Place = Place.DIALLING
     connection: Any = None
     messages: int = 0
+    since: float = 0.0  # instant (monotonic) at which dialling began, and then at which the connection was opened
     idle_since: float = 0.0
     busy_since: float = 0.0
     expires_at: float | None = None
+    is_drained: bool = False  # it closes when its message is through
     is_listed: bool = False  # among those whose lifetime somebody watches
     holder: int | None = None  # the thread whose batch has it, which must not wait for it
     thread: int | None = None  # the thread that uses it, batch or not, where that is known

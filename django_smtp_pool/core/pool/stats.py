@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple
 
+from .slots import Slot
 from .state import State
 
 COUNTERS = (
@@ -77,4 +79,64 @@ def snapshot(
         learnt=MappingProxyType(dict(why)),
         connections_closed=MappingProxyType(dict(closed_for)),
         **{name: counters[name] for name in COUNTERS},
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConnectionStats:
+    """One connection at one moment.
+
+    Arguments:
+        number: as logs name it, None while it is being opened.
+        state: "connecting", "busy", "idle" or "leaving".
+        age: seconds since it was opened, or since dialling began.
+        in_state: seconds since its state changed.
+        messages: how many it has carried, with the one that is on it.
+    """
+
+    number: int | None
+    state: str
+    age: float
+    in_state: float
+    messages: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Details:
+    """A pool at one moment, connection by connection.
+
+    Arguments:
+        connections: the oldest first.
+        learnt_for: seconds for which each lesson of `Stats.learnt` still holds, or until it changes; 0 if the next
+            message decides.
+    """
+
+    connections: tuple[ConnectionStats, ...] = ()
+    learnt_for: Mapping[str, float] = field(default_factory=dict)
+
+
+def copied(state: State) -> list[tuple[Slot, str, float]]:
+    """Return each slot, its state and since when; the lock is held, and nothing is built that could wait."""
+    leaving = [(slot, "leaving", since) for slot, since in state.leaving.items()]
+    idle = [(slot, "idle", slot.idle_since) for slot in state.idle]
+    busy = [(slot, "busy", max(slot.busy_since, slot.since)) for slot in state.busy]
+    dialling = [(slot, "connecting", slot.since) for slot in state.dialling]
+    return [*leaving, *idle, *busy, *dialling]
+
+
+def detailed(places: list[tuple[Slot, str, float]], lessons: Mapping[str, float], now: float) -> Details:
+    """Return what `copied` has found, for the caller to keep."""
+    connections = [
+        ConnectionStats(
+            number=getattr(slot.connection, "number", None),
+            state=state,
+            age=max(0.0, now - slot.since),
+            in_state=max(0.0, now - since),
+            messages=getattr(slot.connection, "messages", 0),
+        )
+        for slot, state, since in places
+    ]
+    return Details(
+        connections=tuple(sorted(connections, key=lambda each: (-each.age, each.number or math.inf))),
+        learnt_for=MappingProxyType({what: max(0.0, until - now) for what, until in lessons.items()}),
     )

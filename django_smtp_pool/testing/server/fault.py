@@ -24,13 +24,17 @@ PATIENCE = 30  # seconds; reached only if a test fails
 
 
 class FaultServer(Options):
-    """Run an SMTP server in a `with` block, on a port or a unix socket; the keywords are the fields of Options."""
+    """Run an SMTP server while the `with` block lasts; for the other keywords see Options.
+
+    It listens on `port`, 0 for a free one, or on the unix socket at `path`.
+    """
 
     host = "127.0.0.1"
 
-    def __init__(self, *, fault=None, path=None, **options):
+    def __init__(self, *, fault=None, path=None, port=0, **options):
         super().__init__(**options)
         self._path = path
+        self.port = port
         self.fault = fault
         self.record = Record()
         self.gate = Gate(self.record)
@@ -40,7 +44,7 @@ class FaultServer(Options):
 
     def __enter__(self):
         self._waker, self._alarm = socket.socketpair()
-        self._listener = self._listen(0)
+        self._listener = self._listen(self.port)
         self.host, self.port = (f"unix:{self._path}", 25) if self._path else self._listener.getsockname()
         self._acceptor = threading.Thread(target=self._accept_all, name="fault-server", daemon=True)
         self._acceptor.start()

@@ -1,0 +1,197 @@
+"""What the page shows of the last minutes, in memory: messages second by second, and the last failures.
+
+There is no lock: an observer may run in a signal handler or a finalizer. Under free threading, two threads may count
+one message of a second between them; the exact counters are those of `pool.stats()`.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import weakref
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+from django.utils import timezone
+
+from ..core.clock import Clock, SystemClock
+from ..core.errors import Outcome
+from ..core.events.events import Attempted, DialFailed, Event, Finished, LeftInDoubt, Observer
+from ..remembered import PoolKey
+from ..verify.verification import Report
+
+WINDOW = 120  # seconds that the charts show
+MOST_FAILURES = 20  # kept for each pool
+MOST_WORDS = 500  # characters of one failure
+
+_HEARD = frozenset({Finished, LeftInDoubt, DialFailed, Attempted})
+_ADDRESS = re.compile(r"[^\s<>\"',;:]+@[^\s<>\"',;:]+")
+_numbers = count(1)
+
+
+@dataclass(kw_only=True)
+class Second:
+    """The messages that found their outcome in one second.
+
+    Arguments:
+        at: instant (monotonic).
+        waited, longest: seconds that they waited for a connection, together and at most.
+    """
+
+    at: int
+    accepted: int = 0
+    failed: int = 0
+    waited: float = 0.0
+    longest: float = 0.0
+
+    @property
+    def messages(self) -> int:
+        """How many there were."""
+        return self.accepted + self.failed
+
+    def add(self, *, accepted: bool, waited: float) -> None:
+        """Count a message."""
+        if accepted:
+            self.accepted += 1
+        else:
+            self.failed += 1
+        self.waited += waited
+        self.longest = max(self.longest, waited)
+
+
+@dataclass(kw_only=True)
+class FailureSeen:
+    """A failure, and how often it has happened with the same words."""
+
+    kind: str
+    words: str
+    first_at: Any
+    last_at: Any
+    times: int = 1
+
+
+@dataclass(kw_only=True)
+class Verified:
+    """What a verification found, and when."""
+
+    report: Report
+    at: Any
+
+
+@dataclass(kw_only=True, eq=False)
+class History(Observer):
+    """The last minutes of one pool."""
+
+    clock: Clock
+    number: int = field(default_factory=lambda: next(_numbers))  # the pool's name in addresses of the page
+    verified: Verified | None = None
+    _seconds: deque[Second] = field(default_factory=lambda: deque(maxlen=WINDOW))
+    _failures: deque[FailureSeen] = field(default_factory=lambda: deque(maxlen=MOST_FAILURES))
+
+    def hears(self, kind: type[Event]) -> bool:
+        """Tell whether events of a kind are recorded."""
+        return kind in _HEARD
+
+    def notice(self, event: Event) -> None:
+        """Record an event."""
+        if isinstance(event, Finished):
+            self._finished(event)
+        elif isinstance(event, DialFailed):
+            self._add_failure("no connection", words_of(event.error))
+        elif isinstance(event, Attempted):
+            self._add_failure("another attempt", words_of(event.error))
+
+    def _finished(self, event: Finished) -> None:
+        delivery, accepted = event.delivery, event.outcome is Outcome.ACCEPTED
+        self._second().add(accepted=accepted, waited=delivery.waited)
+        if not accepted:
+            self._add_failure(event.outcome.value.replace("_", " "), words_of(delivery.error))
+        elif delivery.receipt.refused:
+            self._add_failure("partly refused", _distinct(delivery.receipt.refused.values()))
+
+    def _second(self) -> Second:
+        now = int(self.clock.monotonic())
+        last = self._seconds[-1] if self._seconds else None
+        if last is None or last.at != now:
+            last = Second(at=now)
+            self._seconds.append(last)
+        return last
+
+    def _add_failure(self, kind: str, words: str) -> None:
+        now = timezone.now()
+        for each in list(self._failures):
+            if (each.kind, each.words) == (kind, words):
+                each.times, each.last_at = each.times + 1, now
+                return
+        self._failures.append(FailureSeen(kind=kind, words=words, first_at=now, last_at=now))
+
+    def seconds(self) -> list[Second]:
+        """Return the last `WINDOW` seconds, those without a message too; the last one is under way."""
+        now = int(self.clock.monotonic())
+        found = {at: Second(at=at) for at in range(now - WINDOW + 1, now + 1)}
+        for each in list(self._seconds):
+            if each.at in found:  # two threads may have begun the same second
+                total = found[each.at]
+                total.accepted += each.accepted
+                total.failed += each.failed
+                total.waited += each.waited
+                total.longest = max(total.longest, each.longest)
+        return list(found.values())
+
+    def failures(self) -> Sequence[FailureSeen]:
+        """Return the failures, the last one first."""
+        return sorted(self._failures, key=lambda each: each.last_at, reverse=True)
+
+    def forget(self) -> None:
+        """Start over."""
+        self._seconds.clear()
+        self._failures.clear()
+        self.verified = None
+
+
+class Recorder:
+    """The histories of this process."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        # By the options' own object, which the registry keeps as long as the pool is in use.
+        self._histories: weakref.WeakKeyDictionary[PoolKey, History] = weakref.WeakKeyDictionary()
+        self.start_over()
+
+    def start_over(self) -> None:
+        """Begin in this process, in a forked child too."""
+        self.started_at = timezone.now()
+        self.pid, self.host = os.getpid(), platform.node()
+        self.process = f"{self.pid}-{round(self._clock.wall() * 1000):x}"  # no other has ever had the same
+        for history in list(self._histories.values()):
+            history.forget()
+
+    def watch(self, key: PoolKey) -> History:
+        """Return the history of a pool, which observes it."""
+        history = self._histories.get(key)
+        if history is None:
+            history = self._histories[key] = History(clock=self._clock)
+        return history
+
+
+def words_of(error: BaseException | None) -> str:
+    """Return what the server said; without a reply, what the error says, with addresses masked."""
+    refused, reply = getattr(error, "refused", None), getattr(error, "reply", None)
+    if refused:
+        return _distinct(refused.values())
+    if reply is not None:
+        return str(reply)[:MOST_WORDS]
+    # Cut before and after: the search takes long in a long text, and an address at the end is not cut in two.
+    words = _ADDRESS.sub("***@***", (str(error) or type(error).__name__)[: 2 * MOST_WORDS])
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in words)[:MOST_WORDS]
+
+
+def _distinct(replies: Any) -> str:
+    return "; ".join(dict.fromkeys(map(str, replies)))[:MOST_WORDS]
+
+
+recorder = Recorder(SystemClock())

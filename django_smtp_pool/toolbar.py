@@ -1,0 +1,130 @@
+"""A panel for django-debug-toolbar: the mail of one request, where its time went, and what was said to the server.
+
+What happens is noted in the context of the request, which threads and tasks that Django starts for it share. Outside
+of a request nothing is kept.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+from .core.events.events import Event, Line, Observer
+from .core.options.extras import missing
+from .registry import registry
+from .remembered import PoolKey
+from .signals import message_failed, message_sent
+from .status import SmtpPoolStatus
+
+try:
+    from debug_toolbar.panels import Panel
+except ImportError:
+    if (what := missing("toolbar")) is None:
+        raise
+    raise ImportError(f"django_smtp_pool.toolbar {what}") from None
+
+MOST_MESSAGES = 200  # shown of one request
+MOST_LINES = 1000
+
+
+@dataclass(kw_only=True)
+class Mail:
+    """What a request has sent so far."""
+
+    messages: list[dict[str, Any]] = field(default_factory=list)
+    lines: list[dict[str, Any]] = field(default_factory=list)
+    count: int = 0
+    seconds: float = 0.0
+
+
+_mail: ContextVar[Mail | None] = ContextVar("django_smtp_pool_toolbar", default=None)
+
+
+class _Listener(Observer):
+    """Notes the dialogue, where `debug` is on."""
+
+    def hears(self, kind: type[Event]) -> bool:
+        """Tell whether a request wants the lines."""
+        return kind is Line and _mail.get() is not None
+
+    def notice(self, event: Event) -> None:
+        """Note a line; secrets and content are masked already."""
+        mail = _mail.get()
+        if mail is not None and isinstance(event, Line) and len(mail.lines) < MOST_LINES:
+            mail.lines.append({"connection": event.connection, "said": event.said, "text": event.text})
+
+
+def _note(*, message: Any, status: SmtpPoolStatus, **_: Any) -> None:
+    """Note a message that has found its outcome."""
+    mail = _mail.get()
+    if mail is None:
+        return
+    mail.count += 1
+    mail.seconds += status.waited + status.connected + status.sent
+    if mail.count <= MOST_MESSAGES:
+        mail.messages.append(_shown(message, status))
+
+
+def _shown(message: Any, status: SmtpPoolStatus) -> dict[str, Any]:
+    words = status.reply if status.reply is not None else status.error
+    return {
+        "subject": str(message.subject),
+        "recipients": ", ".join(status.recipients),
+        "outcome": status.outcome.replace("_", " "),
+        "words": "" if words is None else str(words),
+        "connection": "reused" if status.reused else "new" if status.attempts else "none",
+        "attempts": status.attempts,
+        **{phase: f"{getattr(status, phase) * 1000:.1f}" for phase in ("waited", "connected", "sent")},
+    }
+
+
+_listener = _Listener()
+
+
+def _listen(key: PoolKey) -> Observer:  # noqa: ARG001 - a watcher
+    return _listener
+
+
+class MailPanel(Panel):  # type: ignore[misc]
+    """The mail of one request."""
+
+    title = "Mail by the SMTP pool"
+    nav_title = "Mail"
+    template = "django_smtp_pool/toolbar.html"
+    is_async = True
+
+    @classmethod
+    def ready(cls) -> None:
+        """Listen to messages and to pools that are made from now on; once."""
+        for signal in (message_sent, message_failed):
+            signal.connect(_note, dispatch_uid="django_smtp_pool.toolbar")
+        if _listen not in registry.watchers:
+            registry.watchers.append(_listen)
+
+    @property
+    def nav_subtitle(self) -> str:
+        """Say how many messages there were, and how long they took."""
+        return str(self.get_stats().get("summary", ""))
+
+    def enable_instrumentation(self) -> None:
+        """Begin with a request."""
+        self._mail = Mail()
+        _mail.set(self._mail)
+
+    def disable_instrumentation(self) -> None:
+        """End with it."""
+        _mail.set(None)
+
+    def generate_stats(self, request: Any, response: Any) -> None:  # noqa: ARG002 - the toolbar's
+        """Keep what the panel shows."""
+        mail = self._mail
+        summary = f"{mail.count} message{'' if mail.count == 1 else 's'}, {mail.seconds * 1000:.0f} ms"
+        self.record_stats(
+            {
+                "summary": summary if mail.count else "none",
+                "messages": mail.messages,
+                "more": max(0, mail.count - len(mail.messages)),
+                "lines": mail.lines,
+            }
+        )
