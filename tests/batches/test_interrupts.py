@@ -279,9 +279,10 @@ def test_while_standing_in_line(server, mailer):
 
 
 @pytest.mark.parametrize("where", ["take_back", "opened", "request"])
-@pytest.mark.parametrize("at", [2, 5])
+@pytest.mark.parametrize("at", [1, 3])
 def test_in_the_pool(server, mailer, monkeypatch, where, at):
-    original, left = getattr(Pool, where), [at if where != "opened" else min(at, 3)]
+    # Each of the three connections is asked for, opened and given back once at least, and may be kept in between.
+    original, left = getattr(Pool, where), [at]
 
     def interrupted(self, *args, **kwargs):
         original(self, *args, **kwargs)

@@ -68,7 +68,8 @@ def test_the_same_words_are_one_failure(history):
     error = PoolTimeout("too long")
     for kind in (DialFailed, DialFailed):
         history.notice(kind(server="mail.example", error=error))
-    history.notice(Attempted(server="mail.example", stage=None, error=error, attempts=1, retry_after=0.0, reused=False))
+    tried = {"attempts": 1, "retry_after": 0.0, "reused": False, "delivery": None}
+    history.notice(Attempted(server="mail.example", stage=None, error=error, **tried))
     history.notice(finished(Outcome.NOT_SENT, error=error))
     history.notice(finished(Outcome.UNKNOWN, error=error))
     found = {each.kind: each.times for each in history.failures()}

@@ -539,7 +539,7 @@ def test_generators_are_looked_up_late():
     [
         ("no.such.module", "oauth2_generator names 'no.such.module': No module named 'no'"),
         ("tests.mailing.nothing", "oauth2_generator names 'tests.mailing.nothing': module .* has no attribute"),
-        ("tests.oauth2", "a module is no generator of access tokens"),
+        ("tests.oauth2", "a module is not a generator of access tokens"),
     ],
 )
 def test_a_generator_that_cannot_be_found_is_named(mail, path, text):

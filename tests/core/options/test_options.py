@@ -153,7 +153,7 @@ def test_a_host_that_cannot_be_one_is_told_with_what_was_probably_meant(host, te
 
 @pytest.mark.parametrize(("host", "name"), [("a.example:25", "a.example"), ("[::1]:25", r"\[::1\]")])
 def test_a_host_with_a_port_is_told_apart(host, name):
-    with pytest.raises(ValueError, match=f"must not hold the port: write '{name}', and port 25"):
+    with pytest.raises(ValueError, match=f"must not contain the port: set host to '{name}', and port to 25"):
         ServerOptions(host=host)
     for odd in ("[::1", "::1]"):
         with pytest.raises(ValueError, match="must be a host name"):
@@ -181,7 +181,7 @@ def test_what_follows_from_a_wrong_value_is_not_said():
     with pytest.raises(ValueError, match="port must") as caught:
         ServerOptions(port=0, ssl_keyfile="k.pem", username=1, oauth2_token="t")
     assert len(caught.value.problems) == 3
-    assert caught.value.problems[-1] == "ssl_keyfile is of no use without ssl_certfile"
+    assert caught.value.problems[-1] == "ssl_keyfile needs ssl_certfile: set it, or remove ssl_keyfile"
     with pytest.raises(ValueError, match="tls_options") as caught:
         ServerOptions(tls_options={"verfy": True, "verify": 3})
     assert [problem.split()[1] for problem in caught.value.problems] == ["has", "verify"]
