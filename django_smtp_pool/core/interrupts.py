@@ -37,6 +37,8 @@ def from_signal_handler(error: BaseException) -> bool:
 
     The frames are those below the one that asks: mail that is sent by a signal handler is no interrupt of itself.
     """
+    if getattr(error, "is_interrupt", False) is True:
+        return True
     trace = error.__traceback__
     trace = trace.tb_next if trace is not None else None
     if trace is None:  # a function written in C raised it: this is what a socket that would block does all day
@@ -75,6 +77,12 @@ def as_failure(error: ErrorT) -> ErrorT:
     """Mark an error that is not of a type of ours as a failure to be judged, and return it."""
     error.is_failure = True  # type: ignore[attr-defined]
     return error
+
+
+def keep_origin(error: BaseException) -> None:
+    """Mark an error that is about to lose its frames, if a signal handler raised it."""
+    if from_signal_handler(error):
+        error.is_interrupt = True  # type: ignore[attr-defined]
 
 
 def is_marked(error: BaseException) -> bool:
