@@ -177,13 +177,18 @@ class _SideBySide:
             self._go_on(life, life.send, answer)
 
     def _go_on(self, life: Life[None], resume: Callable[[Any], Need], answer: object) -> None:
+        before = self._needs.get(life)
         try:
             need = self._needs[life] = resume(answer)
         except StopIteration:
+            need = None
             self._needs.pop(life, None)
-            return
         finally:
             self._clock.move_on(BRIEF)
+        if type(before) is Wait and not (type(need) is Wait and need.watched[0][0] is before.watched[0][0]):
+            self._forget(life)
+        if need is None:
+            return
         if type(need) is Call:
             self._calls.append((life, need))
             return
@@ -198,6 +203,12 @@ class _SideBySide:
                 self._hold_until = need.hold_until
         elif type(need) is Turn:
             self._stand_in_line(life, need.waiter)
+
+    def _forget(self, life: Life[None]) -> None:
+        """Watch nothing more for a generator: a socket that is being watched stays open, whoever closes it."""
+        for descriptor in [descriptor for descriptor, owner in self._owners.items() if owner[0] is life]:
+            del self._owners[descriptor]
+            self._poller.forget(descriptor)
 
     def _stand_in_line(self, life: Life[None], waiter: Servable) -> None:
         if not isinstance(waiter, Bell) and self._wakeup is None:
