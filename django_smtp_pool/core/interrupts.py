@@ -38,6 +38,8 @@ def from_signal_handler(error: BaseException) -> bool:
 
     Only frames below the calling one count: mail that a signal handler sends does not interrupt itself.
     """
+    if getattr(error, "is_interrupt", False) is True:
+        return True
     trace = error.__traceback__
     trace = trace.tb_next if trace is not None else None
     if trace is None:  # raised by a C function, as by a socket that would block, all the time
@@ -76,6 +78,12 @@ def as_failure(error: ErrorT) -> ErrorT:
     """Mark an error of a foreign type as a failure that may be retried, and return it."""
     error.is_failure = True  # type: ignore[attr-defined]
     return error
+
+
+def keep_origin(error: BaseException) -> None:
+    """Mark an error that is about to lose its frames, if a signal handler raised it."""
+    if from_signal_handler(error):
+        error.is_interrupt = True  # type: ignore[attr-defined]
 
 
 def is_marked(error: BaseException) -> bool:

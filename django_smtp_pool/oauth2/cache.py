@@ -9,7 +9,7 @@ from collections.abc import Callable
 from ..core.clock import Clock
 from ..core.errors import TokenUnavailable
 from ..core.events import records
-from ..core.interrupts import from_signal_handler
+from ..core.interrupts import from_signal_handler, keep_origin
 from .generators import AccessToken
 
 logger = logging.getLogger("django_smtp_pool.oauth2")
@@ -174,6 +174,7 @@ def _lifetime(token: AccessToken, now: float) -> str:
 
 def without_frames(error: Exception) -> Exception:
     """Return an error after removing the tracebacks of it and its causes: their frames hold secrets."""
+    keep_origin(error)
     seen: set[int] = set()
     each: BaseException | None = error
     while each is not None and id(each) not in seen:

@@ -268,6 +268,23 @@ def test_warm_connections_are_used_again(server, mailer):
     assert server.connections == 3
 
 
+def test_a_connection_that_another_thread_closes_is_closed_while_the_batch_waits(server, mailer):
+    """A socket that a thread polls stays open until its poll returns: it counts at the server, but not in the pool."""
+    backend = mailer(server, max_connections=2, timeout=0.5, data_timeout=30)
+    server.hold("end")
+    sending = in_thread(backend.send_messages, messages(2))
+    assert server.wait_for(lambda: server.held == 2)
+    server.release(1)
+    until(lambda: backend.pool.stats().idle == 1)
+    server.fault = Fault(at="noop", do=faults.hang)
+    backend.open()
+    with pytest.raises(SMTPException, match="timed out"):
+        backend.connection.noop()  # over the one that the batch has given back, and without an octet of an answer
+    assert server.wait_for(lambda: server.open_now == 1, 5)
+    server.release()
+    assert sending.join() == 2
+
+
 def test_connections_that_died_while_idle_are_invisible(server, mailer):
     backend = mailer(server, max_connections=4)
     fill(server, backend, 4, messages(8))

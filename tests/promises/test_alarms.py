@@ -13,8 +13,9 @@ import sys
 
 import pytest
 
+from django_smtp_pool.signals import message_sent
 from tests.batches.ledger import QUIET, misreported, settled
-from tests.handlers import handling
+from tests.handlers import handling, ring
 from tests.interrupts import KINDS
 from tests.mailing import backend_for, message
 from tests.servers import FaultServer
@@ -99,3 +100,25 @@ def settled_and_misreported(server, backend, sent):
     backend.pool.tidy()
     numbers = settled(server, backend.pool)
     return numbers, misreported(server, sent)
+
+
+@pytest.mark.parametrize("struck", ["conf.settings_now", "backend.PooledBackend._own_context"])
+def test_an_alarm_while_a_receiver_makes_a_mailer(monkeypatch, server, struck):
+    """The frames of a mailer in the making are not shown, since they hold the password; what raised is known still."""
+    error = TimeoutError("mine")
+
+    def handler(number, frame):
+        raise error
+
+    def mails(**told):
+        monkeypatch.setattr(f"django_smtp_pool.{struck}", lambda *_: ring())
+        backend_for(server).send_messages([message(2)])
+
+    backend = backend_for(server)
+    message_sent.connect(mails)
+    try:
+        with handling(handler), pytest.raises(TimeoutError, match="mine") as caught:
+            backend.send_messages([message()])
+    finally:
+        message_sent.disconnect(mails)
+    assert caught.value is error

@@ -4,7 +4,9 @@ import base64
 import hashlib
 import hmac
 import smtplib
+import socket
 import ssl
+import sys
 
 import pytest
 
@@ -146,6 +148,14 @@ def test_greets_the_one_too_many_with_421(server, client):
         assert another.hear().startswith("220")
     assert (server.connections, server.most_open) == (3, 2)
     assert server.wait_for(lambda: server.open_now == 0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="two sockets may share a port there")
+def test_keeps_its_port_while_it_refuses_connections(server):
+    server.refuse()
+    with socket.socket() as another, pytest.raises(OSError, match="in use"):
+        another.bind((server.host, server.port))
+    server.listen()
 
 
 def test_announces_what_it_is_told_to(server, client):

@@ -3,7 +3,6 @@
 import io
 import json
 import re
-import socket
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from django_smtp_pool.verify import advice as advice_module
 from django_smtp_pool.verify.advice import advice_for
 from django_smtp_pool.verify.refusals import KNOWN
 from django_smtp_pool.verify.verification import patient
+from tests import ports
 from tests.backend.project import HAS_MAILERS, POOLED, project
 from tests.core.transcript import reply_of
 from tests.servers import Fault, FaultServer, faults
@@ -235,10 +235,9 @@ def test_a_file_that_cannot_be_used(settings, secure, trusting, tmp_path):
 
 
 def test_no_store_for_the_rate_limit(settings, server):
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
-    project(settings, server, rate_limit=5, rate_storage=f"redis://:hidden@127.0.0.1:{port}")
-    shown, failure = run()
+    with ports.refusing() as (host, port):
+        project(settings, server, rate_limit=5, rate_storage=f"redis://:hidden@{host}:{port}")
+        shown, failure = run()
     assert steps(shown) == [("FAIL", "rate limit")]
     assert f"connecting to 127.0.0.1:{port}" in shown
     assert "correct rate_storage" in shown
@@ -248,10 +247,9 @@ def test_no_store_for_the_rate_limit(settings, server):
 
 
 def test_nobody_listens(settings, trusting):
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
-    project(settings, Place("127.0.0.1", port), **trusting)
-    shown, failure = run()
+    with ports.refusing() as (host, port):
+        project(settings, Place(host, port), **trusting)
+        shown, failure = run()
     assert steps(shown) == [("FAIL", "connect")]
     assert f"no mail server listens at 127.0.0.1 port {port}" in shown
     assert failure == f"127.0.0.1:{port} does not work as configured"

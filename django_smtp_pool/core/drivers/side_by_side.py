@@ -93,6 +93,7 @@ class _SideBySide:
         self._poller = Poller()
         self._needs: dict[Life[None], Need] = {}
         self._owners: dict[int, tuple[Life[None], Wait]] = {}  # by descriptor: who waits for it, and that very wait
+        self._descriptors: dict[Life[None], set[int]] = {}  # that each has waited for since it was forgotten last
         self._served: deque[tuple[Life[None], Servable]] = deque()  # appended to from any thread
         self._calls: deque[tuple[Life[None], Call]] = deque()
         self._due = math.inf  # no need's instant comes before this one
@@ -177,13 +178,18 @@ class _SideBySide:
             self._go_on(life, life.send, answer)
 
     def _go_on(self, life: Life[None], resume: Callable[[Any], Need], answer: object) -> None:
+        before = self._needs.get(life)
         try:
             need = self._needs[life] = resume(answer)
         except StopIteration:
+            need = None
             self._needs.pop(life, None)
-            return
         finally:
             self._clock.move_on(BRIEF)
+        if type(before) is Wait and not (type(need) is Wait and need.watched[0][0] is before.watched[0][0]):
+            self._forget(life)
+        if need is None:
+            return
         if type(need) is Call:
             self._calls.append((life, need))
             return
@@ -193,11 +199,19 @@ class _SideBySide:
             for sock, events in need.watched:
                 descriptor = sock.fileno()
                 self._owners[descriptor] = life, need
+                self._descriptors.setdefault(life, set()).add(descriptor)
                 self._poller.watch(descriptor, events)
             if need.hold_until > self._hold_until:
                 self._hold_until = need.hold_until
         elif type(need) is Turn:
             self._stand_in_line(life, need.waiter)
+
+    def _forget(self, life: Life[None]) -> None:
+        """Watch nothing more for a generator: a socket that is being watched stays open, whoever closes it."""
+        for descriptor in self._descriptors.pop(life, ()):
+            if descriptor in self._owners and self._owners[descriptor][0] is life:
+                del self._owners[descriptor]
+                self._poller.forget(descriptor)
 
     def _stand_in_line(self, life: Life[None], waiter: Servable) -> None:
         if not isinstance(waiter, Bell) and self._wakeup is None:

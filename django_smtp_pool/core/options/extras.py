@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 
 EXTRAS = {
@@ -21,5 +22,11 @@ def missing(extra: str) -> str | None:
 
     The text follows the name of the option that needs the extra.
     """
-    absent = [name for name in EXTRAS[extra] if importlib.util.find_spec(name) is None]
+    absent = [name for name in EXTRAS[extra] if not _is_there(name)]
     return f"needs {' and '.join(absent)}: pip install 'django-smtp-pool[{extra}]'" if absent else None
+
+
+@functools.cache
+def _is_there(library: str) -> bool:
+    # Not at every login: where a signal handler raises meanwhile, Python's lock for imports is never let go of.
+    return importlib.util.find_spec(library) is not None

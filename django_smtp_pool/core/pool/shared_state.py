@@ -71,14 +71,15 @@ def surely(method: MethodT) -> MethodT:
 
 
 def ends_lease(method: MethodT) -> MethodT:
-    """Make a harmless method after which nobody has the slot it is given, whatever happens in between."""
+    """Make a harmless method after which the borrower of a slot has it no more, whatever happens in between."""
 
     @functools.wraps(method)
     def shielded(self: SharedState, slot: Slot, *arguments: Any, **keywords: Any) -> None:
+        lent = slot.borrower
         try:
             method(self, slot, *arguments, **keywords)
         except BaseException as error:
-            self.give_up(slot)
+            self.give_up(slot, lent)
             if not is_defect(error):
                 raise
             report(method.__name__)
@@ -248,9 +249,13 @@ class SharedState(ABC):
         """Open a connection that nobody waits for, in a thread of its own."""
 
     @surely
-    def give_up(self, slot: Slot) -> None:
-        """Close what is in a slot that somebody still has, though nobody could give it back as usual."""
-        self._change(policy.give_up, self._state, slot, "interrupted")
+    def give_up(self, slot: Slot, lent: object) -> None:
+        """Close what is in a slot, unless it has come back and has been `lent` to somebody else since."""
+        self._change(self._give_up, slot, lent)
+
+    def _give_up(self, slot: Slot, lent: object) -> None:
+        if slot.borrower is None or slot.borrower is lent:
+            policy.give_up(self._state, slot, "interrupted")
 
     @surely
     def left(self, slot: Slot) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import select
 import socket
+import sys
 import threading
 
 from . import faults
@@ -44,7 +45,8 @@ class FaultServer(Options):
 
     def __enter__(self):
         self._waker, self._alarm = socket.socketpair()
-        self._listener = self._listen(self.port)
+        self._held = socket.socket()  # keeps our port from everybody else while we do not listen
+        self._listener = self._listen(self.port or self._free_port())
         self.host, self.port = (f"unix:{self._path}", 25) if self._path else self._listener.getsockname()
         self._acceptor = threading.Thread(target=self._accept_all, name="fault-server", daemon=True)
         self._acceptor.start()
@@ -65,7 +67,7 @@ class FaultServer(Options):
                 session.wire.wake()
         for thread in self._threads:
             self._join(thread)
-        for each in (self._listener, self._waker, self._alarm):
+        for each in (self._listener, self._held, self._waker, self._alarm):
             each.close()
 
     # Faults
@@ -203,6 +205,14 @@ class FaultServer(Options):
             line = session.read_line("command")
             self.record.command(session.number, line)
             conversation.handle(line)
+
+    def _free_port(self):
+        """Take a port, where two sockets may share one as long as only one of them listens; else leave the choice."""
+        if self._path or sys.platform != "linux":
+            return 0
+        self._held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._held.bind((FaultServer.host, 0))
+        return self._held.getsockname()[1]
 
     def _listen(self, port):
         if self._path:

@@ -18,6 +18,7 @@ from django_smtp_pool.core.net.happy_eyeballs import ATTEMPT_DELAY, Race
 from django_smtp_pool.core.net.resolve import interleaved
 from django_smtp_pool.core.options.host import Target
 from django_smtp_pool.core.smtp.steps import Connect, Patience
+from tests import ports
 from tests.clocks import ManualClock
 from tests.core.troubles import trouble
 from tests.mailing import backend_for, message
@@ -51,10 +52,11 @@ def silent(host="127.0.0.1"):
         yield four(listener.getsockname())
 
 
-def refusing(host="127.0.0.1"):
-    """Return an address that nobody listens on."""
-    with socket.create_server((host, 0)) as listener:
-        return four(listener.getsockname())
+@pytest.fixture
+def refusing():
+    """Return a function that makes addresses that nobody listens on until the test ends."""
+    with contextlib.ExitStack() as held:
+        yield lambda host="127.0.0.1": four(held.enter_context(ports.refusing(host)))
 
 
 @contextlib.contextmanager
@@ -116,7 +118,7 @@ def test_the_next_attempt_starts_while_the_last_is_under_way():
         assert it.progress.startswith(f"connecting to {NAME} (127.0.0.1: no answer; 127.0.0.2: no answer; ")
 
 
-def test_an_attempt_that_fails_is_followed_at_once():
+def test_an_attempt_that_fails_is_followed_at_once(refusing):
     with good() as answering, race(refusing(), refusing("127.0.0.2"), answering) as it:
         assert advanced(it, NOW).getpeername() == answering[1]
 
@@ -165,7 +167,7 @@ def test_giving_up_closes_every_attempt():
 # When all fail
 
 
-def test_one_reason_for_one_address():
+def test_one_reason_for_one_address(refusing):
     address = refusing()
     with race(address) as it:
         error = failed(it)
@@ -174,7 +176,7 @@ def test_one_reason_for_one_address():
     assert str(error) == f"[Errno {errno.ECONNREFUSED}] could not connect to {NAME}: Connection refused"
 
 
-def test_several_addresses_that_refuse():
+def test_several_addresses_that_refuse(refusing):
     with race(refusing(), refusing("127.0.0.2")) as it:
         error = failed(it)
     assert isinstance(error, ConnectionRefusedError)
@@ -183,7 +185,7 @@ def test_several_addresses_that_refuse():
 
 
 @pytest.mark.parametrize("turned", [False, True])
-def test_a_family_that_this_machine_does_not_have_says_nothing_of_the_server(turned):
+def test_a_family_that_this_machine_does_not_have_says_nothing_of_the_server(refusing, turned):
     addresses = [NO_ROUTE, refusing()]
     with race(*(reversed(addresses) if turned else addresses)) as it:
         error = failed(it)
@@ -232,8 +234,7 @@ def test_a_source_address_that_is_not_this_machines():
 
 
 def test_one_local_port_is_used_by_one_attempt_at_a_time():
-    _, (_, port) = refusing()
-    with silent() as first, good("127.0.0.2") as second, race(first, second, source=("127.0.0.1", port)) as it:
+    with silent() as first, good("127.0.0.2") as second, race(first, second, source=ports.free()) as it:
         assert it.advance(NOW) is None
         assert it.wake_at == math.inf
         assert it.advance(NOW + 60) is None
@@ -254,11 +255,13 @@ def has_ipv6():
 @pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6 on its loopback interface")
 @pytest.mark.parametrize("winner", [4, 6])
 def test_ipv6_and_ipv4(winner):
-    with socket.create_server(("::1", 0), family=socket.AF_INET6) as listener, good() as address:
-        port = listener.getsockname()[1]
-        if winner == 4:
-            listener.close()
-        with race((socket.AF_INET6, ("::1", port, 0, 0)), address, source=None) as it:
+    with (
+        socket.create_server(("::1", 0), family=socket.AF_INET6) as listener,
+        ports.refusing("::1") as refuses,
+        good() as address,
+    ):
+        six = refuses if winner == 4 else listener.getsockname()
+        with race((socket.AF_INET6, six), address, source=None) as it:
             assert advanced(it, NOW).family == (socket.AF_INET if winner == 4 else socket.AF_INET6)
 
 
@@ -359,7 +362,7 @@ def test_time_that_was_somebody_elses_is_given_back(resolving):
 
 
 @pytest.mark.parametrize("count", [1, 7])
-def test_mail_goes_by_the_address_that_answers(resolving, count):
+def test_mail_goes_by_the_address_that_answers(resolving, refusing, count):
     with FaultServer() as server, silent("127.0.0.2") as first:
         resolving(first, refusing("127.0.0.3"), four((server.host, server.port)))
         server.host = "mail.example"

@@ -350,6 +350,32 @@ def test_an_interrupt_while_waiting_leaks_no_slot():
     assert bench.pool.stats().idle == 1
 
 
+class StruckWhenServed(Waiter):
+    """A waiter that is served by a thread which is interrupted at that moment."""
+
+    is_struck = False
+
+    def grant(self, slot):
+        is_taken = super().grant(slot)
+        if not self.is_struck:
+            self.is_struck = True
+            raise KeyboardInterrupt
+        return is_taken
+
+
+def test_an_interrupt_after_a_slot_was_handed_on_does_not_hit_who_has_it_now():
+    """It was closed under the next thread's hands, which was in the middle of a message."""
+    bench = Bench(max_connections=1)
+    lease, waiter = bench.pool.acquire(), StruckWhenServed()
+    bench.pool.request(waiter)
+    with pytest.raises(KeyboardInterrupt):
+        lease.give_back()
+    assert waiter.leave().connection is lease.connection
+    assert (lease.connection.closed, lease.connection.seen_off) == (0, 0)
+    stats = bench.pool.stats()
+    assert (stats.busy, stats.idle, stats.waiting) == (1, 0, 0)
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, OSError, ValueError])
 def test_a_dial_that_ends_badly_leaks_no_slot(error):
     bench = Bench(max_connections=1)

@@ -435,3 +435,10 @@ def assert_hides(error, *secrets):
             shown = repr(trace.tb_frame.f_locals)
             assert not any(secret in shown for secret in secrets), trace.tb_frame.f_code.co_name
         trace = trace.tb_next
+
+
+def test_no_library_is_looked_for_twice(monkeypatch):
+    """Python's lock for imports is lost where a signal handler raises under it, and every later login would hang."""
+    before = extras.missing("scram")
+    monkeypatch.setattr("importlib.util.find_spec", None)
+    assert extras.missing("scram") == before
