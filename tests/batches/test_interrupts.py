@@ -92,11 +92,19 @@ class Interrupting(Observer):
 
 
 @pytest.mark.parametrize("kind", [Opened, Finished, Line], ids=lambda kind: kind.__name__)
-@pytest.mark.parametrize("at", [1, 2])  # a fast server may not need a third connection
+@pytest.mark.parametrize("at", [1, 2, 3])
 def test_in_an_observer(server, mailer, kind, at):
     batch = messages(COUNT)
+    server.hold("banner")  # so that a second and a third connection are needed
     backend = mailer(server, observer=Interrupting(kind, at), debug=True, max_connections=3)
-    check_interrupted(server, backend, batch, lambda: backend.send_messages(batch))
+
+    def sending():
+        work = in_thread(backend.send_messages, batch)
+        assert server.wait_for(lambda: server.held == 3)
+        server.release()
+        work.join()
+
+    check_interrupted(server, backend, batch, sending)
 
 
 @pytest.mark.parametrize("at", [*range(4, 40, 3), 60])
