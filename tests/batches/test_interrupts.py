@@ -130,7 +130,7 @@ def test_in_an_observer_of_trouble(mailer, kind, at):
 class InTheBooks(Tracer):
     """Interrupts at the n-th line by which a batch moves a message that has been tried."""
 
-    PLACES = ("_work", "_may_start", "_deliver", "_no_connection", "_stop", "_wake_workers", "_tell", "_tell_of")
+    PLACES = ("_work", "_may_start", "_deliver", "_no_connection", "_stop", "_wake_workers", "_tell", "_report")
 
     def __init__(self, at, diary):
         self._left, self._diary = at, diary

@@ -13,8 +13,6 @@ PACKAGE = ROOT / "django_smtp_pool"
 # Still to be rewritten; this list only gets shorter. Rooms, and single modules.
 EXEMPT = {
     "core/client.py",
-    "core/delivery",
-    "core/drivers",
     "core/events",
     "core/needs.py",
     "core/net/leg.py",

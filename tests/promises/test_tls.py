@@ -257,7 +257,7 @@ def test_a_refused_starttls_is_an_error(misbehaviour):
 
 def test_what_is_injected_behind_starttls_ends_the_session(ca_file):
     with server_with(fault=Fault(at="starttls", do=faults.stray, times=None)) as server:
-        with pytest.raises(ProtocolError, match=r"sent something that nobody asked for: 250 2.0.0 And one more"):
+        with pytest.raises(ProtocolError, match=r"sent something unrequested: 250 2.0.0 And one more"):
             send(server, max_requeues=0, tls_options={"ca_file": ca_file})
         assert not server.commands("MAIL")
 

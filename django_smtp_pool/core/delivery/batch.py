@@ -1,14 +1,18 @@
-"""Many messages at once: a handful of workers over one source of messages, in one thread or one event loop.
+"""Send many messages over several connections, in one thread or one event loop.
 
-    attend    the caller's code: renders the next message, tells what became of those that have ended
-    work      takes a message, lives its life, passes it on; as many workers as the batch may use connections
+    attend    runs the caller's code: renders the next message, and reports each message that has its outcome
+    work      gets a connection, delivers the next message over it, and starts again; one worker per connection
 
-All of them are generators, and a driver runs them side by side. What the servers have sent comes first; the caller's
-code runs only when no worker can go on, so it never keeps a connection that has done its work. Locale, database and
-context variables are the caller's: there are no threads.
+All of them are generators, and a driver runs them side by side in the caller's thread. There are no other threads, so
+the caller's code sees its own locale, database connection and context variables. Workers have priority: the caller's
+code runs only when no worker can go on, so it never delays giving back a connection.
 
-The batch stops where no connection can be had by anybody. Where one worker gets none and others have theirs, its
-message goes to the others, and the batch makes do with fewer workers for a while.
+A worker gets its connection before it takes a message: while one connection is being opened, another worker may send
+that message. Only one worker at a time waits in the pool's line, so other threads get their connections in between.
+
+If a worker gets no connection while others work, the batch uses fewer workers for a while, and no message fails. If
+no worker gets one, that counts as a failed attempt of the next message, which is retried as usual. If that message
+fails for a reason that concerns all messages, the batch stops, and the remaining messages are not tried.
 """
 
 from __future__ import annotations
@@ -31,13 +35,13 @@ from .life import Service, judged, live
 from .loan import Loan
 from .retry import concerns_all
 
-AHEAD = 2**20  # bytes of rendered messages that may wait for a connection, before one more is rendered
-FIRST_BREAK = 1.0  # seconds with fewer workers, after one got no connection while others worked; doubles
+AHEAD = 2**20  # bytes; no further message is rendered while this much waits for a connection
+FIRST_BREAK = 1.0  # seconds with fewer workers, after one got no connection while others worked; doubles each time
 LONGEST_BREAK = 30.0
 
 _NO_MORE: Any = object()
 
-# (token, what became of the message); what it returns is awaited in an event loop.
+# Takes (token, delivery); in an event loop, what it returns is awaited.
 Finish = Callable[[Any, Delivery], Awaitable[None] | None]
 
 
@@ -45,13 +49,13 @@ class Batch:
     """The messages of one call.
 
     Arguments:
-        envelopes: (token, envelope) pairs; the next is asked for only when its turn is near, so that a generator of
-            a million is never held in a list. None between them says that the next pair takes long to make.
-        finish: told of each message when its outcome is known and its connection is back in the pool.
-        connections: how many to use at once at most; 1 keeps the order.
-        may_nest: whether `finish` may send mail itself: then a connection is left for it while there is news.
-        clock: of the driver that runs the generators.
-        in_loop: an event loop runs them, so that nothing else in this thread stands still meanwhile.
+        envelopes: (token, envelope) pairs. The next pair is requested only shortly before it is needed, so a generator
+            of a million messages is never held in a list. None between them means that the next pair is slow to make.
+        finish: called with each message when its outcome is known and its connection is back in the pool.
+        connections: the maximum number to use at once; 1 keeps the order.
+        may_nest: whether `finish` may send mail itself: then a connection is left free for it until it has been called.
+        clock: the clock of the driver that runs the generators.
+        in_loop: whether an event loop runs them, so the rest of this thread continues meanwhile.
     """
 
     def __init__(
@@ -76,18 +80,18 @@ class Batch:
         self._in_loop = in_loop
         self._ready: deque[Delivery] = deque()
         self._has_stopped = False
-        self._loans: dict[Loan, None] = {}  # that have no message yet
+        self._loans: dict[Loan, None] = {}  # loans without a message yet
         self._under_way: dict[Delivery, None] = {}
         self._ended: deque[Delivery] = deque()
         self._narrow_to = connections
         self._narrow_until = -math.inf
         self._next_break = FIRST_BREAK
         self._attention = Bell()
-        self._idle: dict[Bell, None] = {}  # of workers that wait until they may start
-        self.error: Exception | None = None  # of the caller's source: it has no more messages
+        self._idle: dict[Bell, None] = {}  # the bells of workers that wait until they may start
+        self.error: Exception | None = None  # raised by the caller's source, which then has no more messages
 
     def generators(self) -> list[Life[None]]:
-        """Return what a driver is to run side by side; the batch is over when the first of them has ended."""
+        """Return the generators to run side by side; the batch is over when the first of them has ended."""
         return [self._attend(), *(self._work() for _ in range(self._limit))]
 
     # -- the caller's code -----------------------------------------------------------------------------
@@ -118,15 +122,15 @@ class Batch:
         return not self._ready or sum(len(each.envelope.content) for each in self._ready) < AHEAD
 
     def _render(self) -> Life[None]:
-        """Ask for the next message, so that it is ready when a connection is."""
+        """Render the next message, so that it is ready when a connection is."""
         if self._source is None:
             return
-        try:  # in an event loop, a thread asks for a slow one, and touches nothing else
+        try:  # in an event loop, a slow message is rendered in a thread, which touches nothing else
             found = yield Call(partial(next, self._source, _NO_MORE), is_quick=not self._next_is_slow)
         except Exception as error:
             if from_signal_handler(error):
                 raise
-            self._source, self.error = None, error  # raised when the messages under way have found their outcome
+            self._source, self.error = None, error  # raised when the messages under way have their outcome
             return
         if found is _NO_MORE:
             self._source = None
@@ -137,22 +141,22 @@ class Batch:
                 self._wake_worker()
 
     def _tell(self) -> Awaitable[None] | None:
-        told = self._tell_of(self._ended[0])
-        self._ended.popleft()  # and not before: an interrupt must not hide what became of it
+        told = self._report(self._ended[0])
+        self._ended.popleft()  # not earlier: an interrupt must not hide the outcome
         self._wake_worker()
         return told
 
-    def _tell_of(self, delivery: Delivery) -> Awaitable[None] | None:
+    def _report(self, delivery: Delivery) -> Awaitable[None] | None:
         try:
             self._service.finish(delivery)
-        finally:  # an interrupt in a log handler must not hide what became of the message
+        finally:  # an interrupt in a log handler must not hide the outcome
             told = self._finish(delivery.token, delivery)
         return told
 
     # -- the workers -----------------------------------------------------------------------------------
 
     def _work(self) -> Life[None]:
-        """Take a connection, then the next message: no message waits for a connection in the making."""
+        """Get a connection, then take the next message: no message waits while its connection is being opened."""
         bell = Bell()
         while True:
             if self._is_starved:
@@ -177,7 +181,7 @@ class Batch:
             self._attention.ring()
 
     def _goes_on(self) -> bool:
-        """Tell whether a worker may take the next message at once, over the connection that it has."""
+        """Return whether a worker may send the next message at once, over the connection that it has."""
         return bool(self._ready) and not self._may_nest and len(self._ended) < self._limit
 
     @property
@@ -197,19 +201,19 @@ class Batch:
         vacant = pool.vacancies
         if self._may_nest and self._ended and vacant < 2:
             return False
-        # One of us in the pool's line is enough: the others would only take the turns of single messages.
+        # One worker in the pool's line is enough: more would only delay single messages from other threads.
         return vacant > 0 or not any(loan.is_waiting for loan in self._loans)
 
     @property
     def _is_starved(self) -> bool:
-        """Whether an outer batch of this thread holds every connection: it cannot go on while we wait."""
+        """Whether an outer batch of this thread holds every connection: it cannot go on while this one waits."""
         if self._in_loop or not self._ready or self._under_way or self._loans:
             return False
         pool = self._service.pool
         return not pool.vacancies and pool.is_starved_by(self._holder)
 
     def _has_connection(self, loan: Loan) -> Life[bool]:
-        """Take a connection; return False where there is none, which is the next message's failure or nobody's."""
+        """Get a connection; return False if that fails, which may be recorded as a failure of the next message."""
         self._loans[loan] = None
         try:
             yield from loan.take(self._clock.monotonic() + self._service.pool.options.delivery_timeout)
@@ -228,21 +232,22 @@ class Batch:
             return
         delivery = self._service.begin(self._ready[0])
         self._under_way[delivery] = None
-        self._ready.popleft()  # not before: an interrupt must not hide that it is under way
+        self._ready.popleft()  # not earlier: an interrupt must not hide that the message is under way
         self._attention.ring()
         yield from live(self._service, delivery, self._clock, loan)
-        let_go(delivery.error)  # there may be as many as messages
+        let_go(delivery.error)  # there may be as many errors as messages
         if delivery.receipt is not None:
             self._next_break = FIRST_BREAK
         concerns = delivery.error is not None and delivery.outcome is Outcome.NOT_SENT and concerns_all(delivery.error)
-        if not (concerns and self._has_stopped and delivery.channel is None):  # else like those that nobody has tried
+        # After a stop, a message that never got a connection is treated like those that were not tried.
+        if not (concerns and self._has_stopped and delivery.channel is None):
             self._ended.append(delivery)
         self._under_way.pop(delivery, None)
         if concerns:
             self._stop(delivery.error)
 
     def _no_connection(self, error: Exception, loan: Loan | None = None) -> None:
-        """Make do with the connections that work, for a while; where none does, it is the next message's failure."""
+        """Use only the connections that work, for a while; if there are none, the next message has failed."""
         now = self._clock.monotonic()
         idle = 0 if isinstance(error, PoolFull) else self._service.pool.idle
         self._narrow_to = len(self._under_way) + len(self._loans) + idle
@@ -250,9 +255,9 @@ class Batch:
         self._next_break = min(LONGEST_BREAK, 2 * self._next_break)
         if self._under_way or self._service.pool.idle or not self._ready:
             return
-        if self._loans and not getattr(error, "logins", 0):  # another one may be luckier; but logins are counted
+        if self._loans and not getattr(error, "logins", 0):  # another loan may still succeed; but logins are limited
             return
-        # Nobody works: one at a time finds out whether that passes.
+        # No connection works: one worker at a time finds out whether that changes.
         self._narrow_to, self._narrow_until, self._next_break = 1, now + FIRST_BREAK, FIRST_BREAK
         delivery = self._service.begin(self._ready[0])
         delivery.attempts += 1
@@ -265,14 +270,14 @@ class Batch:
         pause = judged(self._service, delivery, error, now)
         if pause is None:
             self._ended.append(delivery)
-            self._ready.remove(delivery)  # not before: an interrupt must not hide what became of it
+            self._ready.remove(delivery)  # not earlier: an interrupt must not hide the outcome
             if concerns_all(error):
                 self._stop(error)
         elif pause:
             self._narrow_to, self._narrow_until = 0, now + pause
 
     def _stop(self, error: BaseException | None) -> None:
-        """Ask for no more messages. Those that were tried before fail as this one did; the others were never tried."""
+        """Request no more messages. Messages that have begun fail with this error; the others were never tried."""
         self._source, self._has_stopped = None, True
         for delivery in self._ready:
             if delivery.begun is not None:
@@ -281,16 +286,16 @@ class Batch:
         self._ready.clear()
 
     def _wake_worker(self) -> None:
-        """Wake one worker if it may start; when it has a connection, it wakes the next one."""
+        """Wake one worker if it may start; as soon as it has a connection, it wakes the next one."""
         if self._idle and (self._may_start or self._is_starved):
             bell = next(iter(self._idle))
             del self._idle[bell]
             bell.ring()
 
     def break_off(self, interrupt: BaseException) -> None:
-        """Tell what is known of the messages that an interrupt has cut short; the generators are closed."""
+        """Report what is known about the messages that an interrupt has cut short; the generators are closed."""
         ended = dict.fromkeys([*self._ended, *self._under_way, *self._ready])
         for delivery in [each for each in ended if each.begun is not None]:
             if delivery in self._under_way and delivery not in self._ended:
                 delivery.cut_short(interrupt)
-            self._tell_of(delivery)
+            self._report(delivery)

@@ -1,11 +1,11 @@
-"""One socket to a server and the dialogues held over it, one after the other.
+"""One socket to a server, and the dialogues that run over it, one after the other.
 
-A dialogue (`smtp/`) says what to say; `Channel.hold` says it, reads the replies and resumes the dialogue with them. It
-writes and reads at the same time, so a long group of commands cannot dead-lock. It yields whenever it has to wait
-for the socket, and looks once more before it takes anything for overdue: whoever resumes it may have been late.
+A dialogue (`smtp/`) yields what to say. `Channel.hold` writes it, reads the replies and resumes the dialogue with
+them. It writes and reads at the same time, so a long group of commands cannot deadlock. It yields whenever it has to
+wait for the socket, and reads once more before it raises a timeout, because it may have been resumed late.
 
-The channel knows whether the fate of a message is with the server (`in_doubt`): the last octet of its content may have
-left, and nobody has read the verdict yet. That begins in one line of `Transport` and ends with the next command.
+The channel knows whether a message is in doubt (`in_doubt`): the last octet of its content may have left, and the
+reply to it has not been read. That state begins in one line of `Transport` and ends with the next command.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from ..replies import MalformedReply, Reply, ReplyParser
 from ..smtp.masking import in_order, masked_error, masked_reply
 from ..smtp.steps import Connect, Dialogue, Heard, Patience, Say, SecureChannel, Step
 
-Trace = Callable[[bool, str], None]  # (whether we said it, the line)
+Trace = Callable[[bool, str], None]  # (whether the client said it, the line)
 
-SLOWEST_WRITE = 1000.0  # octets a second; a server slower than that does not get the rest
-STUCK = 1.0  # seconds without an octet taken, after which the server does not wait for us, but we for it
+SLOWEST_WRITE = 1000.0  # octets a second; writing to a slower server is given up
+STUCK = 1.0  # seconds without an octet taken, after which the client waits for the server, and not the reverse
 
 _READ, _BOTH = selectors.EVENT_READ, selectors.EVENT_READ | selectors.EVENT_WRITE
 
 
 class Channel:
-    """A socket, what has been read from it, and what is being said.
+    """A socket, the replies read from it, and the commands that are being written.
 
     Arguments:
         patience: seconds for each kind of wait.
-        trace: called with each line said (True) and heard (False), secrets masked.
+        trace: called with each line written (True) and read (False), with secrets masked.
     """
 
     def __init__(self, patience: Mapping[Patience, float], trace: Trace | None = None) -> None:
@@ -51,20 +51,20 @@ class Channel:
         self._parser = ReplyParser()
         self._inbox: deque[Reply] = deque()
         self._has_heard = False
-        self._saying: Say | None = None  # whose octets are with the transport
-        self._hidden: tuple[bytes, ...] = ()  # what was said in secret: a server may repeat it
+        self._saying: Say | None = None  # the step whose octets the transport has
+        self._hidden: tuple[bytes, ...] = ()  # the secrets that were sent: a server may repeat them
         self.exchanges = 0  # since `begin_message`
 
     # -- what is known ---------------------------------------------------------------------------------
 
     @property
     def in_step(self) -> bool:
-        """Whether there may be a next command: not closed, and every reply read so far was asked for."""
+        """Whether a next command is possible: the channel is open, and each reply read so far answered a command."""
         return not self.is_closed and self._parser.is_empty and not self._inbox
 
     @property
     def is_quiet(self) -> bool:
-        """Whether the server is still there and has said nothing that nobody asked for."""
+        """Whether the server is still connected and has sent nothing unrequested."""
         return self.transport is not None and self.in_step and self.transport.is_quiet()
 
     @property
@@ -74,7 +74,7 @@ class Channel:
         return saying is not None and saying.patience is Patience.VERDICT and self._wire.all_left
 
     def begin_message(self) -> None:
-        """Forget the message before: from now on, doubt is about the next one."""
+        """Forget the message before: from now on, `in_doubt` is about the next one."""
         self._saying = None
         self.exchanges = 0
 
@@ -94,11 +94,11 @@ class Channel:
         deadline: float | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> Life[T]:
-        """Hold a dialogue to its end and return its result, or raise what it raises.
+        """Run a dialogue to its end and return its result, or raise what it raises.
 
         Arguments:
-            deadline: instant that ends every wait but the one for the verdict; None for none.
-            tls: the context for a dialogue that asks for TLS.
+            deadline: instant that ends every wait except the one for the reply to the content; None for no deadline.
+            tls: the context for a dialogue that starts TLS.
         """
         try:
             step = next(dialogue)
@@ -127,7 +127,7 @@ class Channel:
         size = self._begin_saying(step) if step.pieces else 0
         began = progress = clock.monotonic()
         replies: list[Reply] = []
-        may_answer = not step.pieces  # no answer can have come before somebody has waited
+        may_answer = not step.pieces  # no reply can have arrived before the first wait
         while True:
             count, failure = self._write(wire) if wire.wants_write else (0, None)
             if may_answer or failure is not None:
@@ -146,7 +146,7 @@ class Channel:
             yield Wait(((wire, _BOTH),), until, progress + STUCK) if wire.wants_write else Wait(((wire, _READ),), until)
 
     def _begin_saying(self, step: Say) -> int:
-        """Queue what is to be said, and return how many octets that is."""
+        """Queue the commands of a step, and return how many octets they have."""
         self._check_nothing_unasked(step)
         if self._trace is not None:
             self._trace(True, step.masked or _readable(step))
@@ -158,16 +158,16 @@ class Channel:
         return size
 
     def _write(self, wire: Transport) -> tuple[int, Trouble | None]:
-        """Hand over what the kernel takes; return how much that was, and the error where it takes nothing any more."""
+        """Write what the kernel takes; return how many octets that was, and the error if it takes no more."""
         try:
             return wire.flush(), None
-        except Trouble as error:  # the server may have said why before it hung up: that is read first
+        except Trouble as error:  # the server may have sent the reason before it hung up: that is read first
             return 0, error
 
     def _until(
         self, step: Say, size: int, began: float, progress: float, deadline: float | None, *, is_said: bool
     ) -> float:
-        """Return the instant at which this has taken too long."""
+        """Return the instant at which a step has taken too long."""
         patience = self._patience
         if not is_said:
             slow = patience[Patience.COMMAND]
@@ -179,14 +179,14 @@ class Channel:
         return until if deadline is None or until < deadline else deadline
 
     def _listen(self, step: Say, replies: list[Reply], failure: Trouble | None) -> int:
-        """Take replies until there are as many as were asked for, or nothing more has arrived; return how many."""
+        """Take replies until there are as many as the step expects, or no more have arrived; return how many."""
         before = len(replies)
         while not _is_enough(step, replies):
             if self._inbox:
                 reply = self._inbox.popleft()
-                # No local variable holds the secrets: a debug page prints those of each frame.
+                # No local variable holds the secrets: a debug page prints the variables of each frame.
                 shown = masked_reply(reply, self._hidden) if self._hidden else reply
-                # What a login goes on with is left as it is: a challenge, and the proof of the server.
+                # Replies that a login continues with are not masked: a challenge, and the proof of the server.
                 replies.append(reply if reply.code < 300 or reply.code == 334 else shown)
                 self._has_heard = True
                 if self._trace is not None:
@@ -196,7 +196,7 @@ class Channel:
         return len(replies) - before
 
     def _read(self, step: Step, replies: list[Reply], failure: Trouble | None) -> bool:
-        """Move what has arrived into the inbox; return False where nothing had."""
+        """Move what has arrived into the inbox; return False if nothing has."""
         try:
             data = self._wire.receive()
         except Trouble as error:
@@ -210,11 +210,11 @@ class Channel:
         return bool(data)
 
     def _check_nothing_unasked(self, step: Step) -> None:
-        """Raise for what has come before we speak: it would be taken for the answer (RFC 3207 §5 for TLS)."""
+        """Raise if something arrived before the command was sent: it would be taken for its reply (RFC 3207 §5)."""
         self._read(step, [], None)
         if not self.in_step:
             unasked = masked_reply(self._inbox[0], self._hidden) if self._inbox else None
-            why = ProtocolError(f"the server sent something that nobody asked for: {unasked or 'half a line'}")
+            why = ProtocolError(f"the server sent something unrequested: {unasked or 'half a line'}")
             why.reply = unasked
             raise self._marked(why, step, [])
 
@@ -247,10 +247,10 @@ class Channel:
         self, step: SecureChannel, clock: Clock, deadline: float | None, tls: ssl.SSLContext | None
     ) -> Life[Heard]:
         if tls is None:
-            raise AssertionError("a dialogue that asks for TLS is given a context")
+            raise AssertionError("a dialogue that starts TLS needs a context")
         wire = self._wire
         if self._has_heard:
-            # An attacker may have put octets in clear behind the 220, to be read as the server's.
+            # An attacker may have added unencrypted octets after the 220, so that they are read as the server's.
             self._check_nothing_unasked(step)
         wire.begin_tls(tls, step.server_hostname)
         began = clock.monotonic()
@@ -283,30 +283,30 @@ class Channel:
         return self._marked(error, step, replies)
 
     def _marked(self, error: ConnectionLost, step: Step, replies: list[Reply]) -> _Wrong:
-        """Give an error what the dialogue needs to judge it."""
+        """Add to an error what the dialogue needs to judge it."""
         error.stage = error.stage or step.stage
         error.heard = tuple(replies)
         error.all_said = self._saying is step and self._wire.all_left
-        if isinstance(step, Say) and not step.pieces:  # listening on, to the next verdict of LMTP
+        if isinstance(step, Say) and not step.pieces:  # waiting for the next of the replies to an LMTP message
             error.all_said = self._wire.all_left
         return _Wrong(error)
 
     def close(self) -> None:
-        """Close the socket at once: no dot and no QUIT, so that the server drops a message that is half-way."""
+        """Close the socket at once: without the final dot and QUIT, so the server drops an incomplete message."""
         self.is_closed = True
         if self.transport is not None:
             self.transport.close()
 
 
 def _failed_to_connect(trouble: Trouble) -> _Wrong:
-    """Failing to connect keeps its type (ConnectionRefusedError, gaierror): callers know those."""
+    """Keep the type of the error (ConnectionRefusedError, gaierror): callers expect it."""
     error = as_failure(trouble.error)
     error.stage = Stage.CONNECT  # type: ignore[attr-defined]
     return _Wrong(error)
 
 
 class _Wrong(Exception):
-    """What the network or the server did, on its way into the dialogue."""
+    """Carries an error of the network or the server, which is then raised in the dialogue."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(error)
@@ -314,12 +314,12 @@ class _Wrong(Exception):
 
 
 def _is_enough(step: Say, replies: list[Reply]) -> bool:
-    # Nothing follows a 421: waiting for the replies to the rest of a group would be in vain.
+    # Nothing follows a 421: the replies to the rest of a group never arrive.
     return len(replies) == step.hear or (bool(replies) and replies[-1].code == 421)
 
 
 def _readable(step: Say) -> str:
-    """Return what a log may show of a step: its commands, and of content its size."""
+    """Return what a log may show of a step: its commands, and only the size of content."""
     commands, content = (b"", step.pieces) if step.stage is Stage.CONTENT else (step.pieces[0], step.pieces[1:])
     shown = commands.decode("utf-8", "backslashreplace").splitlines()
     return " | ".join([*shown, f"<{sum(map(len, content))} octets>"] if content else shown)

@@ -1,4 +1,4 @@
-"""One live session with a server: ready for messages from the moment it exists."""
+"""One session with a server, from the login to QUIT."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ from .channel import Channel
 
 _numbers = itertools.count(1)
 
-LARGE = 65536  # octets of content that an event loop does not look through by itself
-ONE_SHOT_SIZE = 65536  # octets of content
-ONE_SHOT_AGE = 2.0  # seconds since the server's last good reply on this connection
+LARGE = 65536  # octets of content, above which an event loop searches it in a thread
+ONE_SHOT_SIZE = 65536  # octets of content, at most
+ONE_SHOT_AGE = 2.0  # seconds since the server's last good reply on this connection, at most
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,10 +48,10 @@ class Connector:
     """Makes connections to one server with one identity.
 
     Arguments:
-        local_hostname: gives the name for EHLO, by the IP address of our end of the connection, None where it has none;
-            asked once per connection, since looking it up may be slow.
-        tokens: gives access tokens, where that is how we log in.
-        make: makes a connection that is not open yet.
+        local_hostname: returns the name for EHLO. Its argument is the IP address of the local end of the connection, or
+            None if it has no IP address. It is called once per connection, since a lookup may be slow.
+        tokens: returns access tokens, if the login uses them.
+        make: returns a connection that is not open yet.
     """
 
     server: ServerOptions
@@ -65,10 +65,10 @@ class Connector:
     def open(self, clock: Clock, deadline: float | None = None) -> Life[Connection]:
         """Open a connection: token, TCP, greeting, TLS, login; return it when it is ready for messages.
 
-        Where the server refuses an access token, it is tried once more with another one, on a new connection.
+        If the server refuses an access token, the login is tried once more with another token, on a new connection.
 
-        Raises OSError where the server cannot be reached or its certificate is not accepted, TokenUnavailable where
-        no access token can be had, and the errors of `core.errors` where the server refuses us.
+        Raises OSError if the server cannot be reached or its certificate is not accepted, TokenUnavailable if there is
+        no access token, and the errors of `core.errors` if the server refuses the client.
         """
         tokens = self.tokens
         credentials = None if tokens is None else (yield Call(lambda: tokens.current(deadline)))
@@ -100,19 +100,19 @@ class Connector:
 
     @property
     def place(self) -> str:
-        """The server, as logs and errors name it."""
+        """The name of the server in logs and errors."""
         return self.server.place
 
 
 class Connection:
-    """A session, its age and its use. Only its lease-holder touches it."""
+    """A session, its age and its use. Only the borrower of its slot uses it."""
 
     def __init__(
         self, connector: Connector, credentials: Credentials | None = None, refused: AuthRefused | None = None
     ) -> None:
         self.number = next(_numbers)
         self.credentials = credentials
-        self._refused = refused  # how the server refused the token before this one
+        self._refused = refused  # the server's refusal of the token before this one
         self.server = connector.server
         self.extensions = Extensions()
         self.messages = 0
@@ -124,39 +124,40 @@ class Connection:
         self.channel = Channel(_patience(connector.server), self._trace if connector.server.debug else None)
         self._needs_reset = False
         self._is_broken = False
-        self._is_worn_out = False  # the server takes no message on it any more
-        self.found_limit: tuple[int, Reply] | None = None  # that another connection ran into, for the pool to learn
+        self._is_worn_out = False  # the server accepts no further message on it
+        # A limit that another connection has reached (its messages, the reply), for the pool to learn.
+        self.found_limit: tuple[int, Reply] | None = None
 
     @property
     def is_usable(self) -> bool:
-        """Whether another message may go this way: in step, not closed, and the server has said nothing unasked.
+        """Whether this may carry another message: it is open and in step, and the server has sent nothing unrequested.
 
-        A look at the socket, without waiting and without a round trip.
+        This checks the socket without waiting and without a round trip.
         """
         return not self._is_broken and self.channel.is_quiet
 
     @property
     def tls(self) -> ssl.SSLObject | None:
-        """The TLS session, where there is or was one."""
+        """The TLS session, or None if there never was one."""
         return self.channel.transport.tls if self.channel.transport is not None else None
 
     @property
     def message_limit(self) -> int | None:
-        """How many messages the server takes on this connection, as it has said (RFC 9422) or shown."""
+        """How many messages the server accepts on this connection, if it has announced (RFC 9422) or shown a limit."""
         return self.messages if self._is_worn_out else self.extensions.mail_max
 
     def wear_out(self) -> None:
-        """Let no other message go this way."""
+        """Allow no further message on this connection."""
         self._is_worn_out = True
 
     @property
     def in_step(self) -> bool:
-        """Whether the last exchange ended cleanly; says nothing of what the server did since."""
+        """Whether the last exchange ended cleanly; what the server has done since is not checked."""
         return not self._is_broken and self.channel.in_step
 
     def open(self, clock: Clock, deadline: float | None) -> Life[None]:
         """Make the session ready."""
-        # The context is made first: a certificate file that cannot be read is known before anything is dialled.
+        # The context comes first: an unreadable certificate file then raises before any connection is opened.
         tls = yield Call(self._prepare)
         greeter = Greeter(
             server=self.server,
@@ -169,14 +170,14 @@ class Connection:
         self._answered_at = self._clock.monotonic()
 
     def _prepare(self) -> ssl.SSLContext | None:
-        """Read files and look up names, which may take long; return the context for TLS."""
+        """Read files and look up names, which may be slow; return the context for TLS."""
         try:
             tls = context_for(self.server) if self.server.may_encrypt else None
         except Exception as error:
             if is_failure(error):
                 error.stage, error.is_final = Stage.CONNECT, True  # type: ignore[attr-defined]
             raise
-        self._local_hostname(None)  # it is remembered
+        self._local_hostname(None)  # the name is cached
         return tls
 
     def _name(self) -> str:
@@ -186,7 +187,7 @@ class Connection:
     def deliver(self, envelope: Envelope, clock: Clock, deadline: float | None = None) -> Life[Receipt]:
         """Deliver one message.
 
-        Raises what `fit` raises before anything is said, and what `smtp.delivery.deliver` raises.
+        Raises what `fit` raises, before any command is sent, and what `smtp.delivery.deliver` raises.
         """
         is_large, stuffed = len(envelope.content) > LARGE, None
         content, may_chunk = (yield Call(partial(self._fit, envelope))) if is_large else self._fit(envelope)
@@ -207,7 +208,7 @@ class Connection:
         return receipt
 
     def _learn_from(self, error: Failure, session: Session, sender: str, carried: int) -> None:
-        """Let the next deliveries know what a failed one showed."""
+        """Record what a failed delivery has shown, for the next deliveries."""
         now, reply = self._clock.monotonic(), error.reply
         if session.one_shot and (isinstance(error, ConnectionLost) or isinstance(error.__cause__, ConnectionLost)):
             self._experience.lost_under_one_shot(now)
@@ -221,7 +222,7 @@ class Connection:
                 self._experience.takes_chunks = False
 
     def _may_be_the_connection(self, reply: Reply, sender: str, carried: int, now: float) -> bool:
-        """Tell whether a refusal of MAIL deserves a try on a fresh connection, which knows whose fault it was."""
+        """Return whether a refusal of MAIL deserves a try on a fresh connection, which shows the cause."""
         if not carried:
             self._experience.refused(sender, now)
         if not carried or self._experience.refusal_stands(sender, now) or not may_be_limit(reply):
@@ -236,7 +237,7 @@ class Connection:
             self.found_limit = (found.carried, found.reply)
 
     def _fit(self, envelope: Envelope) -> tuple[bytes, bool]:
-        """Return the content in the form that this server takes, and whether it may go by BDAT."""
+        """Return the content in the form that this server accepts, and whether it may be sent with BDAT."""
         content = foreign(partial(fit, self.extensions, envelope, tls_flaw=flaw_of(self.tls)), kinds=ValueError)
         return content, self._may_chunk and may_be_chunk(content)
 
@@ -254,16 +255,16 @@ class Connection:
 
     @property
     def _may_chunk(self) -> bool:
-        # No RFC says how many replies follow a chunk in LMTP that is refused; and its servers are not far away.
+        # No RFC says how many replies follow a refused chunk in LMTP; and LMTP servers are near, so BDAT saves little.
         wanted = self.server.chunking and not self.server.lmtp
         return wanted and self.extensions.chunking and self._experience.takes_chunks is not False
 
     def _may_go_in_one_shot(self, sender: str, content: bytes) -> bool:
-        """Tell whether content may go with its commands: only where next to nothing can come in between.
+        """Return whether the content may be sent in one group with its commands.
 
-        The window of doubt opens with the last octet of the group, so a connection that died unnoticed would cost
-        certainty: it has just been looked at, and has answered a moment ago. A refusal costs the connection, so
-        senders that are refused again and again are asked first.
+        The message is in doubt from the last octet of the group, so a connection that died unnoticed would leave its
+        outcome unknown. Therefore the connection must have been checked just now, and must have answered recently.
+        A refusal costs the connection, so the sender must not be one that is refused repeatedly.
         """
         now, experience = self._clock.monotonic(), self._experience
         return (
@@ -278,15 +279,15 @@ class Connection:
         )
 
     def noop(self, clock: Clock) -> Life[Reply]:
-        """Say NOOP and return the reply."""
+        """Send NOOP and return the reply."""
         return self._keep_step(noop(), clock, None)
 
     def leave(self, clock: Clock, deadline: float) -> Life[None]:
-        """Say QUIT and wait for the farewell, until an instant at most."""
+        """Send QUIT and wait for the reply, at most until an instant."""
         return self.channel.hold(quit_politely(), clock, deadline=deadline)
 
     def _keep_step(self, dialogue: Dialogue[T], clock: Clock, deadline: float | None) -> Life[T]:
-        """Hold a dialogue, and know after it whether both sides are still in step."""
+        """Run a dialogue, and record whether both sides are still in step after it."""
         try:
             result = yield from self.channel.hold(dialogue, clock, deadline=deadline)
         except Failure as error:

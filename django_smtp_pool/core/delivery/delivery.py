@@ -1,4 +1,4 @@
-"""One message on its way: what is known of it at any moment."""
+"""One message on its way: what is known about it at any moment."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False, kw_only=True)
 class Delivery:
-    """What has become of one message so far; true at any moment, wherever an interrupt strikes.
+    """The state of one message so far. It is true at any moment, even if an interrupt occurs between two lines.
 
     Arguments:
-        token: what the caller knows the message by.
+        token: what the caller identifies the message by.
         deadline: instant (monotonic) at which `delivery_timeout` ends.
-        receipt: what the server said, once it has accepted the message.
-        error: how the last attempt failed; what is to be raised in the end.
+        receipt: the server's replies, once it has accepted the message.
+        error: the failure of the last attempt; in the end, the error to raise.
         attempts: on how many connections the message was tried.
         reused: whether the last of them had carried messages before.
         waited, connected, sent: seconds spent waiting for a connection, opening one, and delivering.
-        round_trips: how often the server was waited for while delivering.
-        begun: instant (monotonic) at which this began, None for a message that nobody has tried.
-        asked_at, ended: instants of the driver's clock: the first attempt began, the last one ended.
-        is_counted, is_told: the pool has counted it; its outcome is on the message.
-        fate: the outcome at the moment of an interrupt.
-        suspect: a refusal that may be about the connection, until a fresh one has confirmed it.
-        channel: the connection that the message is on, or was on last.
+        round_trips: how often the client waited for the server while delivering.
+        begun: instant (monotonic) at which the first attempt began; None for a message that was never tried.
+        asked_at, ended: instants of the driver's clock at which the first attempt began and the last one ended.
+        is_counted, is_told: whether the pool has counted it, and whether its outcome is on the message.
+        outcome_at_interrupt: the outcome at the moment of an interrupt.
+        suspect: a refusal that may be about the connection, until a fresh connection has confirmed it.
+        channel: the connection of the current attempt, or of the last one.
     """
 
     envelope: Envelope
@@ -57,16 +57,16 @@ class Delivery:
     begun: float | None = None
     asked_at: float | None = None
     ended: float | None = None
-    fate: Outcome | None = None
+    outcome_at_interrupt: Outcome | None = None
     channel: Channel | None = field(default=None, repr=False)
 
     @property
     def outcome(self) -> Outcome:
-        """What has become of the message: accepted, refused, unknown, or not sent."""
+        """The outcome of the message so far: accepted, refused, unknown, or not sent."""
         if self.receipt is not None:
             return Outcome.ACCEPTED
-        if self.fate is not None:
-            return self.fate
+        if self.outcome_at_interrupt is not None:
+            return self.outcome_at_interrupt
         if self.error is not None:
             return outcome_of(self.error)
         if self.channel is not None and self.channel.in_doubt:
@@ -74,16 +74,17 @@ class Delivery:
         return Outcome.NOT_SENT
 
     def cut_short(self, interrupt: BaseException) -> None:
-        """Take note of an interrupt, and mark it with what is known of the message."""
-        self.fate = self.outcome  # of its own: an interrupt may cut short many messages, with an outcome each
+        """Record an interrupt, and set the outcome of the message on it."""
+        # Kept here as well: one interrupt may end many messages, each with its own outcome.
+        self.outcome_at_interrupt = self.outcome
         if self.receipt is None and self.error is None:
             self.error = interrupt
         with contextlib.suppress(AttributeError):  # an exception without a dict
-            interrupt.outcome = self.fate  # type: ignore[attr-defined]
+            interrupt.outcome = self.outcome_at_interrupt  # type: ignore[attr-defined]
 
     @property
     def summary(self) -> str:
-        """Say it in a few words, for the log."""
+        """The result in a few words, for the log."""
         if self.receipt is not None:
             without = ", no DSN, which the server does not offer" if self.receipt.dsn is False else ""
             numbers = f"{len(self.receipt.accepted)} accepted, {len(self.receipt.refused)} refused"

@@ -1,18 +1,21 @@
-"""The life of a message, written once: acquire, open, rate limit, deliver, give back, judge, wait, again.
+"""The life of one message: get a connection, send the message, and try again if that is safe.
 
-    live             until the message has found its outcome
-      attempt        one try on one connection
-        borrow       a place in the pool with a connection in it that may take a message now
-          open       ... where the place is empty
-        deliver      MAIL, RCPT, content, verdict
+    live             until the message has its final outcome
+      attempt        one try, on one connection
+        borrow       get a slot of the pool, with a connection that may take a message now (the rate limit)
+          open       connect and log in, if the slot is empty
+        deliver      MAIL, RCPT, content, and the reply to the content
+      judged         after a failed attempt: try again at once, try again later, or give up
 
-Each is a generator of needs (`core.needs`): it waits by yielding, and a driver runs it (`core.drivers`). It reads no
-clock but the one it is given. In a batch, that clock stands still while other code has the thread.
+These are generators that never block. A generator yields what it has to wait for (`core.needs`: a socket, a slot of
+the pool, an instant, a call that may block), and a driver (`core.drivers`) resumes it when the wait is over. So the
+same code runs in a thread, in an event loop, and side by side with the other messages of a batch. The driver also
+provides the clock. In a batch, that clock stands still while other code occupies the thread.
 
-Two kinds of exceptions arise here. Failures (`is_failure`) are what the network, the server or our own checks did: they
-end an attempt and are judged. Everything else is an interrupt: it ends the life wherever it strikes, is never judged,
-and passes on to the caller. `Delivery` knows what is true of the message at that moment, and the pool takes back
-what was lent.
+There are two kinds of exceptions. Failures (`is_failure`) come from the network, the server or our own checks: they
+end the attempt and are judged. Everything else is an interrupt, such as KeyboardInterrupt: it may arrive at any line,
+ends the life, is never judged, and is raised to the caller. Even then, `Delivery` knows the outcome of the message,
+and the pool takes back the slot that was lent.
 """
 
 from __future__ import annotations
@@ -37,12 +40,12 @@ from .retry import Retry, judge
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
-    """What every life needs: the connections of one pool, and the rules they keep.
+    """What every life needs: the connections of one pool, and the rules for using them.
 
     Arguments:
-        rate_limit: the limit that all messages of the pool keep together, None for none.
-        renewed: returns the service over a fresh pool, for what comes when this one is closed.
-        uniform: random numbers between two bounds, for the jitter of the back-off.
+        rate_limit: the limit for all messages of the pool together; None for no limit.
+        renewed: returns the service over a fresh pool, for messages that arrive after this pool was closed.
+        uniform: returns a random number between two bounds, for the jitter of the back-off.
     """
 
     pool: Pool[Connection]
@@ -54,14 +57,14 @@ class Service:
     uniform: Callable[[float, float], float] = random.uniform
 
     def begin(self, delivery: Delivery) -> Delivery:
-        """Let the time of a message run, if nobody has tried it yet."""
+        """Start the `delivery_timeout` of a message, unless it has started."""
         if delivery.begun is None:
             delivery.begun = self.clock.monotonic()
             delivery.deadline = delivery.begun + self.pool.options.delivery_timeout
         return delivery
 
     def finish(self, delivery: Delivery) -> None:
-        """Count a message that has found its outcome, and tell observers; once."""
+        """Count a message that has its final outcome, and notify observers; only once per message."""
         if not delivery.is_counted:
             delivery.is_counted = True
             outcome = delivery.outcome
@@ -72,13 +75,13 @@ class Service:
 
 
 def live(service: Service, delivery: Delivery, clock: Clock, loan: Loan | None = None) -> Life[None]:
-    """Deliver a message, over as many connections as it takes; what became of it is in `delivery`.
+    """Deliver a message, over as many connections as it takes; the result is in `delivery`.
 
     Arguments:
-        loan: for a message of a batch, the connection that the first attempt goes by. The next ones are for the same
+        loan: for a message of a batch, the loan that the first attempt uses. Loans for further attempts have the same
             holder.
 
-    Raises interrupts only.
+    Raises only interrupts.
     """
     loan = loan or Loan(service, clock)
     try:
@@ -86,17 +89,18 @@ def live(service: Service, delivery: Delivery, clock: Clock, loan: Loan | None =
             pause = judged(service, delivery, error, clock.monotonic())
             if pause is None:
                 return
-            if pause and not (yield from _rests(service, delivery, clock, pause)):
+            if pause and not (yield from _wait_to_retry(service, delivery, clock, pause)):
                 return
             loan = loan.another(fresh=delivery.wants_fresh)
     except BaseException:
-        delivery.fate = delivery.outcome  # not after: a connection that is given up says QUIT, and doubt is forgotten
+        # Before the loan is abandoned: the connection then sends QUIT, and no longer knows whether there was doubt.
+        delivery.outcome_at_interrupt = delivery.outcome
         loan.abandon()
         raise
 
 
-def _rests(service: Service, delivery: Delivery, clock: Clock, pause: float) -> Life[bool]:
-    """Wait before the next attempt; return False where there is none, since the pool is closed."""
+def _wait_to_retry(service: Service, delivery: Delivery, clock: Clock, pause: float) -> Life[bool]:
+    """Wait before the next attempt; return False if there is no next attempt, because the pool was closed."""
     try:
         yield from nap(service, clock, pause, "its next attempt")
     except PoolClosed as error:
@@ -106,12 +110,12 @@ def _rests(service: Service, delivery: Delivery, clock: Clock, pause: float) -> 
 
 
 def judged(service: Service, delivery: Delivery, error: BaseException, now: float) -> float | None:
-    """Decide what follows a failed attempt: another one after so many seconds, or None for no other."""
+    """Decide what follows a failed attempt; return the seconds until the next attempt, or None if there is none."""
     time_left, jitter = delivery.deadline - now, service.uniform(0.5, 1.0)
     retry = judge(error, delivery, service.pool.options.max_requeues, time_left=time_left, jitter=jitter)
     if retry is None:
         if delivery.suspect is not None and delivery.outcome is Outcome.NOT_SENT:
-            delivery.error = delivery.suspect  # a refusal, and nobody has contradicted it
+            delivery.error = delivery.suspect  # the refusal stands: no fresh connection has contradicted it
         return None
     _note_retry(delivery, error, retry)
     service.pool.count("requeues")
@@ -141,7 +145,7 @@ def _note_retry(delivery: Delivery, error: BaseException, retry: Retry) -> None:
 
 
 def _attempt(service: Service, delivery: Delivery, clock: Clock, loan: Loan) -> Life[Exception | None]:
-    """Try once; return how it failed, None for an accepted message."""
+    """Try once; return the failure, or None if the message was accepted."""
     delivery.attempts += 1
     delivery.reused = False
     delivery.channel = delivery.error = None
@@ -171,7 +175,7 @@ def _attempt(service: Service, delivery: Delivery, clock: Clock, loan: Loan) -> 
 
 
 def _borrow(service: Service, delivery: Delivery, clock: Clock, loan: Loan) -> Life[Connection]:
-    """Borrow a connection, and keep it only if the rate limit lets a message go now."""
+    """Borrow a connection; while the rate limit allows no message, give the connection back and wait."""
     limit = service.rate_limit
     if limit is None:
         connection = yield from loan.take(delivery.deadline)
@@ -187,7 +191,7 @@ def _borrow(service: Service, delivery: Delivery, clock: Clock, loan: Loan) -> L
                 pause = yield Call(lambda: ticket.take(service.clock.monotonic()))
             else:
                 pause = ticket.take(service.clock.monotonic())
-            # Waiting for the rate limit, or for the machine that keeps it, is not waiting for the server.
+            # Time spent on the rate limit, or on its storage, does not count towards `delivery_timeout`.
             delivery.deadline += clock.monotonic() - asked_at + pause
             if not pause:
                 return connection
@@ -198,7 +202,7 @@ def _borrow(service: Service, delivery: Delivery, clock: Clock, loan: Loan) -> L
 
 
 def nap(service: Service, clock: Clock, seconds: float, what_for: str) -> Life[None]:
-    """Wait for a while; raise PoolClosed where the pool is closed meanwhile."""
+    """Wait for some seconds; raise PoolClosed if the pool is closed meanwhile."""
     waiter, until = Waiter(), clock.monotonic() + seconds
     service.pool.naps(waiter)
     try:
@@ -211,9 +215,9 @@ def nap(service: Service, clock: Clock, seconds: float, what_for: str) -> Life[N
 
 
 def warm_up(service: Service, clock: Clock) -> Life[bool]:
-    """Make sure that a connection can be had, and return whether that took a new one.
+    """Make sure that there is a working connection, and return whether a new one was opened.
 
-    A busy one is proof enough, and is not waited for; an idle one is looked at. Raises what `Loan.take` raises.
+    A busy connection is proof enough; an idle one is checked. Raises what `Loan.take` raises.
     """
     if service.pool.stats().busy:
         return False

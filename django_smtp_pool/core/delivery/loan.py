@@ -1,4 +1,4 @@
-"""A place in the pool on loan: from standing in line to giving it back."""
+"""Borrow a slot of the pool: wait in line, use the connection, give it back."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from ..needs import Life, Turn
 from ..pool.slots import Slot
 from ..pool.waiters import LOOK_EVERY, Waiter
 from .connection import Connection
-from .retry import tells_of_idling
+from .retry import was_closed_while_idle
 
 if TYPE_CHECKING:
     from .life import Service
 
 
 class Loan:
-    """A place in the pool, from standing in line to giving it back.
+    """One use of a slot of the pool, from the wait in line until the slot is given back.
 
     Arguments:
         holder: the thread whose batch it is for.
-        fresh: only a connection that has carried no message will do.
-        wants_more: tells whether there is another message that may go by the same connection.
+        fresh: accept only a connection that has carried no message.
+        wants_more: returns whether there is another message for the same connection.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Loan:
         self.connected = 0.0
 
     def take(self, deadline: float) -> Life[Connection]:
-        """Wait for a place in the pool, and open a connection where there is none in it that is alive.
+        """Wait for a slot of the pool, and open a connection if the slot has no live one.
 
         A loan that has its connection keeps it. Raises PoolTimeout after `acquire_timeout` or at the deadline (an
         instant), PoolFull, PoolClosed, and what opening a connection raises.
@@ -85,7 +85,7 @@ class Loan:
         while not waiter.served and (now := clock.monotonic()) < limit:
             yield Turn(waiter, min(limit, now + LOOK_EVERY))
             if not waiter.served:
-                pool.tidy()  # a pause may have ended, and there may be no thread that looks
+                pool.tidy()  # a pause may have ended, and the housekeeper's thread may be missing
         pool.leave_line(waiter, clock.monotonic() - came_at)
         self._slot = waiter.leave()
         if self._slot is None:
@@ -117,11 +117,11 @@ class Loan:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether this stands in the pool's line."""
+        """Whether this waits in the pool's line."""
         return self._waiter is not None and not self._waiter.served and self._slot is None
 
     def keep(self, sender: str) -> bool:
-        """Keep the connection for another message, where there is one and nobody else wants the place."""
+        """Keep the connection for another message, if there is one and no other waiter needs the slot."""
         slot, self.is_kept = self._slot, False
         if slot is None or self._wants_more is None or not self._wants_more():
             return False
@@ -130,18 +130,18 @@ class Loan:
         return self.is_kept
 
     def end(self, error: Exception | None = None, sender: str | None = None) -> None:
-        """Give the place back, and tell how its message failed; a connection that is out of step is closed."""
+        """Give the slot back, with the error of its message if there was one; a connection out of step is closed."""
         slot, self.is_kept = self._slot, False
         if slot is None:
             return
-        if self.reused and error is not None and tells_of_idling(error):
-            self._service.pool.take_back_stale(slot)  # those that were idle for as long are dead as well
+        if self.reused and error is not None and was_closed_while_idle(error):
+            self._service.pool.take_back_stale(slot)  # connections that were idle for as long are dead as well
         else:
             self._service.pool.take_back(slot, error, sender)
-        self._slot = self._connection = None  # not before: an interrupt must not hide that the place is taken
+        self._slot = self._connection = None  # not earlier: an interrupt must not hide that the slot is taken
 
     def abandon(self) -> None:
-        """Give up everything, because of an interrupt; harmless where all has been given back."""
+        """Give up everything, because of an interrupt; does nothing if everything was given back."""
         waiter, pool = self._waiter, self._service.pool
         if waiter is not None:
             pool.leave_line(waiter)

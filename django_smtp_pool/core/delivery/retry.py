@@ -1,4 +1,4 @@
-"""What follows a failed attempt: whether a message is tried again, when, and who else is concerned. Pure."""
+"""Decide what follows a failed attempt: whether and when to try again, and whether others would fail too. Pure."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from .delivery import Delivery
 
 FIRST_PAUSE = 0.05  # seconds before the second try on a fresh connection; doubles
 LONGEST_PAUSE = 2.0
-MOST_LOGINS = 2  # of one message that are refused, or end without an answer: each may count towards a lock
+MOST_LOGINS = 2  # failed or unanswered logins for one message: each may count towards locking the account
 
 
 @dataclass(frozen=True)
 class Retry:
-    """The message was certainly not sent, and another try may help.
+    """The next attempt at a message that was certainly not sent.
 
     Arguments:
-        after: seconds to wait before it.
-        is_free: whether it costs none of `max_requeues`.
-        fresh: whether it must go over a connection that has carried no message.
+        after: seconds to wait before the attempt.
+        is_free: whether the attempt does not count towards `max_requeues`.
+        fresh: whether it needs a connection that has carried no message.
     """
 
     after: float
@@ -43,15 +43,15 @@ class Retry:
 def judge(
     error: BaseException, delivery: Delivery, max_requeues: int, *, time_left: float, jitter: float = 1.0
 ) -> Retry | None:
-    """Decide what follows a failed attempt: another one, or None if the caller is told. Pure.
+    """Return the next attempt, or None if the error is final for the message.
 
-    Only what was certainly not sent is tried again. A failure on a reused connection costs nothing, once: the
-    server may have closed it while it was idle. One on a fresh connection costs one of `max_requeues`. What may be the
-    connection's fault, a refusal too, gets one try on a fresh one.
+    Only what was certainly not sent is tried again. After a failure on a reused connection, one retry is free: the
+    server may have closed the connection while it was idle. After a failure that may be due to the connection, even a
+    refusal, one retry on a fresh connection is free. Every other retry counts towards `max_requeues`.
 
     Arguments:
-        delivery: how far the attempts have come.
-        time_left: seconds until `delivery_timeout`.
+        delivery: the attempts so far.
+        time_left: seconds until `delivery_timeout` ends.
         jitter: factor for the back-off, from 0.5 to 1.
     """
     if time_left <= 0:
@@ -72,10 +72,10 @@ def judge(
 
 
 def may_pass(error: BaseException) -> bool:
-    """Tell whether the same try may succeed a moment later.
+    """Return whether the same attempt may succeed a moment later.
 
-    Not: a refused connection, an unknown host, a certificate, a 5xx before the session is ready, a server that
-    was silent until then (the caller has waited for it once), and what we found out ourselves.
+    It may not after a refused connection, an unknown host, a rejected certificate, a 5xx before the session is ready,
+    a timeout before the session is ready (the caller has waited once already), or an error that this client detected.
     """
     if isinstance(error, (PoolTimeout, PoolFull, PoolClosed)):
         return False
@@ -89,22 +89,22 @@ def may_pass(error: BaseException) -> bool:
             and not isinstance(error, ConnectionLost)
         )
         return not (error.is_final or refused_for_good)
-    # What happened to the dial; an OSError without a stage is no network error (a file, say).
+    # An error while connecting; an OSError without a stage is not a network error (for example of a file).
     is_final = getattr(error, "is_final", False)
     return isinstance(error, OSError) and getattr(error, "stage", None) is Stage.CONNECT and not is_final
 
 
 def concerns_all(error: BaseException) -> bool:
-    """Tell whether the next message would fail the same way: no connection can be had, or no place in the window."""
+    """Return whether the next message would fail in the same way: there is no connection, or the rate limit is used."""
     if isinstance(error, (PoolTimeout, PoolFull, PoolClosed, RateStorageUnavailable)):
         return True
     if isinstance(error, RateLimited):
-        return not math.isinf(error.retry_after)  # else the message is too large for the limit, and others are not
+        return not math.isinf(error.retry_after)  # infinite: this message exceeds the limit, others may not
     return isinstance(error, OSError) and getattr(error, "stage", None) in SETUP_STAGES
 
 
-def tells_of_idling(error: BaseException) -> bool:
-    """Tell whether a reused connection failed because its server had given it up while it was idle."""
+def was_closed_while_idle(error: BaseException) -> bool:
+    """Return whether a reused connection failed because its server had closed it while it was idle."""
     if outcome_of(error) is not Outcome.NOT_SENT or not isinstance(error, Failure) or error.session_survives:
         return False
     is_first_word = error.stage in {Stage.RSET, Stage.MAIL}

@@ -1,8 +1,8 @@
-"""The asyncio driver: runs lives in the event loop. The way of `asend_messages()`.
+"""The asyncio driver: runs lives in the event loop; used by `asend_messages()`.
 
-A life never waits itself, so that between two of its needs the loop is free. What may take long (`Call`) runs in a
-thread with a copy of the context; cancelling does not wait for it. A cancelled task throws CancelledError into its
-life, which leaves a true outcome and gives back what it holds before the task goes on.
+A life never blocks, so the loop is free between two of its needs. A `Call` may block and runs in a thread, with a copy
+of the context; cancelling does not wait for it. If a task is cancelled, CancelledError is raised in its life, which
+records the outcome and gives back what it holds before the task goes on.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ from ..needs import Bell, Call, HasFileno, Life, Need, Servable, T, Turn, Wait
 
 
 def can_watch() -> bool:
-    """Tell whether the running loop can watch a socket: Windows' own cannot."""
+    """Return whether the running loop can watch a socket; the ProactorEventLoop of Windows cannot."""
     return not isinstance(asyncio.get_running_loop(), getattr(asyncio, "ProactorEventLoop", ()))
 
 
 async def run(life: Life[T], clock: Clock) -> T:
     """Run a life to its end and return its result, or raise what it raises.
 
-    What is raised while it waits, CancelledError above all, is raised in the life and then here.
+    An exception while it waits, above all CancelledError, is raised in the life and then here.
     """
     result: T = await _Runner(life, clock).run()
     return result
 
 
 async def run_until_first(lives: Iterable[Life[None]], clock: Clock) -> None:
-    """Run lives, each in a task of its own, until the first has ended; then the others are closed.
+    """Run each life in a separate task until the first life in the list has ended; then the others are closed.
 
-    Whatever one of them raises, or strikes this task, ends all of them, and is raised.
+    An exception from one of them, or in this task, ends all of them and is raised.
     """
     runners = [_Runner(life, clock) for life in lives]
     tasks = [asyncio.ensure_future(runner.run()) for runner in runners]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        # At once and without waiting: what is true of the messages is known before anybody else runs.
+        # At once and without waiting: the outcome of each message is known before another task runs.
         for runner in runners:
             runner.end()
         for task in tasks:
@@ -62,7 +62,7 @@ class _Runner:
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._pid = os.getpid()
-        self._watched: dict[int, tuple[HasFileno, int]] = {}  # by descriptor: what the loop watches for us
+        self._watched: dict[int, tuple[HasFileno, int]] = {}  # by descriptor: what the loop watches for this life
         self._awaited: asyncio.Future[None] | None = None
 
     async def run(self) -> Any:
@@ -73,8 +73,8 @@ class _Runner:
             while True:
                 try:
                     answer = await self._meet(need)
-                except BaseException as error:  # noqa: BLE001 - of a call, or a cancellation: the life decides
-                    self._watch({})  # before a socket is closed, and its number given to another one
+                except BaseException as error:  # noqa: BLE001 - from a call, or a cancellation: the life decides
+                    self._watch({})  # before a socket is closed and its number is reused
                     need = life.throw(error)
                 else:
                     need = life.send(answer)
@@ -84,7 +84,7 @@ class _Runner:
             self.end()
 
     def end(self) -> None:
-        """Close the life, wherever it is."""
+        """Close the life, even in the middle."""
         self._watch({})
         with contextlib.suppress(Exception):
             self._life.close()
@@ -102,7 +102,7 @@ class _Runner:
         return await self._until(need.until)
 
     async def _until(self, until: float, waiter: Servable | None = None) -> None:
-        """Wait until something happens, or until an instant."""
+        """Wait until a watched socket is ready, the waiter is served, or an instant has come."""
         awaited = self._awaited = self._loop.create_future()
         if waiter is not None:
             waiter.wake = _alarm(self._loop, awaited, waiter)
@@ -123,17 +123,17 @@ class _Runner:
         answer = call.function()
         if inspect.isawaitable(answer):
             return await answer
-        await asyncio.sleep(0)  # many quick calls take long as well
+        await asyncio.sleep(0)  # many quick calls in a row must not block the loop
         return answer
 
     # -- sockets ---------------------------------------------------------------------------------------
 
     def _watch(self, wanted: dict[int, tuple[HasFileno, int]]) -> None:
-        """Have the loop watch these and nothing else. It is told only what changes."""
+        """Let the loop watch these and nothing else; only changes are registered."""
         if self._watched == wanted:
             return
         for descriptor, (sock, events) in list(self._watched.items()):
-            # A socket that is closed has left the kernel's list, and its number may be another one's by now.
+            # A closed socket has left the kernel's list, and its number may belong to another socket by now.
             if wanted.get(descriptor, (None, 0))[0] is not sock or events & ~wanted[descriptor][1]:
                 self._forget(descriptor)
         for descriptor, (_, events) in wanted.items():
@@ -146,7 +146,7 @@ class _Runner:
 
     def _forget(self, descriptor: int) -> None:
         del self._watched[descriptor]
-        if os.getpid() != self._pid:  # the kernel's list is the parent's as well
+        if os.getpid() != self._pid:  # the parent process shares the kernel's list
             return
         for remove in (self._loop.remove_reader, self._loop.remove_writer):
             with contextlib.suppress(OSError, RuntimeError):  # the socket is closed, or the loop is
@@ -163,12 +163,12 @@ def _set(future: asyncio.Future[None]) -> None:
 
 
 def _alarm(loop: asyncio.AbstractEventLoop, awaited: asyncio.Future[None], waiter: Servable) -> Callable[[], None]:
-    """Return what wakes a life: by one that runs beside it, or from any thread."""
+    """Return the function that wakes a life: for a bell, from the same loop; otherwise from any thread."""
     if isinstance(waiter, Bell):
         return lambda: _set(awaited)
 
     def wake() -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with contextlib.suppress(RuntimeError):  # the loop is closed, so no life waits any more
             loop.call_soon_threadsafe(_set, awaited)
 
     return wake

@@ -1,4 +1,4 @@
-"""The blocking driver: runs one life in the calling thread. The way of `send_mail()`."""
+"""The blocking driver: runs one life in the calling thread; used by `send_mail()`."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ T = TypeVar("T")
 def run(life: Life[T], clock: Clock) -> T:
     """Run a life to its end and return its result, or raise what it raises.
 
-    An exception that strikes while the thread waits is raised in the life, which leaves a true outcome and gives
-    back what it holds, and then here.
+    An exception that occurs while the thread waits is raised in the life, which records the outcome and gives back
+    what it holds, and then here.
     """
     waits = _Waits(clock)
     try:
@@ -25,7 +25,7 @@ def run(life: Life[T], clock: Clock) -> T:
         while True:
             try:
                 answer = waits.meet(need)
-            except BaseException as error:  # noqa: BLE001 - of a call, or an interrupt: the life decides
+            except BaseException as error:  # noqa: BLE001 - from a call, or an interrupt: the life decides
                 need = life.throw(error)
             else:
                 need = life.send(answer)
@@ -69,12 +69,12 @@ class _Waits:
         self._clock.wait(poller.wait, max(0.0, need.until - self._clock.monotonic()))
 
     def _wait_for_turn(self, need: Turn) -> None:
-        # A lock that somebody lets go of, and no Event: a finaliser of this very thread may wake us, too.
+        # A lock that the waker releases, not an Event: a finaliser in this same thread may be the waker.
         held = threading.Lock()
         held.acquire()
 
         def wake() -> None:
-            with contextlib.suppress(RuntimeError):  # it is awake already
+            with contextlib.suppress(RuntimeError):  # it was released before
                 held.release()
 
         need.waiter.wake = wake

@@ -1,4 +1,4 @@
-"""Goodbyes: QUIT on many connections at once, off the path of those who send."""
+"""Close connections with QUIT, many at once, without delaying the threads that send."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ FAREWELL = 2.0  # seconds for the server to answer QUIT
 
 
 class _Farewell:
-    """A connection that leaves."""
+    """A connection that is being closed with QUIT."""
 
     def __init__(self, connection: Any, left: Callable[[], None]) -> None:
         self.connection = connection
         self.left = left
-        self.need: Wait | None = None  # None: it has not begun, or it is over
+        self.need: Wait | None = None  # None: QUIT was not sent yet, or the connection may be closed
         self._life: Life[None] | None = None
 
     def begin(self, clock: Clock) -> None:
-        """Say QUIT."""
+        """Send QUIT."""
         self._life = self.connection.leave(clock, clock.monotonic() + FAREWELL)
         self.go_on()
 
     def go_on(self) -> None:
-        """Look for the answer."""
+        """Read the reply, if it has arrived."""
         try:
             need = next(self._life) if self._life is not None else None
             self.need = need if isinstance(need, Wait) else None
         except (StopIteration, Failure):
-            self.need = None  # it has gone, one way or the other
+            self.need = None  # the server has replied, or the connection is lost
         except Exception as error:
             self.need = None
             if not is_defect(error):
@@ -50,14 +50,14 @@ class _Farewell:
 
 
 class Farewells:
-    """Says QUIT on connections and closes them. One thread at a time waits; `add`, `sever` and `wake` are for any."""
+    """Sends QUIT on connections and closes them. One thread at a time waits; any may call `add`, `sever` and `wake`."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self.after_fork()
 
     def after_fork(self) -> None:
-        """Forget all of them; in a forked child, where the sockets are closed already."""
+        """Forget all of them, in a forked child, where the sockets are closed already."""
         self._coming: deque[_Farewell] = deque()
         self._severed: deque[Any] = deque()
         self._turn = threading.Lock()
@@ -67,26 +67,26 @@ class Farewells:
 
     @property
     def are_due(self) -> bool:
-        """Whether a connection has not left yet."""
+        """Whether there is a connection that is not closed yet."""
         return bool(self._coming or self._under_way)
 
     def add(self, connection: Any, left: Callable[[], None]) -> None:
-        """Let a connection say QUIT, and call `left` when the server has let go."""
+        """Close a connection with QUIT, and call `left` when it is closed."""
         self._coming.append(_Farewell(connection, left))
 
     def sever(self, connection: Any) -> None:
-        """Spend no more time on a connection."""
+        """Close a connection now, without waiting for the reply to QUIT."""
         self._severed.append(connection)
 
     def wake(self) -> None:
-        """End the wait, or the next one."""
+        """End the current wait, or the next one."""
         self._is_awake = True
         wakeup = self._wakeup
         if wakeup is not None:
             wakeup.ring()
 
     def wait(self, until: float) -> None:
-        """Say QUIT and wait for answers, until an instant (monotonic), or `wake`."""
+        """Send QUIT and wait for replies, until an instant (monotonic) or `wake`."""
         with self._turn:
             self._take_turn(until)
 
@@ -97,16 +97,16 @@ class Farewells:
         except Exception as error:
             if not is_defect(error):
                 raise
-            # No descriptor is left to wait with, say. They are closed all the same.
+            # For example, no descriptor is left to wait with. The connections are closed anyway.
             text, number = "%s closed without QUIT", records.counted(len(self._under_way), "connection")
             records.write(logger, logging.WARNING, text, number, exc_info=True)
             self._close(list(self._under_way))
 
     def finish(self, seconds: float) -> None:
-        """Say QUIT on all of them, wait so many seconds for the answers, and close them."""
+        """Send QUIT on all of them, wait at most `seconds` for the replies, and close them."""
         until = self._clock.monotonic() + seconds
         self.wake()
-        if not self._turn.acquire(timeout=max(seconds, 0.1)):  # a signal handler, say, in the middle of this
+        if not self._turn.acquire(timeout=max(seconds, 0.1)):  # for example in a signal handler that interrupted `wait`
             return
         try:
             while self.are_due and self._clock.monotonic() < until:
@@ -117,7 +117,7 @@ class Farewells:
             self._turn.release()
 
     def _begin(self) -> None:
-        """Say QUIT to those that have just come; as many at once as there are."""
+        """Send QUIT on all connections that were added since, and close those that are severed or finished."""
         while self._coming:
             farewell = self._coming.popleft()
             self._under_way.append(farewell)

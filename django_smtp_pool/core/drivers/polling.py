@@ -1,6 +1,6 @@
-"""Wait for descriptors: `select.poll` where the system has it, else `select.select`.
+"""Wait for descriptors with `select.poll`, or with `select.select` if the system has no poll.
 
-Both are looked up when they are needed: gevent replaces them.
+Both are looked up at each use, because gevent replaces them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class _Select:
         self._masks: dict[int, int] = {}
 
     def register(self, descriptor: int, mask: int) -> None:
-        """Watch a descriptor, or change what is watched for."""
+        """Watch a descriptor, or change the events to watch for."""
         self._masks[descriptor] = mask
 
     def unregister(self, descriptor: int) -> None:
@@ -42,24 +42,24 @@ _MASKS = {
 
 
 class Poller:
-    """Some descriptors, and a wait for any of them."""
+    """Waits for any of several descriptors."""
 
     def __init__(self) -> None:
         self._poll: Any = select.poll() if hasattr(select, "poll") else _Select()
-        self._told: dict[int, int] = {}
+        self._registered: dict[int, int] = {}
 
     def watch(self, descriptor: int, events: int) -> None:
-        """Watch a descriptor for selectors events. The kernel is told only what changes."""
-        if self._told.get(descriptor) != events:
-            self._told[descriptor] = events
+        """Watch a descriptor for selectors events; only changes are registered."""
+        if self._registered.get(descriptor) != events:
+            self._registered[descriptor] = events
             self._poll.register(descriptor, _MASKS[events])
 
     def forget(self, descriptor: int) -> None:
         """Stop watching a descriptor."""
-        if self._told.pop(descriptor, None) is not None:
+        if self._registered.pop(descriptor, None) is not None:
             self._poll.unregister(descriptor)
 
     def wait(self, seconds: float | None) -> list[int]:
-        """Return the descriptors that are ready, after so many seconds at most."""
+        """Return the descriptors that are ready, after at most `seconds`."""
         milliseconds = None if seconds is None else max(0.0, seconds * 1000)
         return [descriptor for descriptor, _ in self._poll.poll(milliseconds)]

@@ -1,8 +1,16 @@
-"""The side-by-side driver: runs many generators in the calling thread over one poller. The way of `send_messages()`.
+"""The side-by-side driver: runs many generators in the calling thread, over one poller; used by `send_messages()`.
 
-What the servers have sent comes first: a generator whose socket is ready, or whose turn has come, goes on at once.
-Calls (the caller's code: rendering, receivers; tokens, Redis) run one at a time, and only when nothing else can go on.
-The clock of the lives stands still meanwhile: the time of a call is not held against any server.
+A generator yields a need (`core.needs`). The driver remembers it, and resumes the generator when the need is met or
+when its instant has passed. Each round of the loop has two steps:
+
+1. Wait for sockets, for other threads (a slot of the pool), or for the next instant, and resume every generator that
+   can go on. One poller watches all sockets, and a socket pair (`Wakeup`) lets other threads end the wait.
+2. If none could go on, make one pending `Call`: the caller's code (rendering, receivers), a token, Redis. A call may be
+   slow, and while it runs, no generator does. Therefore calls are made one at a time, and not while a server waits for
+   octets that only this thread can write (`Wait.hold_until`).
+
+During a call, replies wait in the kernel, and a timeout would blame the server for the time of the caller's code. So
+the generators have a clock (`StoppableClock`) that stands still during calls.
 """
 
 from __future__ import annotations
@@ -23,13 +31,13 @@ from ..net.transport import track, untrack
 from ..net.trouble import Trouble, attempt
 from .polling import Poller
 
-BRIEF = 0.01  # seconds of going on that count as no time
+BRIEF = 0.01  # seconds; if resuming a generator takes longer, that time does not count
 
 
 class StoppableClock:
-    """A clock that its driver moves on: the time of a wait counts, that of other people's code does not.
+    """A clock that its driver moves on: time spent waiting counts, time spent in the caller's code does not.
 
-    Between two moves it stands still, so a life that looks at it costs nothing.
+    Between two moves it stands still, so reading it is cheap.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -46,13 +54,13 @@ class StoppableClock:
         return self._clock.wall()
 
     def wait(self, block: Callable[[float | None], T], timeout: float | None) -> T:
-        """Block for real, which counts."""
+        """Block on the real clock; this time counts."""
         answer = self._clock.wait(block, timeout)
         self.move_on()
         return answer
 
     def move_on(self, most: float = math.inf) -> None:
-        """Let the time since the last move count, unless it was more than so many seconds."""
+        """Add the time since the last move, unless it was more than `most` seconds."""
         real = self._clock.monotonic()
         if real - self._looked_at > most:
             self._left_out += real - self._looked_at
@@ -60,9 +68,9 @@ class StoppableClock:
 
 
 def run(lives: Iterable[Life[None]], clock: StoppableClock, *, main: Life[None] | None = None) -> None:
-    """Run generators until each has ended, or until the main one has: then the others are closed.
+    """Run generators until all have ended, or until the main one has ended; then the others are closed.
 
-    Whatever one of them raises, or strikes this thread, ends all of them, and is raised.
+    An exception from one of them, or in this thread, ends all of them and is raised.
     """
     driver = _SideBySide(clock)
     everyone = list(lives)
@@ -76,7 +84,7 @@ def run(lives: Iterable[Life[None]], clock: StoppableClock, *, main: Life[None] 
 
 
 def _close(lives: Iterator[Life[None]]) -> None:
-    """Close generators; an interrupt that strikes meanwhile is raised when all are closed."""
+    """Close generators; an interrupt that occurs meanwhile is raised when all are closed."""
     for life in lives:
         try:
             life.close()
@@ -92,21 +100,21 @@ class _SideBySide:
         self._clock = clock
         self._poller = Poller()
         self._needs: dict[Life[None], Need] = {}
-        self._owners: dict[int, tuple[Life[None], Wait]] = {}  # by descriptor: who waits for it, and that very wait
-        self._descriptors: dict[Life[None], set[int]] = {}  # that each has waited for since it was forgotten last
+        self._owners: dict[int, tuple[Life[None], Wait]] = {}  # by descriptor: the generator that waits, and its need
+        self._descriptors: dict[Life[None], set[int]] = {}  # watched for each generator
         self._served: deque[tuple[Life[None], Servable]] = deque()  # appended to from any thread
         self._calls: deque[tuple[Life[None], Call]] = deque()
-        self._due = math.inf  # no need's instant comes before this one
+        self._due = math.inf  # no need has an earlier instant than this
         self._hold_until = NEVER
         self._wakeup: Wakeup | None = None
         self._thread = threading.get_ident()
 
     def begin(self, life: Life[None]) -> None:
-        """Begin to run a generator."""
+        """Start a generator."""
         self._go_on(life, life.send, None)
 
     def run(self, main: Life[None] | None) -> None:
-        """Run all until each has ended, or the main one has."""
+        """Run until all have ended, or the main one has."""
         while self._needs and (main is None or main in self._needs):
             ready = self._look()
             if ready:
@@ -116,16 +124,16 @@ class _SideBySide:
                 self._call(*self._calls.popleft())
 
     def _held_until(self) -> float:
-        """Return until when a server waits for octets that we hold back."""
+        """Return the instant until which a server waits for octets that only this thread can write."""
         if self._hold_until > NEVER:
             holds = [need.hold_until for need in self._needs.values() if type(need) is Wait]
             self._hold_until = max(holds, default=NEVER)
         return self._hold_until
 
-    # -- who can go on ---------------------------------------------------------------------------------
+    # -- which generators can go on --------------------------------------------------------------------
 
     def _look(self) -> dict[Life[None], None]:
-        """Wait for something that can go on, unless a call is due; return each such generator once."""
+        """Wait until a generator can go on, or a call may be made; return each generator that can go on once."""
         ready: dict[Life[None], None] = {}
         for descriptor in self._poll():
             if self._wakeup is not None and descriptor == self._wakeup.fileno():
@@ -134,7 +142,7 @@ class _SideBySide:
             owner = self._owners.get(descriptor)
             if owner is not None and self._needs.get(owner[0]) is owner[1]:
                 ready[owner[0]] = None
-            else:  # nobody waits for it any more
+            else:  # no generator waits for it any more
                 self._poller.forget(descriptor)
                 self._owners.pop(descriptor, None)
         while self._served:
@@ -228,13 +236,13 @@ class _SideBySide:
             self._wakeup.ring()
 
     def close(self) -> None:
-        """Close what wakes this thread."""
+        """Close the socket pair that wakes this thread."""
         if self._wakeup is not None:
             self._wakeup.close()
 
 
 class Wakeup:
-    """A pair of sockets by which other threads wake the one that waits."""
+    """A pair of sockets with which other threads wake the waiting one."""
 
     def __init__(self) -> None:
         self._ours, self._theirs = socket.socketpair()
@@ -247,12 +255,12 @@ class Wakeup:
         return self._ours.fileno()
 
     def ring(self) -> None:
-        """Wake the thread, or keep it from falling asleep."""
-        with contextlib.suppress(Trouble):  # full: it is awake already; closed: nobody waits any more
+        """Wake the thread, or make its next wait return at once."""
+        with contextlib.suppress(Trouble):  # full: it will wake anyway; closed: no thread waits any more
             attempt(self._theirs.send, b"!")
 
     def silence(self) -> None:
-        """Take note of being awake."""
+        """Read what `ring` has written, so that the next wait can block."""
         with contextlib.suppress(Trouble):
             attempt(self._ours.recv, 4096)
 
