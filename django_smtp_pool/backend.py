@@ -23,7 +23,7 @@ from .core.options.options import ServerOptions
 from .core.pool.pool import Pool
 from .core.sender import Sender
 from .mailing import Mailing, add_note, check_messages, shortened
-from .oauth2.cache import without_frames
+from .oauth2.cache import strip_frames
 from .own_context import own_context
 from .registry import registry
 from .remembered import configurations, frozen
@@ -52,7 +52,7 @@ class PooledBackend(EmailBackend):
         try:
             self._set_up(*args, **kwargs)
         except Exception as error:  # noqa: BLE001 - raised below
-            problem = without_frames(error)
+            problem = strip_frames(error)
         else:
             return
         # Django's debug page prints the variables of every frame, so keep no frame that held the password.
@@ -92,7 +92,7 @@ class PooledBackend(EmailBackend):
         try:
             return self._configured(self._own_context())
         except ImproperlyConfigured as error:
-            problem = without_frames(error)
+            problem = strip_frames(error)
         raise problem
 
     def _configured(self, context: dict[str, Any]) -> conf.Config:
@@ -149,7 +149,7 @@ class PooledBackend(EmailBackend):
             registry.sender(config.key).warm_up()
         except OSError as error:
             if not self.fail_silently or not is_failure(error):
-                raise _explained(error, config.server)  # noqa: B904 - the same error
+                raise _with_advice(error, config.server)  # noqa: B904 - the same error
             return None
         self.connection: Any = ConnectionProxy(lambda: self._sender, timeout=self.timeout)
         return True  # even if the pool had an idle connection: the caller that gets True closes what it opened
@@ -240,7 +240,7 @@ class PooledBackend(EmailBackend):
         if loud:
             loud[0].failures = failures  # type: ignore[attr-defined]
             mailing.mark(loud[0])
-            raise _explained(loud[0], mailing.server)
+            raise _with_advice(loud[0], mailing.server)
 
     def _send(self, email_message: Any) -> bool:
         """Send one message; a subclass may override it and call this one."""
@@ -259,7 +259,7 @@ _STOCK_CLASS, _STOCK_CONTEXT = EmailBackend.connection_class, EmailBackend.ssl_c
 _HAS_PREP_ADDRESS = hasattr(EmailBackend, "prep_address")  # Django 6.0 and later
 
 
-def _explained(error: Exception, server: ServerOptions) -> Exception:
+def _with_advice(error: Exception, server: ServerOptions) -> Exception:
     """Return the error to raise, with the advice that `manage.py smtp_pool verify` would give."""
     add_note(error, advice_for(error, server))
     return shortened(error)

@@ -147,7 +147,7 @@ class TokenCache:
             if from_signal_handler(error):
                 raise
             # An error of the generator; every waiting thread gets it.
-            failure = without_frames(error)
+            failure = strip_frames(error)
         else:
             with self._lock:
                 self._take(token, call)
@@ -172,7 +172,7 @@ def _lifetime(token: AccessToken, now: float) -> str:
     return "" if token.expires_at is None else f", valid for {token.expires_at - now:.0f} s"
 
 
-def without_frames(error: Exception) -> Exception:
+def strip_frames(error: Exception) -> Exception:
     """Return an error after removing the tracebacks of it and its causes: their frames hold secrets."""
     keep_origin(error)
     seen: set[int] = set()

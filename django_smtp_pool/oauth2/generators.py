@@ -151,7 +151,7 @@ class Grant:
             if from_signal_handler(error):
                 raise
             # An HTTP library can raise many types.
-            problem = _explained(error, self._options)
+            problem = _with_hint(error, self._options)
         raise problem  # without its cause, which holds the request and so the secrets
 
     def _taken(self, answer: dict[str, Any]) -> AccessToken:
@@ -228,7 +228,7 @@ ADVICE = {
 }
 
 
-def _explained(error: Exception, options: OAuth2Options) -> Exception:
+def _with_hint(error: Exception, options: OAuth2Options) -> Exception:
     place = options.endpoint or "the token endpoint"
     advice = ADVICE.get(str(getattr(error, "error", "")))
     return RuntimeError(f"{place}: {error}" + (f" ({advice})" if advice else ""))

@@ -10,6 +10,7 @@ from ..conf import Config
 from ..core.clock import Clock
 from ..core.delivery.connection import Connection, Connector
 from ..core.drivers import blocking
+from ..core.drivers.farewells import FAREWELL
 from ..core.errors import AuthRefused, PartiallyRefused, Stage, TokenUnavailable
 from ..core.events.events import Event, Line, Observer
 from ..core.interrupts import from_signal_handler
@@ -20,7 +21,6 @@ from ..core.smtp.credentials import Credentials
 from ..core.smtp.envelope import Envelope
 from .advice import advice_for
 
-FAREWELL = 2.0  # seconds for the server to answer QUIT
 RATE, TOKEN, MESSAGE = "rate limit", "access token", "message"
 LIMITS = ("max_connections", "max_messages", "idle_timeout", "max_lifetime")
 

@@ -20,7 +20,7 @@ from ..errors import ConnectionLost, ProtocolError, ReplyTimeout, Stage
 from ..interrupts import as_failure
 from ..needs import Life, T, Wait
 from ..net.connect import Dial
-from ..net.tls import explained
+from ..net.tls import tls_error
 from ..net.transport import Transport
 from ..net.trouble import PeerClosed, Trouble
 from ..replies import MalformedReply, Reply, ReplyParser
@@ -264,7 +264,7 @@ class Channel:
             except Trouble as trouble:
                 if not isinstance(trouble.error, ssl.SSLError):
                     raise self._lost(trouble, step, []) from None
-                clear = as_failure(explained(trouble.error, step.server_hostname))
+                clear = as_failure(tls_error(trouble.error, step.server_hostname))
                 clear.stage = step.stage  # type: ignore[attr-defined]
                 raise _Wrong(clear) from None
             if clock.monotonic() >= until:

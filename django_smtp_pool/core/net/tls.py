@@ -160,7 +160,7 @@ _TOO_OLD = frozenset({"TLSV1_ALERT_PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL", "W
 _DETAILS = ("library", "reason", "verify_code", "verify_message")  # attributes that callers read from an SSLError
 
 
-def explained(error: ssl.SSLError, server_hostname: str) -> ssl.SSLError:
+def tls_error(error: ssl.SSLError, server_hostname: str) -> ssl.SSLError:
     """Return an error of the same type, with a text that says what is wrong and what to do."""
     if isinstance(error, ssl.SSLCertVerificationError):
         clear: ssl.SSLError = ssl.SSLCertVerificationError(error.errno, _certificate_advice(error, server_hostname))
