@@ -24,6 +24,7 @@ from .core.drivers.farewells import FAREWELL, Farewells
 from .core.events import records
 from .core.events.events import Observer, Observers
 from .core.events.logs import LogObserver
+from .core.interrupts import foreign
 from .core.net import transport
 from .core.net.tls import forget_contexts
 from .core.options.host import name_to_greet_with
@@ -316,7 +317,7 @@ def _window(key: PoolKey) -> RedisWindow | None:
 
 
 def _ehlo_name(server: ServerOptions, local_address: str | None) -> str:
-    return server.local_hostname or name_to_greet_with(DNS_NAME.get_fqdn(), local_address)
+    return server.local_hostname or name_to_greet_with(foreign(DNS_NAME.get_fqdn), local_address)
 
 
 observers = Observers([LogObserver(), SignalObserver()])

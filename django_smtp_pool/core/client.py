@@ -18,6 +18,7 @@ from .delivery.delivery import Delivery
 from .drivers.farewells import FAREWELL, Farewells
 from .events.events import Observer, Observers
 from .events.logs import LogObserver
+from .interrupts import foreign
 from .net import transport
 from .options.host import name_to_greet_with
 from .options.options import PoolOptions, ServerOptions
@@ -99,7 +100,7 @@ class Client:
         return self._current().pool.stats()
 
     def _name(self, local_address: str | None) -> str:
-        return self._server.local_hostname or name_to_greet_with(_machine(), local_address)
+        return self._server.local_hostname or name_to_greet_with(foreign(_machine), local_address)
 
     def close(self, timeout: float = 10.0) -> None:
         """Say QUIT to the server, after what is under way has finished, `timeout` seconds at most."""

@@ -5,6 +5,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from django_smtp_pool import registry
 from django_smtp_pool.core.options.host import name_to_greet_with
+from tests.interrupts import Limit
 from tests.mailing import backend_for, message
 
 GOOD = {
@@ -66,3 +67,18 @@ def test_the_name_of_the_machine_or_the_address_of_the_socket(server, monkeypatc
 def test_the_literal_is_that_of_the_address(address, said):
     assert name_to_greet_with("container", address) == said
     assert name_to_greet_with("büro.example.com", address) == said
+
+
+def test_an_interrupt_beside_the_machines_name_ends_the_batch(server, monkeypatch):
+    """Only what the name's own code raises is its own affair: a failed dial, and the next one may be luckier."""
+    errors = [Limit()]
+
+    def greets(machine, local_address):
+        if errors:
+            raise errors.pop()
+        return "client.example"
+
+    monkeypatch.setattr(registry, "name_to_greet_with", greets)
+    with pytest.raises(Limit):
+        backend_for(server, local_hostname=None).send_messages([message(number) for number in range(3)])
+    assert server.accepted == []

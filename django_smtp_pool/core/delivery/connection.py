@@ -118,7 +118,7 @@ class Connection:
         self.messages = 0
         self._clock = connector.clock
         self._observer = connector.observer
-        self._local_hostname = partial(foreign, connector.local_hostname)
+        self._local_hostname = connector.local_hostname
         self._experience = connector.experience
         self._answered_at = float("-inf")  # instant (monotonic) of the last good reply
         self.channel = Channel(_patience(connector.server), self._trace if connector.server.debug else None)

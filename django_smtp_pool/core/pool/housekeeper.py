@@ -17,6 +17,7 @@ from typing import Protocol
 
 from ..clock import Clock
 from ..events import records
+from ..interrupts import is_defect
 from .contracts import PooledConnection, Tidiable
 
 logger = logging.getLogger("django_smtp_pool.pool")
@@ -205,6 +206,8 @@ def _started(name: str, work: Callable[[], None]) -> list[threading.Thread]:
     try:
         thread = threading.Thread(target=work, name=name, daemon=True)
         thread.start()
-    except Exception:  # noqa: BLE001 - the next one who asks tries again, and those that wait look for themselves
-        return []
+    except Exception as error:
+        if not is_defect(error):
+            raise
+        return []  # the next one who asks tries again, and those that wait look for themselves
     return [thread]

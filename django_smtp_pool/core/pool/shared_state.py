@@ -1,10 +1,8 @@
 """A pool's state under its lock, and what is decided about it, done outside the lock.
 
-Nothing logs, signals, dials, closes, calls user code or frees objects while the lock is held.
-
-A signal handler, a finaliser or a tracer may run between any two lines, so it may find this very thread inside the
-lock. The lock is one that knows its owner. Whoever comes in a second time changes nothing at once: what they want is
-done when the lock is left.
+Nothing logs, signals, dials, closes, calls user code or frees objects while the lock is held. A signal handler, a
+finaliser or a tracer may run between any two lines, so it may find this very thread inside the lock. The lock is one
+that knows its owner. Whoever comes in a second time changes nothing at once: it is done when the lock is left.
 
 Order: first places are handed on, then observers are told. They run when this thread holds no place of the pool,
 since they may take their time, or send mail themselves.
@@ -12,12 +10,12 @@ since they may take their time, or send mail themselves.
 
 from __future__ import annotations
 
-import functools
 import logging
 import threading
 from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
+from functools import partial, wraps
 from typing import Any, TypeVar
 
 from ..clock import Clock
@@ -42,7 +40,7 @@ MethodT = TypeVar("MethodT", bound=Callable[..., None])
 def harmless(method: MethodT) -> MethodT:
     """Make a method that raises nothing but interrupts: nothing that goes wrong here may fail a message."""
 
-    @functools.wraps(method)
+    @wraps(method)
     def shielded(*arguments: Any, **keywords: Any) -> None:
         try:
             method(*arguments, **keywords)
@@ -57,7 +55,7 @@ def harmless(method: MethodT) -> MethodT:
 def surely(method: MethodT) -> MethodT:
     """Make a harmless method that is done again where an exception came in between: twice is as good as once."""
 
-    @functools.wraps(method)
+    @wraps(method)
     def shielded(*arguments: Any, **keywords: Any) -> None:
         try:
             method(*arguments, **keywords)
@@ -73,7 +71,7 @@ def surely(method: MethodT) -> MethodT:
 def ends_lease(method: MethodT) -> MethodT:
     """Make a harmless method after which the borrower of a slot has it no more, whatever happens in between."""
 
-    @functools.wraps(method)
+    @wraps(method)
     def shielded(self: SharedState, slot: Slot, *arguments: Any, **keywords: Any) -> None:
         lent = slot.borrower
         try:
@@ -131,7 +129,7 @@ class SharedState(ABC):
     def _change(self, change: Callable[..., object], *arguments: Any) -> None:
         """Make a change, settle what follows from it, and do that; later, where we run in the middle of another."""
         if self._is_inside:
-            self._late.append(functools.partial(self._apply, change, *arguments))
+            self._late.append(partial(self._apply, change, *arguments))
             return
         self._apply(change, *arguments)
         self._carry_out()
@@ -152,7 +150,7 @@ class SharedState(ABC):
             what, why = state.lessons.news.pop(0)
             self._note(Learnt, what=what, why=why)
         if self._heir is not None and self._passed_on != state.occupied:
-            self._late.append(functools.partial(self._heir.count_elders, state.occupied))
+            self._late.append(partial(self._heir.count_elders, state.occupied))
             self._passed_on = state.occupied
         if self._alarms:
             self._wake_all()
@@ -228,15 +226,13 @@ class SharedState(ABC):
         connection: PooledConnection = slot.connection
         if reason == "stale" or not self._says_quit(slot, connection):
             connection.close()
-            self._apply(
-                functools.partial(policy.left, forced=reason in BY_FORCE), self._state, slot, self._clock.monotonic()
-            )
+            self._apply(partial(policy.left, forced=reason in BY_FORCE), self._state, slot, self._clock.monotonic())
         self._note(Closed, connection=connection.number, reason=reason, messages=connection.messages)
 
     def _says_quit(self, slot: Slot, connection: PooledConnection) -> bool:
         try:
             if connection.in_step:
-                self._caretaker.see_off(connection, functools.partial(self.left, slot))
+                self._caretaker.see_off(connection, partial(self.left, slot))
                 return True
         except Exception as error:
             if not is_defect(error):
@@ -280,7 +276,7 @@ class SharedState(ABC):
 
         The caretaker makes the change: this pool may have an heir too, and so on, deeper than the stack.
         """
-        self._late.append(functools.partial(self._apply, self._set_elders, number))
+        self._late.append(partial(self._apply, self._set_elders, number))
         self._ask_for_a_look()
 
     def _set_elders(self, number: int) -> None:
@@ -338,7 +334,7 @@ class SharedState(ABC):
     def count(self, what: str, number: int = 1) -> None:
         """Add to a counter of `stats()`."""
         if self._is_inside:
-            self._late.append(functools.partial(self.count, what, number))
+            self._late.append(partial(self.count, what, number))
             return
         with self._lock:
             self._counters[what] += number

@@ -235,6 +235,25 @@ def test_a_thread_that_cannot_be_started_is_nobodys_failure(error, monkeypatch):
     assert (len(pool.looked_at), leaver.has_left) == (1, True)
 
 
+@pytest.mark.parametrize("error", [TimeoutError("mine"), Exception("mine")])
+def test_an_interrupt_while_a_thread_starts_reaches_whoever_asked(error, monkeypatch):
+    clock = ManualClock()
+    keeper, pool = keeper_with(clock), Pool(clock=clock)
+    start = threading.Thread.start
+
+    def starts(self):
+        start(self)
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", starts)
+        with pytest.raises(type(error), match="mine"):
+            keeper.watch(pool, 1000.0)
+    keeper.watch(Pool(clock=clock), 1000.0)
+    ended(keeper)
+    assert len(pool.looked_at) == 1
+
+
 def test_a_farewell_that_fails_is_not_the_last():
     keeper, unlucky, next_one = keeper_with(ManualClock()), Leaver(), Leaver()
     unlucky.answer = failing(OSError(24, "Too many open files"))
