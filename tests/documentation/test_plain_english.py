@@ -17,7 +17,6 @@ EXEMPT = {
     "core/needs.py",
     "core/net/leg.py",
     "core/net/transport.py",
-    "core/pool",
     "core/rate_limit",
     "core/sender.py",
     "core/smtp/delivery.py",
