@@ -1,4 +1,4 @@
-"""The pool without Django: a script, Flask, FastAPI. One client for each account, for all threads of the process."""
+"""The pool without Django, for a script, Flask or FastAPI. Use one client per account, in all threads of a process."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ class Client:
     """Sends messages of the standard library over warm connections.
 
     Arguments:
-        server: where to, and who we are; access tokens by `oauth2_token` alone, and no `rate_storage`.
-        pool: the rules of the pool.
-        observer: told of what happens; the log, unless given.
+        server: the server and the login. Access tokens only by `oauth2_token`.
+        pool: the options of the pool, except `rate_storage`.
+        observer: receives events; by default, they are logged.
 
-    In a forked child it starts over. `close()` says goodbye to the server.
+    In a forked child it starts over. `close()` closes the connections with QUIT.
     """
 
     def __init__(
@@ -79,9 +79,9 @@ class Client:
         )
 
     def send(self, message: Message | Envelope) -> Delivery:
-        """Send a message and return what became of it: `outcome` is accepted.
+        """Send a message and return the result, whose `outcome` is accepted.
 
-        Raises what stands in the way, with `outcome` as one of `not_sent`, `refused` and `unknown` (`core.errors`).
+        Raises the error otherwise; its `outcome` is `not_sent`, `refused` or `unknown` (`core.errors`).
         """
         delivery = self._current().send(envelope_of(message))
         if delivery.error is not None:
@@ -89,7 +89,7 @@ class Client:
         return delivery
 
     def send_many(self, messages: Iterable[Message | Envelope]) -> list[Delivery]:
-        """Send messages side by side, and return what became of each that was tried; `error` says why not."""
+        """Send messages side by side, and return the result for each that was tried; `error` is None if accepted."""
         deliveries: dict[int, Delivery] = {}
         envelopes = ((index, envelope_of(message)) for index, message in enumerate(messages))
         self._current().send_many(envelopes, deliveries.__setitem__, self._options.max_connections)
@@ -103,7 +103,7 @@ class Client:
         return self._server.local_hostname or name_to_greet_with(foreign(_machine), local_address)
 
     def close(self, timeout: float = 10.0) -> None:
-        """Say QUIT to the server, after what is under way has finished, `timeout` seconds at most."""
+        """Close the connections with QUIT, after waiting at most `timeout` seconds for messages under way."""
         self._current().close(timeout)
         self._housekeeper.finish(FAREWELL)
 
@@ -116,7 +116,7 @@ class Client:
 
 
 def envelope_of(message: Message | Envelope) -> Envelope:
-    """Return the envelope of a message of the standard library: addresses from its header, and no Bcc field."""
+    """Return the envelope of a message of the standard library: addresses from its header, content without Bcc."""
     if isinstance(message, Envelope):
         return message
     sender = _addresses(message, "Sender") or _addresses(message, "From")

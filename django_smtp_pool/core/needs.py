@@ -1,8 +1,8 @@
-"""What a generator may need from the driver that runs it, and nothing else: the seam between lives and drivers.
+"""The interface between lives and drivers: what a generator may need from the driver that runs it.
 
-A life (of a message, of a connection being opened) is a generator without a thread, a selector or a lock. It yields
-one of the four needs below and is resumed when the need is met, or when its instant has passed. Instants are those of
-the clock that the driver gave to the life. The life looks for itself at what has changed: a driver never decides.
+A life (of a message, or of a connection being opened) is a generator without a thread, a selector or a lock. It yields
+one of the four needs below, and is resumed when the need is met or when its instant has passed. Instants are those of
+the clock that the driver gave to the life. The life itself checks what has changed: a driver never decides anything.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ class Wait(NamedTuple):
     """Wait until one of these sockets is ready.
 
     Arguments:
-        until: instant at which to go on although nothing is ready.
-        hold_until: instant until which the server waits for octets that only we can write: before it, the driver
-            runs no code that may take long. The past where nothing is held back.
+        until: instant at which to go on even if nothing is ready.
+        hold_until: instant until which the server waits for octets that only this life can write: before it, the
+            driver runs no code that may be slow. `NEVER` if the server does not wait.
     """
 
     watched: Watched
@@ -52,7 +52,7 @@ class Wait(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """Wait until something is served: a place in the pool, say."""
+    """Wait until something is served, for example a waiter in the pool's line."""
 
     waiter: Servable
     until: float
@@ -68,7 +68,7 @@ class Call(NamedTuple):
     """Call a function that may block, and go on with what it returns; what it raises is raised in the life.
 
     Arguments:
-        is_quick: it is code that takes no time worth mentioning, so that an event loop may run it itself.
+        is_quick: the call takes almost no time, so an event loop may make it without a thread.
     """
 
     function: Callable[[], Any]
@@ -89,7 +89,7 @@ class Bell:
         self.wake: Callable[[], None] | None = None
 
     def ring(self) -> None:
-        """Wake the generator that waits for the bell, or the next one that does."""
+        """Wake the generator that waits for the bell, or the next one that will."""
         self.served = True
         if self.wake is not None:
             self.wake()

@@ -1,4 +1,4 @@
-"""Sends messages over the connections of one pool: one in a thread, many side by side, or in an event loop."""
+"""Send messages over the connections of one pool: one in a thread, many side by side, or in an event loop."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ def pool_over(connector: Connector, options: PoolOptions, caretaker: Caretaker) 
 
 
 class Sender(Service):
-    """What sends the messages of one pool."""
+    """Sends messages over the connections of one pool."""
 
     def send(self, envelope: Envelope) -> Delivery:
-        """Deliver a message, over as many connections as it takes, and return what became of it.
+        """Deliver a message, over as many connections as it takes, and return the result.
 
-        Nothing about the message is raised: `Delivery.error` is for the caller to raise. Interrupts (KeyboardInterrupt,
-        a time limit) pass through, with an `outcome` attribute.
+        Failures are not raised: the caller may raise `Delivery.error`. Interrupts (KeyboardInterrupt, a time limit)
+        are raised, with an `outcome` attribute.
         """
         return self.complete(Delivery(envelope=envelope))
 
     def complete(self, delivery: Delivery) -> Delivery:
-        """Do what `send` does, for a delivery that the caller keeps, and so knows its outcome in any case."""
+        """Do what `send` does, with a delivery of the caller, which knows its outcome even after an interrupt."""
         self.begin(delivery)
         try:
             if not self.pool.begin(delivery, thread=threading.get_ident()) and self.renewed is not None:
@@ -69,9 +69,9 @@ class Sender(Service):
         *,
         may_nest: bool = True,
     ) -> None:
-        """Deliver messages side by side over up to so many connections; see `delivery.batch.Batch`.
+        """Deliver messages side by side, over at most so many connections; see `delivery.batch.Batch`.
 
-        Raises what the iterable raises, when the messages before have found their outcome, and interrupts.
+        Raises interrupts, and what the iterable raises, after the messages before that have their outcome.
         """
         use = object()
         try:
@@ -102,7 +102,7 @@ class Sender(Service):
 
     async def acomplete(self, delivery: Delivery) -> Delivery:
         """Do what `complete` does, in the running event loop."""
-        # The loop's thread holds the connection without waiting for it: a call that blocks the loop must not either.
+        # The loop's thread holds the connection but does not block: a blocking call in the loop must not wait for it.
         loan = Loan(self, self.clock, threading.get_ident())
         self.begin(delivery)
         try:
@@ -127,7 +127,7 @@ class Sender(Service):
         *,
         may_nest: bool = True,
     ) -> None:
-        """Do what `send_many` does, in the running event loop; what `finish` returns is awaited."""
+        """Do what `send_many` does, in the running event loop; the result of `finish` is awaited."""
         use = object()
         try:
             if self.pool.begin(use, thread=threading.get_ident()) or self.renewed is None:
@@ -151,11 +151,11 @@ class Sender(Service):
             raise batch.error
 
     def warm_up(self) -> bool:
-        """Make sure that a connection can be had, and return whether that took a new one; see `life.warm_up`."""
+        """Make sure that there is a working connection, and return whether a new one was opened; see `life.warm_up`."""
         return blocking.run(warm_up(self, self.clock), self.clock)
 
     def noop(self) -> Reply:
-        """Say NOOP on a connection of the pool and return the reply."""
+        """Send NOOP on a connection of the pool and return the reply."""
         return blocking.run(self._noop(), self.clock)
 
     def _noop(self) -> Life[Reply]:
@@ -170,7 +170,7 @@ class Sender(Service):
         return reply
 
     def close(self, timeout: float) -> None:
-        """Close the pool, waiting so many seconds for deliveries under way, and what the rate limit holds open."""
+        """Close the pool and the rate limit, after waiting at most `timeout` seconds for deliveries under way."""
         self.pool.close(timeout)
         if self.rate_limit is not None:
             self.rate_limit.rate.close()

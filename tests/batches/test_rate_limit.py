@@ -211,7 +211,7 @@ def test_a_place_that_is_too_far_away_is_told_at_once(server, limited, count):
 def test_a_message_with_too_many_recipients_is_its_own_failure(server, limited):
     backend, _, _ = limited(rate_limits=["5/hour recipients"])
     batch = [message(), message(to=[f"to{number}@example.com" for number in range(6)]), message()]
-    with pytest.raises(RateLimited, match="never lets a message with 6 recipients go"):
+    with pytest.raises(RateLimited, match="never allows a message with 6 recipients"):
         backend.send_messages(batch)
     assert outcomes(batch) == ["accepted", "not_sent", "accepted"]
     assert dict(backend.pool.stats().rate_left) == {"5/hour recipients": 3}

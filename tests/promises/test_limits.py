@@ -86,8 +86,11 @@ def test_a_limit_told_at_any_point_is_learnt_and_outgrown(monkeypatch, caplog, a
         options = {"max_connections": 8, "max_messages": 0, "username": "user", "password": "secret"}
         backend = backend_for(server, idle_timeout=0, max_lifetime=0, **options)
 
+        together = threading.Barrier(8, timeout=60)
+
         def work(thread):
             for number in range(10):
+                together.wait()  # on a busy machine they would go one after the other
                 assert backend.send_messages([message(to=[f"to{thread}-{number}@example.com"])]) == 1
 
         assert in_threads(work, 8) == []

@@ -270,7 +270,7 @@ def test_open_goes_on_and_says_so_once(sink, store, clock, mailer, told):
     assert backend.send_messages([message()]) == 1
     (warning,) = told()
     place = f"{sink.host}:{sink.port}: rate limit: {store.uri}"
-    text = f"WARNING {place} gave no answer, and until it does, this process keeps the limit for itself alone: "
+    text = f"WARNING {place} did not answer; until it does, this process keeps the limit for itself alone: "
     assert warning.startswith(text + "ConnectionError: ")
     clock.advance(5)
     assert backend.send_messages([message()]) == 1
@@ -292,14 +292,14 @@ def test_closed_keeps_the_rest_until_it_is_back(sink, store, clock, mailer, told
     assert sink.wait_for(lambda: sink.held == 2)
     store.stop()
     sink.release()
-    with pytest.raises(RateStorageUnavailable, match=r"gave no answer \(ConnectionError: .* send again") as caught:
+    with pytest.raises(RateStorageUnavailable, match=r"did not answer \(ConnectionError: .* send again") as caught:
         work.join(PATIENCE)
     assert outcomes(batch) == ["accepted", "accepted", "not_sent", *[None] * 5]
     assert list(caught.value.failures) == [2]
     assert misreported(sink, batch) == []
     place = f"{sink.host}:{sink.port}: rate limit: {store.uri}"
     (warning,) = told()
-    assert warning.startswith(f"WARNING {place} gave no answer, and until it does, nothing is sent: ConnectionError: ")
+    assert warning.startswith(f"WARNING {place} did not answer; until it does, nothing is sent: ConnectionError: ")
     store.start()
     with pytest.raises(RateStorageUnavailable):
         backend.send_messages(batch[2:])

@@ -1,8 +1,8 @@
-"""What happens in the pool, for whoever wants to know: logs, signals, metrics and traces hang here.
+"""What happens in the pool, as events for observers: logs, signals, metrics and traces.
 
-An observer is called outside every lock, in the thread in which the thing happened. What it raises is logged
-and forgotten: nobody who watches can turn a success into a failure. Only an interrupt that strikes there passes
-(`core.interrupts`). Nothing is built that nobody hears.
+An observer is called outside of every lock, in the thread in which the event occurred. An exception that it raises is
+logged, so an observer cannot turn a success into a failure; only an interrupt is raised to the caller
+(`core.interrupts`). An event that no observer wants is not built.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ logger = logging.getLogger("django_smtp_pool.pool")
 
 @dataclass(frozen=True, kw_only=True)
 class Opened:
-    """A connection is ready: greeted, secured, logged in."""
+    """A connection is ready for messages: TLS and the login are done."""
 
     connection: int
     server: str
@@ -40,7 +40,7 @@ class Closed:
 
 @dataclass(frozen=True, kw_only=True)
 class DialFailed:
-    """A connection could not be had."""
+    """A connection could not be opened."""
 
     server: str
     error: BaseException
@@ -48,7 +48,7 @@ class DialFailed:
 
 @dataclass(frozen=True, kw_only=True)
 class Learnt:
-    """The pool has found out about a limit of its server."""
+    """The pool has learnt a limit of its server."""
 
     server: str
     what: str
@@ -57,7 +57,7 @@ class Learnt:
 
 @dataclass(frozen=True, kw_only=True)
 class RateStorageFailed:
-    """The store of the rate limit gave no answer; from now on it is asked only now and then."""
+    """The storage of the rate limit did not answer; from now on it is asked only from time to time."""
 
     server: str
     storage: str
@@ -67,7 +67,7 @@ class RateStorageFailed:
 
 @dataclass(frozen=True, kw_only=True)
 class RateStorageBack:
-    """The store of the rate limit answers again."""
+    """The storage of the rate limit answers again."""
 
     server: str
     storage: str
@@ -75,12 +75,12 @@ class RateStorageBack:
 
 @dataclass(frozen=True, kw_only=True)
 class Attempted:
-    """One attempt to deliver a message ended without an acceptance, and another one follows.
+    """An attempt to deliver a message failed, and another one follows.
 
     Arguments:
-        attempts: how many there have been.
-        retry_after: seconds until the next one.
-        delivery: what is known of the message by now.
+        attempts: how many attempts there were.
+        retry_after: seconds until the next attempt.
+        delivery: the state of the message now.
     """
 
     server: str
@@ -94,7 +94,7 @@ class Attempted:
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """A message has found its outcome."""
+    """A message has its final outcome."""
 
     server: str
     outcome: Outcome
@@ -104,12 +104,12 @@ class Finished:
 
 @dataclass(frozen=True, kw_only=True)
 class LeftInDoubt(Finished):
-    """A message has found its outcome, and it is unknown."""
+    """A message has its final outcome, which is unknown."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """One line of the dialogue, secrets and bodies masked (`debug=True` only)."""
+    """One line of the dialogue, with secrets and content masked (only with `debug=True`)."""
 
     connection: int
     server: str
@@ -121,34 +121,34 @@ Event = Opened | Closed | DialFailed | Learnt | RateStorageFailed | RateStorageB
 
 
 class Observer:
-    """Somebody who watches; this one does nothing."""
+    """The base class of observers; it does nothing."""
 
-    def hears(self, kind: type[Event]) -> bool:  # noqa: ARG002 - whoever listens to some kinds only says so
-        """Tell whether anybody wants to know of events of a kind, at the moment."""
+    def hears(self, kind: type[Event]) -> bool:  # noqa: ARG002 - subclasses use it
+        """Return whether events of a kind are wanted at the moment."""
         return True
 
     def notice(self, event: Event) -> None:
-        """Take note of an event."""
+        """Process an event."""
 
     def tell(self, kind: type[Event], /, **fields: Any) -> None:
-        """Build an event and take note of it, if anybody hears it."""
+        """Build an event and process it, if events of its kind are wanted."""
         if self.hears(kind):
             self.notice(kind(**fields))
 
 
 class Observers(Observer):
-    """Several observers as one; none can disturb another, or the sender."""
+    """Several observers as one; an exception of one affects neither the others nor the sender."""
 
     def __init__(self, observers: Iterable[Observer]) -> None:
         self._observers = tuple(observers)
 
     def add(self, observer: Observer) -> None:
-        """Let one more observer watch, from now on."""
+        """Add an observer."""
         self._observers += (observer,)
 
     def hears(self, kind: type[Event]) -> bool:
-        """Tell whether one of them does."""
-        for observer in self._observers:  # noqa: SIM110 - no generator: this is asked for each message
+        """Return whether one of them wants events of a kind."""
+        for observer in self._observers:  # noqa: SIM110 - not a generator: this runs for each message
             if observer.hears(kind):
                 return True
         return False
@@ -161,5 +161,5 @@ class Observers(Observer):
             except Exception as error:
                 if from_signal_handler(error):
                     raise
-                # Nobody who watches decides what becomes of a message.
+                # An observer must not affect the outcome of a message.
                 records.write(logger, logging.WARNING, "An observer of %s failed", type(event).__name__, exc_info=True)

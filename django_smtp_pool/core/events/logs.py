@@ -1,4 +1,4 @@
-"""Events as log records. None is above WARNING: a failing mail must not cause another by AdminEmailHandler."""
+"""Events as log records, at most WARNING: a failing message must not cause another one by AdminEmailHandler."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Words = tuple[Any, ...]  # a text and its arguments
 
 def _storage_failed(event: RateStorageFailed) -> Words:
     consequence = "nothing is sent" if event.nothing_goes else "this process keeps the limit for itself alone"
-    text = "%s: rate limit: %s gave no answer, and until it does, %s: %s"
+    text = "%s: rate limit: %s did not answer; until it does, %s: %s"
     return text, event.server, event.storage, consequence, event.error
 
 
@@ -49,7 +49,7 @@ def _closed(event: Closed) -> Words:
     return "#%d to %s closed after %s: %s", event.connection, event.server, messages, event.reason
 
 
-# Where each kind of event is logged, how loudly, and in which words.
+# The logger, the level and the text of each kind of event.
 _KINDS: dict[type[Event], tuple[logging.Logger, int, Callable[[Any], Words]]] = {
     Line: (_wire, logging.DEBUG, lambda e: ("#%d %s %s", e.connection, ">" if e.said else "<", e.text)),
     Opened: (_connection, logging.INFO, lambda e: ("#%d to %s opened in %.3f s", e.connection, e.server, e.seconds)),
@@ -65,10 +65,10 @@ _KINDS: dict[type[Event], tuple[logging.Logger, int, Callable[[Any], Words]]] = 
 
 
 class LogObserver(Observer):
-    """Write events to the package's loggers: INFO for connections, DEBUG for messages, WARNING for retries, doubt."""
+    """Logs events: INFO for connections, DEBUG for messages, WARNING for retries and unknown outcomes."""
 
     def hears(self, kind: type[Event]) -> bool:
-        """Tell whether a record of this kind goes anywhere."""
+        """Return whether the logger of a kind is enabled."""
         logger, level, _ = _KINDS[kind]
         return logger.isEnabledFor(level)
 
@@ -81,7 +81,7 @@ class LogObserver(Observer):
 
 
 def _extra(event: Event) -> dict[str, object]:
-    """Return what a record carries for those who do not read texts."""
+    """Return the attributes of a record, for formatters and filters."""
     extra: dict[str, object] = {"server": event.server}
     if isinstance(event, Attempted):
         extra |= {"outcome": Outcome.NOT_SENT.value, "attempts": event.attempts}

@@ -1,9 +1,9 @@
-"""Log records that cannot start a circle: a handler may send mail, and sending mail may log.
+"""Log records that cannot cause an endless loop, although a handler may send mail, and sending mail may log.
 
-Django's AdminEmailHandler sends a mail for each record. Where it is given ours, and its mail fails too, that
-would cause the next record, and so on. So nothing here is above WARNING; while one of our records is being
-handled, nothing is logged, and the backend sends nothing (`are_being_handled`); and what a handler raises is
-not the business of the message that was being sent.
+Django's AdminEmailHandler sends a message for each record. If it handles a record of this package, and its message
+fails too, that would cause the next record, and so on. Therefore records are at most WARNING. While one is being
+handled, nothing is logged, and the backend sends nothing (`are_being_handled`). What a handler raises does not affect
+the message that was being sent.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PACKAGE = "django_smtp_pool"
 
 
 class UnderWay:
-    """Something that a frame has under way; an interrupt that ends the frame anywhere ends this with it."""
+    """Exists as long as a frame does: if an interrupt ends the frame at any line, the reference to this is gone too."""
 
     def __init__(self, what: object = None) -> None:
         self.what = what
@@ -31,12 +31,12 @@ _handling: ContextVar[weakref.ref[UnderWay] | None] = ContextVar("django_smtp_po
 
 
 def are_being_handled() -> bool:
-    """Tell whether this code runs on behalf of a handler that has been given one of our records."""
+    """Return whether this code was called by a handler of a record of this package."""
     handling = _handling.get()
     return handling is not None and handling() is not None
 
 
-# What each record of ours carries as `extra`, so that a format may name it; None where it does not apply.
+# The `extra` of each record of this package, so that a format may name these; None if one does not apply.
 FIELDS = {"server": None, "outcome": None, "attempts": None, "queue_id": None}
 
 
@@ -48,10 +48,10 @@ def write(
     exc_info: bool = False,
     extra: Mapping[str, object] | None = None,
 ) -> None:
-    """Log a record; raises nothing but an interrupt, and does nothing where one of our records is being handled.
+    """Log a record; do nothing while a record of this package is being handled. Raises only interrupts.
 
     Arguments:
-        extra: what is known of `FIELDS`.
+        extra: values for some of `FIELDS`.
     """
     if are_being_handled() or not logger.isEnabledFor(level):
         return
@@ -61,7 +61,7 @@ def write(
     token = _handling.set(weakref.ref(handling))
     try:
         logger.log(level, text, *args, exc_info=exc_info, stacklevel=2, extra={**FIELDS, **(extra or {})})
-    except Exception as error:  # a handler that fails has nowhere left to say so
+    except Exception as error:  # the error of a handler cannot be logged, since it may fail again
         if from_signal_handler(error):
             raise
     finally:
@@ -74,7 +74,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def _is_sent_by_a_handler() -> bool:
-    """Tell whether a handler of our records is further up: a queue may have brought it one in another thread."""
+    """Return whether a handler of one of these records is up the stack; a queue may have moved it to another thread."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         record = frame.f_locals.get("record")

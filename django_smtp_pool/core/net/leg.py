@@ -1,4 +1,4 @@
-"""What every leg of the way to a server has in common: resolving a name, racing addresses, asking a proxy."""
+"""The base class for one leg of the way to a server: resolve a name, connect to an address, pass a proxy."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ T = TypeVar("T")
 
 
 class Leg(ABC, Generic[T]):
-    """One leg of the way, advanced whenever something that it watches is ready, or its time has come; never blocks."""
+    """One leg of the way; it is advanced when something that it watches is ready, or when it is due; never blocks."""
 
     @property
     @abstractmethod
     def watched(self) -> Watched:
-        """What to wait for, each with its selectors events: it changes as the leg goes on."""
+        """The objects to wait for, with their selectors events; this changes as the leg advances."""
 
     @property
     def wake_at(self) -> float:
-        """The instant (monotonic) at which to go on although nothing is ready."""
+        """The instant (monotonic) at which to advance even if nothing is ready."""
         return math.inf
 
     @property
     @abstractmethod
     def progress(self) -> str:
-        """Say what is being done, for the error when the time is up."""
+        """Describe the current step, for the error after a timeout."""
 
     @abstractmethod
     def advance(self, now: float) -> T | None:
-        """Go on; return the result at the end of the leg, None while there is more to wait for.
+        """Continue; return the result at the end of the leg, or None if there is more to wait for.
 
-        Raises Trouble where there is no way on.
+        Raises Trouble if the leg has failed.
         """
 
     @abstractmethod
     def close(self) -> None:
-        """Give up: nothing stays open, and what was found is closed too."""
+        """Give up, and close everything, including the result."""
 
 
 def explained(error: OSError, what: str) -> OSError:
-    """Return the same type of error with a text that names the server; `is_final` where trying again is in vain."""
+    """Return the same type of error with a text that names the server; `is_final` if another attempt cannot help."""
     text = f"{what}: {error.strerror or error}"
     number = error.errno if error.errno is not None else 0
     unknown_host = isinstance(error, socket.gaierror) and number != socket.EAI_AGAIN
@@ -52,6 +52,6 @@ def explained(error: OSError, what: str) -> OSError:
 
 
 def marked(error: OSError, *, is_final: bool) -> OSError:
-    """Return an error that knows whether trying again is in vain."""
+    """Set on an error whether another attempt cannot help, and return it."""
     error.is_final = is_final  # type: ignore[attr-defined]
     return error

@@ -1,7 +1,17 @@
-"""One non-blocking socket, in clear or under TLS: it moves octets both ways and knows no SMTP.
+"""One non-blocking socket, with or without TLS: it moves octets in both directions and knows no SMTP.
 
-TLS runs over `ssl.MemoryBIO`, so the ciphertext is ours: we know which octets the kernel was given. That
-decides whether a lost message may have been accepted (`all_left`). A transport belongs to no thread.
+    put -> _unsent -> [TLS: _tls -> _outgoing -> _ciphertext] -> kernel
+    receive <- [TLS: _tls <- _incoming] <- kernel
+
+When a connection is lost, one question decides about the message: may its last octet have left this machine? Then the
+server may have accepted the message, and it must not be sent again. `all_left` answers it. It becomes True just before
+the system call that is given the last octet, and False again only if that call returns and did not take the octet, or
+fails. If an interrupt occurs during the call, it stays True: in case of doubt, the message is in doubt.
+
+With `ssl.SSLSocket`, this would be impossible: it encrypts and writes in one call. So TLS runs over `ssl.MemoryBIO`,
+which only encrypts, and this module hands the ciphertext to the kernel itself.
+
+Nothing here blocks or waits, and a transport is not bound to a thread: a driver waits for the socket (`fileno`).
 """
 
 from __future__ import annotations
@@ -19,17 +29,17 @@ from .trouble import PeerClosed, Trouble, attempt, is_networks, would_block
 
 Piece = bytes | bytearray | memoryview
 
-_READ = 8192  # octets read at a time: replies of four octets each would make thousands of objects
-_READS = 8  # in a row, before somebody looks at the clock
-_SLICE = 131072  # octets encrypted, or handed to the kernel, at a time: a large message needs no second copy
-_RECORD = 16384  # octets in one record of TLS
-_PIECES = 1024  # that Linux takes in one call (IOV_MAX)
-_JOIN = 131072  # pieces below this travel in one write
+_READ = 8192  # octets to read at a time; replies of four octets each would become thousands of objects
+_READS = 8  # reads in a row, before the caller checks its timeout
+_SLICE = 131072  # octets to encrypt, or to hand to the kernel, at a time, so a large message needs no second copy
+_RECORD = 16384  # octets in one TLS record
+_PIECES = 1024  # pieces that Linux takes in one call (IOV_MAX)
+_JOIN = 131072  # octets; pieces that are smaller together are joined into one write
 _HAS_SENDMSG = hasattr(socket.socket, "sendmsg")  # not on Windows
-_BURST = 4 * _SLICE  # octets handed over between two looks at what the peer has to say
+_BURST = 4 * _SLICE  # octets to write before the caller reads again
 
-# Every socket of this process, so that a forked child can close its copies; the child may be forked at any moment
-# and reads it without a lock. Weak: a connection that an interrupt made everybody lose is closed, and not kept.
+# Every socket of this process, so that a forked child can close its copies. The fork may happen at any moment, so the
+# child reads this without a lock. Weak references: a socket that an interrupt has made unreachable is closed, not kept.
 _sockets: weakref.WeakValueDictionary[int, socket.socket] = weakref.WeakValueDictionary()
 
 
@@ -39,17 +49,17 @@ def track(sock: socket.socket) -> None:
 
 
 def untrack(sock: socket.socket) -> None:
-    """Forget a socket that is closed, or that somebody else tracks now."""
+    """Forget a socket that is closed, or that other code tracks now."""
     _sockets.pop(id(sock), None)
 
 
 class Transport:
-    """A connected socket and what is still to be written to it."""
+    """A connected socket, and the octets that are still to be written to it."""
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         if sock.family in {socket.AF_INET, socket.AF_INET6}:
-            # Nagle's algorithm would cost a round trip for each group of commands.
+            # TCP_NODELAY: Nagle's algorithm would cost a round trip for each group of commands.
             attempt(sock.setsockopt, socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             attempt(sock.setsockopt, socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._sock = sock
@@ -59,7 +69,7 @@ class Transport:
         self._unsent: deque[memoryview] = deque()
         self._left = 0  # octets in `_unsent`
         self._ciphertext = memoryview(b"")
-        self._farewell = False
+        self._peer_closed = False
         self._has_remainder = False
         self.all_left = True
         track(sock)
@@ -70,18 +80,18 @@ class Transport:
 
     @property
     def local_address(self) -> str | None:
-        """The IP address of our end, where it has one."""
+        """The IP address of the local end, or None for a Unix socket."""
         if self._sock.family not in {socket.AF_INET, socket.AF_INET6}:
             return None
         return str(self._sock.getsockname()[0])
 
     @property
     def wants_write(self) -> bool:
-        """Whether there is something that the kernel has not taken yet."""
+        """Whether there are octets that the kernel has not taken yet."""
         return bool(self._unsent or self._ciphertext or self._outgoing.pending)
 
     def put(self, pieces: Iterable[Piece]) -> int:
-        """Queue octets and return how many; `flush` hands them over. Large pieces are not copied."""
+        """Queue octets and return how many; `flush` writes them. Large pieces are not copied."""
         views = [memoryview(piece) for piece in pieces if piece]
         size = sum(map(len, views))
         if size <= _JOIN and len(views) > 1:
@@ -92,10 +102,10 @@ class Transport:
         return size
 
     def flush(self) -> int:
-        """Hand over as much as the kernel takes now, up to a burst, and return how many octets that was.
+        """Write as much as the kernel takes now, at most a burst, and return how many octets that was.
 
-        `all_left` becomes True just before the call that holds the last octet queued, and False again when
-        that call did not take it: so an interrupt in between leaves the doubt standing.
+        `all_left` becomes True just before the call with the last queued octet, and False again if that call did not
+        take it. After an interrupt in between it stays True.
         """
         return self._flush_tls() if self._tls else self._flush_clear()
 
@@ -123,7 +133,7 @@ class Transport:
         return taken
 
     def _next_views(self, size: int) -> list[memoryview]:
-        """Return what goes out next, so many octets at most."""
+        """Return the next octets to write, at most `size`."""
         views = []
         for view in islice(self._unsent, _PIECES):
             views.append(view[:size])
@@ -133,7 +143,7 @@ class Transport:
         return views
 
     def _forget(self, count: int) -> None:
-        """Take octets that are on their way off the queue."""
+        """Remove octets from the queue that were written or encrypted."""
         self._left -= count
         while count:
             view = self._unsent[0]
@@ -152,7 +162,7 @@ class Transport:
         return bool(self._ciphertext)
 
     def _encrypt_record(self) -> bool:
-        """Encrypt some octets; return False where the peer renegotiates: what it waits for goes out first."""
+        """Encrypt some octets; return False if the peer renegotiates, since the handshake must be written first."""
         if self._tls is None:
             raise AssertionError("only called under TLS")
         views = self._next_views(_RECORD)
@@ -176,7 +186,7 @@ class Transport:
         self.all_left = True
         try:
             count = self._send(views)
-        except Trouble:  # and nothing else: the kernel may have taken the octets before an interrupt came
+        except Trouble:  # only this: before an interrupt, the kernel may have taken the octets
             self.all_left = already
             raise
         self.all_left = already or count == size
@@ -197,14 +207,14 @@ class Transport:
             return 0
 
     def receive(self) -> bytes:
-        """Return what has arrived, b"" for nothing yet; never blocks. A burst of replies takes one call.
+        """Return what has arrived, or b"" if nothing has; never blocks. One call returns a burst of replies.
 
-        Raises PeerClosed where the peer has closed the connection, Trouble where it was reset.
+        Raises PeerClosed if the peer has closed the connection, and Trouble if it was reset.
         """
         return (self._take() or b"") if self._tls is None else self._receive_tls()
 
     def _take(self) -> bytes | None:
-        """Return the next octets as they came, None for nothing yet."""
+        """Return the next octets as they arrived, or None if there are none."""
         try:
             raw = self._sock.recv(_READ)
         except OSError as error:
@@ -215,11 +225,11 @@ class Transport:
         return raw
 
     def _receive_tls(self) -> bytes:
-        if self._farewell:
+        if self._peer_closed:
             raise PeerClosed
         has_remainder, self._has_remainder = self._has_remainder, False
         clear = bytearray(self._decrypt(b"") if has_remainder else b"")
-        for _ in range(_READS):  # a peer could go on for ever with what is not content
+        for _ in range(_READS):  # a peer could send TLS records without content forever
             if len(clear) >= _READ:
                 break
             try:
@@ -228,20 +238,20 @@ class Transport:
                     break
                 clear += self._decrypt(raw)
             except Trouble:
-                if clear:  # what the peer said before it went counts; its going is seen next time
+                if clear:  # first return what the peer sent before it closed; the next call raises
                     break
                 raise
-            if clear and len(raw) < _READ:  # nothing else has arrived: asking once more is a call saved
+            if clear and len(raw) < _READ:  # nothing else has arrived, so this saves a system call
                 break
         return bytes(clear)
 
     def _decrypt(self, raw: bytes) -> bytes:
-        """Return what can be read of the content now; raise PeerClosed where there is none and none follows."""
+        """Return the content that can be decrypted now; raise PeerClosed if there is none and none follows."""
         if self._tls is None:
             raise AssertionError("only called under TLS")
         self._incoming.write(raw)
         clear = bytearray()
-        while not self._farewell:
+        while not self._peer_closed:
             try:
                 piece = self._tls.read(_READ)
             except ssl.SSLError as error:
@@ -252,7 +262,7 @@ class Transport:
                 if not clear and not isinstance(error, ssl.SSLZeroReturnError):
                     raise Trouble(error) from error
                 piece = b""
-            self._farewell = not piece  # close_notify, or an error: nothing follows, whether or not the socket closes
+            self._peer_closed = not piece  # close_notify, or an error: nothing follows, even if the socket stays open
             clear += piece
         if clear:
             return bytes(clear)
@@ -262,16 +272,16 @@ class Transport:
         """Start TLS; call `shake_hands` whenever the socket is ready, until it returns True."""
         name: str | bytes = server_hostname
         if type(context) is ssl.SSLContext and server_hostname.isascii():
-            name = server_hostname.encode()  # a str goes through the idna codec, which up to 3.11 wraps an interrupt
+            name = server_hostname.encode()  # a str is encoded by the idna codec, which wraps interrupts up to 3.11
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=name)
 
     def shake_hands(self) -> bool:
-        """Go on with the handshake and return whether it is complete."""
+        """Continue the handshake and return whether it is complete."""
         while True:
             is_done = self._handshake_step()
             self.flush()
             if is_done:
-                # The greeting may have come in one segment with the last octets of the handshake.
+                # The greeting may have arrived in one segment with the last octets of the handshake.
                 self._has_remainder = True
                 return True
             raw = self._take()
@@ -289,12 +299,12 @@ class Transport:
                 raise
             if isinstance(error, ssl.SSLWantReadError):
                 return False
-            self._say_why()
+            self._send_alert()
             raise Trouble(error) from error
         return True
 
-    def _say_why(self) -> None:
-        """Let the alert that tells the peer what is wrong go out, if it can."""
+    def _send_alert(self) -> None:
+        """Write the TLS alert that tells the peer what is wrong, if possible."""
         try:
             self.flush()
         except Trouble:
@@ -302,13 +312,13 @@ class Transport:
 
     @property
     def tls(self) -> ssl.SSLObject | None:
-        """The TLS session, for those who want to show its version or certificate."""
+        """The TLS session, to show its version or certificate; None without TLS."""
         return self._tls
 
     def is_quiet(self) -> bool:
-        """Tell, without waiting, whether the peer has neither closed nor said anything unasked.
+        """Return, without waiting, whether the peer has neither closed the connection nor sent anything.
 
-        Under TLS a session ticket may lie in the socket; it is read and does no harm.
+        Under TLS, the socket may contain a session ticket, which is read and does no harm.
         """
         try:
             return not self.receive()
@@ -316,20 +326,20 @@ class Transport:
             return False
 
     def close(self) -> None:
-        """Close the socket at once: nothing more is written, no TLS farewell either."""
+        """Close the socket at once; nothing more is written, not even the close_notify of TLS."""
         untrack(self._sock)
         self._unsent.clear()
         self._left = 0
         self._sock.close()
 
     def __del__(self) -> None:
-        """Close a connection that nobody has any more."""
-        with contextlib.suppress(AttributeError):  # interrupted before there was one
+        """Close a connection that has become unreachable."""
+        with contextlib.suppress(AttributeError):  # `__init__` was interrupted
             self._sock.close()
 
 
 def close_inherited() -> None:
-    """Close the copies of the parent's sockets in a forked child, without an octet on the wire."""
+    """Close the copies of the parent's sockets in a forked child, without sending an octet."""
     for sock in list(_sockets.values()):
         descriptor = sock.detach()
         if descriptor >= 0:

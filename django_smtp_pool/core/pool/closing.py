@@ -1,4 +1,4 @@
-"""How a pool ends: what is under way comes to its end, what waits is told, and nobody waits for itself."""
+"""Close a pool: messages under way may finish, waiters get an error, and no thread waits for itself."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from .waiters import Alarm, Waiter
 
 
 def closed() -> PoolClosed:
-    """Return the error for what a closed pool does not do any more."""
+    """Return the error for what a closed pool no longer does."""
     return PoolClosed("the pool was closed")
 
 
 class Closing(SharedState):
-    """What a pool knows of those that use it, and of its end."""
+    """The part of a pool that knows its users, and closes it."""
 
     def _start_over(self) -> None:
         super()._start_over()
         self._users: dict[object, int | None] = {}  # sends and batches under way, and their threads
-        self._naps: set[Waiter] = set()  # of lives that wait for time to pass
-        self._closes_at: float | None = None  # instant (monotonic) until which those may go on
+        self._naps: set[Waiter] = set()  # the waiters of lives that wait for time to pass
+        self._closes_at: float | None = None  # instant (monotonic) until which the users may go on
 
     def begin(self, use: object, *, thread: int | None) -> bool:
-        """Hear that a send or a batch begins, in a thread: `close` lets it come to its end.
+        """Record that a send or a batch begins in a thread; `close` lets it finish.
 
-        Return False where the pool is closed already: it is for another pool.
+        Return False if the pool is closed already; then the caller needs another pool.
         """
         self._users[use] = thread
         if self.is_closed:
@@ -37,21 +37,21 @@ class Closing(SharedState):
         return True
 
     def end(self, use: object) -> None:
-        """Hear that a send or a batch has ended."""
+        """Record that a send or a batch has ended."""
         self._state.spared.discard(self._users.pop(use, None))
         if self._closes_at is not None:
             self._wake_all()
 
     def announce_close(self, timeout: float) -> None:
-        """Let nobody new in, and those who are in go on for so many seconds."""
+        """Announce that `close` follows; sends and batches under way may continue for so many seconds."""
         self._closes_at = self._clock.monotonic() + timeout
 
     def close(self, timeout: float = 10.0) -> None:
         """Close the pool: let messages and batches finish, also those that wait for a connection; send QUIT.
 
         Arguments:
-            timeout: seconds for them. After that, waiting messages are refused, and deliveries under way may still
-                finish. Messages of this thread are not waited for.
+            timeout: seconds to wait for them. After that, waiting messages are refused, and deliveries under way may
+                still finish. Messages of the calling thread are not waited for.
         """
         if self._is_inside:
             self._late.append(partial(self.close, timeout))
@@ -64,12 +64,12 @@ class Closing(SharedState):
             self._tell_if_free()
 
     def shut(self) -> None:
-        """Close the pool at once, and tell nobody yet."""
+        """Close the pool at once, without notifying observers yet."""
         self._change(self._shut)
 
     def _shut(self) -> None:
         own = threading.get_ident()
-        if own in self._users.values():  # we are called from inside a send, which goes on when we return
+        if own in self._users.values():  # called from inside a send, which goes on after this
             self._state.spared.add(own)
         self._state.closed = True
         for waiter in tuple(self._naps):
@@ -77,7 +77,7 @@ class Closing(SharedState):
 
     @property
     def is_closed(self) -> bool:
-        """Whether the pool gives no connection any more: the next message is for a fresh one."""
+        """Whether the pool is closed; the next message needs a fresh pool."""
         return self._state.closed
 
     def _others_use_it(self) -> bool:
@@ -88,7 +88,7 @@ class Closing(SharedState):
         return any(thread != own for thread in (*threads, *tuple(self._users.values())))
 
     def wait_until_closed(self) -> bool:
-        """Wait where the pool is about to be closed; return whether it is closed now.
+        """Wait if the pool is about to be closed; return whether it is closed now.
 
         A thread that uses the pool itself does not wait: it may go on as long as the pool is open.
         """

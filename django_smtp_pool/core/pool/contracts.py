@@ -1,4 +1,4 @@
-"""What the pool expects of what it is given: connections, and somebody who looks after them."""
+"""The interfaces that the pool expects of connections and of its caretaker."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ ConnectionT = TypeVar("ConnectionT", bound="PooledConnection")
 
 
 class PooledConnection(Protocol):
-    """What the pool knows of a connection."""
+    """A connection, as the pool knows it."""
 
     number: int
     messages: int
 
     @property
     def is_usable(self) -> bool:
-        """Whether it is alive, as far as a look at the socket can tell."""
+        """Whether it is alive, as far as its socket shows without waiting."""
         ...
 
     @property
@@ -30,33 +30,33 @@ class PooledConnection(Protocol):
 
 
 class Tidiable(Protocol):
-    """Something that needs looking after from time to time."""
+    """A pool, as the caretaker knows it."""
 
     def tidy(self) -> float | None:
-        """Look, and return the instant (monotonic) to look again."""
+        """Do what is due, and return the instant (monotonic) to call this again."""
         ...
 
     def tell(self) -> None:
-        """Tell observers what has happened; may take as long as they like."""
+        """Pass events to observers, which may be slow."""
         ...
 
     @property
     def has_news(self) -> bool:
-        """Whether there is something to tell."""
+        """Whether there are events that observers have not received."""
         ...
 
 
 class Caretaker(Protocol):
-    """What the pool needs of the housekeeper. Each may be called at any moment, by finalisers too."""
+    """The housekeeper, as the pool knows it. Each method may be called at any moment, also by finalisers."""
 
     def watch(self, pool: Tidiable, due: float | None) -> None:
         """Call `pool.tidy()` at the instant `due`."""
         ...
 
     def see_off(self, connection: PooledConnection, left: Callable[[], None]) -> None:
-        """Say QUIT and close, without making the caller wait; call `left` when the server has let go."""
+        """Close a connection with QUIT, without making the caller wait; call `left` when it is closed."""
         ...
 
     def sever(self, connection: PooledConnection) -> None:
-        """Close a connection that is still saying QUIT."""
+        """Close a connection that still waits for the reply to QUIT."""
         ...

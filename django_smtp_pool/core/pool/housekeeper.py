@@ -1,8 +1,8 @@
-"""One daemon thread for all pools: it looks when there is something to decide, and says QUIT. It never dials.
+"""One daemon thread for all pools: it calls `tidy` at the right instants, and sends QUIT. It never dials.
 
-It is started when there is something to look after and ends when there is nothing left. What it is asked for goes
-through a queue, since it is asked at any moment, also by finalisers under its own locks; so it has none. It runs nobody
-else's code: receivers of signals, which may take their time, are called in a thread of their own.
+The thread starts when there is work, and ends when there is none. Requests may come at any moment, also from
+finalisers that have interrupted the thread itself, so they go through a queue and need no lock. The thread runs no
+foreign code: receivers of signals may be slow, and are called in a separate thread.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from .contracts import PooledConnection, Tidiable
 
 logger = logging.getLogger("django_smtp_pool.pool")
 
-END_OF_THREAD = 0.5  # seconds that a fork or an exit waits for the thread, which ends at once unless it is being killed
+END_OF_THREAD = 0.5  # seconds that a fork or an exit waits for the thread, which normally ends at once
 
 
 class Farewells(Protocol):
-    """Says QUIT on many connections at once; in one thread at a time."""
+    """Closes many connections at once with QUIT; in one thread at a time."""
 
     @property
     def are_due(self) -> bool:
-        """Whether a connection has not left yet."""
+        """Whether there is a connection that is not closed yet."""
         ...
 
     def add(self, connection: PooledConnection, left: Callable[[], None]) -> None:
-        """Let a connection say QUIT, and call `left` when the server has let go; from any thread."""
+        """Close a connection with QUIT, and call `left` when it is closed; from any thread."""
         ...
 
     def sever(self, connection: PooledConnection) -> None:
-        """Spend no more time on a connection; from any thread."""
+        """Close a connection now, without waiting for the reply to QUIT; from any thread."""
         ...
 
     def wait(self, until: float) -> None:
-        """Say QUIT and wait for answers, until an instant (monotonic), or `wake`; raise nothing."""
+        """Send QUIT and wait for replies, until an instant (monotonic) or `wake`; raise nothing."""
         ...
 
     def wake(self) -> None:
@@ -50,7 +50,7 @@ class Farewells(Protocol):
         ...
 
     def finish(self, seconds: float) -> None:
-        """Say QUIT on all connections, wait so many seconds for the answers, and close them."""
+        """Send QUIT on all connections, wait at most `seconds` for the replies, and close them."""
         ...
 
     def after_fork(self) -> None:
@@ -59,7 +59,7 @@ class Farewells(Protocol):
 
 
 class Housekeeper:
-    """Looks after pools and sees connections off."""
+    """Tidies pools at the right instants, and closes connections with QUIT."""
 
     def __init__(self, clock: Clock, farewells: Farewells) -> None:
         self._clock = clock
@@ -67,7 +67,7 @@ class Housekeeper:
         self._start_over()
 
     def _start_over(self) -> None:
-        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()  # may be rung by a finaliser under its own lock
+        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()  # reentrant: a finaliser may interrupt `put`
         self._asked: deque[tuple[Tidiable, float]] = deque()
         self._due: dict[Tidiable, float] = {}  # only the thread changes it
         self._baton = threading.Lock()  # held by the one thread that works
@@ -78,19 +78,19 @@ class Housekeeper:
     # -- what pools ask for ----------------------------------------------------------------------------
 
     def watch(self, pool: Tidiable, due: float | None) -> None:
-        """Call `pool.tidy()` at the instant `due`, and again as it says."""
+        """Call `pool.tidy()` at the instant `due`, and again at the instants that it returns."""
         if due is None or (self._is_working and self._due.get(pool, float("inf")) <= due):
             return
         self._asked.append((pool, due))
         self._stir()
 
     def see_off(self, connection: PooledConnection, left: Callable[[], None]) -> None:
-        """Say QUIT and close, without making the caller wait; call `left` when the server has let go."""
+        """Close a connection with QUIT, without making the caller wait; call `left` when it is closed."""
         self._farewells.add(connection, left)
         self._stir()
 
     def sever(self, connection: PooledConnection) -> None:
-        """Close a connection that is still saying QUIT."""
+        """Close a connection that still waits for the reply to QUIT."""
         self._farewells.sever(connection)
         self._stir()
 
@@ -102,7 +102,7 @@ class Housekeeper:
             self._bell.put(None)
             self._farewells.wake()
             return
-        # Where two come at once there are two threads for a moment, and one of them finds nothing to do.
+        # Two callers at once start two threads; one of them finds no work and ends.
         self._threads = [thread for thread in self._threads if thread.is_alive()]
         self._threads += _started("django-smtp-pool-housekeeper", self._run)
 
@@ -117,7 +117,7 @@ class Housekeeper:
                 self._is_working = False
                 self._baton.release()
             if self._is_paused or not (self._asked or self._farewells.are_due):
-                return  # whoever asks from now on finds that nobody works
+                return  # a request from now on finds `_is_working` False, and starts a thread
 
     def _work(self) -> None:
         while not self._is_paused:
@@ -138,7 +138,7 @@ class Housekeeper:
     def _tidy_pools(self) -> None:
         now = self._clock.monotonic()
         for pool in [pool for pool, due in self._due.items() if due <= now]:
-            del self._due[pool]  # first: whoever wants another look from now on has to ask
+            del self._due[pool]  # before the call, so that requests during the call are not lost
             due = self._tidy(pool)
             if due is not None:
                 self._due[pool] = due
@@ -148,8 +148,8 @@ class Housekeeper:
             due = pool.tidy()
             if pool.has_news:
                 _started("django-smtp-pool-news", pool.tell)
-        except Exception:  # noqa: BLE001 - nobody else would hear of it, and the other pools want looking after
-            records.write(logger, logging.WARNING, "Looking after %r failed", pool, exc_info=True)
+        except Exception:  # noqa: BLE001 - there is no caller to raise it to, and the other pools need the thread
+            records.write(logger, logging.WARNING, "Tidying %r failed", pool, exc_info=True)
             return None
         return due
 
@@ -171,7 +171,7 @@ class Housekeeper:
     # -- what the registry asks for --------------------------------------------------------------------
 
     def pause(self) -> None:
-        """End the thread and wait for it: a live thread makes `os.fork()` warn. No server can delay this."""
+        """End the thread and wait for it, because `os.fork()` warns about live threads. No server can delay this."""
         self._is_paused = True
         self._bell.put(None)
         self._farewells.wake()
@@ -180,34 +180,34 @@ class Housekeeper:
                 thread.join(END_OF_THREAD)
 
     def resume(self) -> None:
-        """Let the thread go on with what it was about."""
+        """Start the thread again if there is work left."""
         self._is_paused = False
         if self.has_work:
             self._stir()
 
     @property
     def has_work(self) -> bool:
-        """Whether there is something to look after."""
+        """Whether there is something to do, now or later."""
         return bool(self._is_working or self._due or self._asked or self._farewells.are_due)
 
     def after_fork(self) -> None:
-        """Start over in a forked child, where the thread does not exist."""
+        """Start over in a forked child, which does not have the thread."""
         self._farewells.after_fork()
         self._start_over()
 
     def finish(self, seconds: float) -> None:
-        """Say the farewells that are due, in the calling thread, all at once; for the end of the process."""
+        """Close the remaining connections with QUIT, all at once, in the calling thread; at the end of the process."""
         self.pause()
         self._farewells.finish(seconds)
 
 
 def _started(name: str, work: Callable[[], None]) -> list[threading.Thread]:
-    """Start a thread; return nothing where that cannot be, for want of memory, say: a message must not fail for it."""
+    """Start a thread; return an empty list if that fails, for example without memory, so that no message fails."""
     try:
         thread = threading.Thread(target=work, name=name, daemon=True)
         thread.start()
     except Exception as error:
         if not is_defect(error):
             raise
-        return []  # the next one who asks tries again, and those that wait look for themselves
+        return []  # the next request tries again, and waiters call `tidy` themselves
     return [thread]

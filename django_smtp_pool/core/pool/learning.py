@@ -1,7 +1,7 @@
-"""What a pool learns of its server's limits. Pure.
+"""What a pool learns about the limits of its server. Pure.
 
-Lessons are drawn from where a reply came, its code, and what else is alive; never from its English words. Each
-is forgotten after a while: limits change, and a wrong lesson must not stay.
+A lesson depends on the stage and the code of a reply, and on the other connections, never on the words of its text.
+Each lesson is forgotten after a while: limits change, and a wrong lesson must not last.
 """
 
 from __future__ import annotations
@@ -13,28 +13,28 @@ from dataclasses import dataclass, field
 from ..errors import SETUP_STAGES, PoolTimeout, Stage
 from ..replies import Reply
 
-RAISE_AFTER = 60.0  # seconds until a lowered ceiling is raised by one again, and so on
+RAISE_AFTER = 60.0  # seconds until a lowered ceiling is raised by one, and between further raises
 FORGET_AFTER = 3600.0  # seconds until a learnt limit of messages or of idling is forgotten
-FIRST_PAUSE = 1.0  # seconds without new messages after a 454; doubles while they go on
+FIRST_PAUSE = 1.0  # seconds without new messages after a 454; doubles with each further one
 LONGEST_PAUSE = 30.0
-TWO_SENDERS = 10.0  # seconds within which two senders that are refused show that it is about everybody
-SENDERS = 1000  # of those whose mail was accepted, how many are remembered
+TWO_SENDERS = 10.0  # seconds within which the refusals of two senders show that the server refuses all
+SENDERS = 1000  # how many accepted senders are remembered
 JUST_FORCED = 10.0  # seconds after a connection was closed by force, in which the server may still count it
 PROBE_EVERY = 30.0  # seconds between two logins after a refused one
 BRISK = 5.0  # seconds of idling below which a 421 is about the number of messages, and not about the idling
 SHORTEST_IDLING = 1.0
-MARGIN = 0.8  # of the shortest idling after which the server was found to have hung up
+MARGIN = 0.8  # fraction of the shortest idling after which a connection was found closed
 
 
 @dataclass(frozen=True, kw_only=True)
 class Incident:
-    """A failure, and what was known around it.
+    """A failure, and the circumstances.
 
     Arguments:
-        alive: how many connections the server counts besides this one, 0 where none of them works.
+        alive: how many connections the server counts besides this one; 0 if none of them works.
         carried: how many messages this connection had carried before.
-        idled: seconds it had been idle before this one.
-        sender: the sender of the message, where it is known.
+        idled: seconds for which it had been idle before this message.
+        sender: the sender of the message, if it is known.
     """
 
     error: BaseException
@@ -48,16 +48,21 @@ class Incident:
 
 @dataclass(kw_only=True)
 class Lessons:
-    """What is held to be true at the moment; None is "nothing learnt".
+    """What is assumed about the server at the moment; None means that nothing was learnt.
 
     Arguments:
-        raise_at: instant (monotonic) at which the ceiling may be one higher.
-        paused_until: instant before which no message is begun.
-        login_error: how the last login was refused; `probe_at` is the instant of the next try.
         longest_pause: seconds.
+        ceiling: the maximum number of connections.
+        raise_at: instant (monotonic) at which the ceiling is raised by one.
+        max_messages: the maximum number of messages on one connection.
+        idle_timeout: seconds after which the server closes an idle connection.
+        forget_at: instant at which these two are forgotten.
+        paused_until: instant before which no message begins.
+        login_error: the refusal of the last login; `probe_at` is the instant of the next try.
         limits_lowered: idle connections may have carried more messages than they should.
-        forced_at: instant of the last connection that was closed by force.
-        news: (what, why) of lessons that nobody has been told of yet.
+        forced_at: instant at which a connection was last closed by force.
+        news: (what, why) of lessons that were not passed to observers yet.
+        why: the reason for each lesson that holds.
     """
 
     longest_pause: float = LONGEST_PAUSE
@@ -74,13 +79,13 @@ class Lessons:
     news: list[tuple[str, str]] = field(default_factory=list)
     why: dict[str, str] = field(default_factory=dict)
     _next_pause: float = FIRST_PAUSE
-    _ends: Counter[int] = field(default_factory=Counter)  # sent away after so many messages: how often
-    _deaths: list[float] = field(default_factory=list)
-    _senders: OrderedDict[str, None] = field(default_factory=OrderedDict)  # accepted, the last one last
-    _refused: tuple[str | None, float] | None = None  # the sender refused last, and when
+    _ends: Counter[int] = field(default_factory=Counter)  # by number of messages: how often the server ended a session
+    _deaths: list[float] = field(default_factory=list)  # seconds of idling after which connections were found dead
+    _senders: OrderedDict[str, None] = field(default_factory=OrderedDict)  # accepted senders, the latest last
+    _refused: tuple[str | None, float] | None = None  # the sender that was refused last, and when
 
     def learn(self, incident: Incident, now: float) -> None:
-        """Draw the lesson of a failure, if it holds one."""
+        """Learn from a failure, if it shows a limit."""
         reply = incident.reply
         if reply is None:
             return
@@ -94,10 +99,10 @@ class Lessons:
             self._pause(reply, now)
 
     def _is_about_everybody(self, incident: Incident, reply: Reply, now: float) -> bool:
-        """Tell whether a refused sender shows that the server takes no mail at all for a while."""
+        """Return whether a refused sender shows that the server accepts no mail at all for a while."""
         if reply.code != 450 or incident.stage is not Stage.MAIL:
             return False
-        if reply.enhanced is not None and reply.enhanced[1] == 1:  # x.1.x: that address
+        if reply.enhanced is not None and reply.enhanced[1] == 1:  # x.1.x: it is about that address
             return False
         before, self._refused = self._refused, (incident.sender, now)
         if incident.sender in self._senders:
@@ -105,7 +110,7 @@ class Lessons:
         return before is not None and before[0] != incident.sender and now - before[1] <= TWO_SENDERS
 
     def takes_mail_from(self, sender: str) -> None:
-        """Take note that the server has accepted a sender."""
+        """Record that the server has accepted a sender."""
         self._senders[sender] = None
         self._senders.move_to_end(sender)
         if len(self._senders) > SENDERS:
@@ -123,7 +128,7 @@ class Lessons:
         self.raise_at = now + RAISE_AFTER
 
     def limit_found(self, carried: int, reply: Reply, now: float) -> None:
-        """Take note that a connection was refused MAIL after so many messages, and a fresh one was not."""
+        """Record that the server refused MAIL on a connection after so many messages, but not on a fresh one."""
         self._session_ended(carried, reply, now)
 
     def _session_ended(self, carried: int, reply: Reply, now: float) -> None:
@@ -143,12 +148,12 @@ class Lessons:
 
     def _login_refused(self, incident: Incident, reply: Reply, now: float) -> None:
         if self.login_error is None:
-            self._note("login", f"one login each {PROBE_EVERY:.0f} s until one succeeds: {reply}")
-        # A copy, which does not lead to the frames of whoever it was raised to.
+            self._note("login", f"one login every {PROBE_EVERY:.0f} s until one succeeds: {reply}")
+        # A copy, which does not reference the frames that the original was raised through.
         self.login_error, self.probe_at = copy.copy(incident.error), now + PROBE_EVERY
 
     def died_idle(self, idled: float, now: float) -> None:
-        """Take note that a connection was found dead after so many seconds of idling; twice tells a limit."""
+        """Record that a connection was found dead after so many seconds of idling; the second time shows a limit."""
         if idled < SHORTEST_IDLING:
             return
         self._deaths = [*self._deaths[-9:], idled]
@@ -158,18 +163,18 @@ class Lessons:
             self._note("idle_timeout", f"{limit:.1f} s: the server hangs up on idle connections")
 
     def logged_in(self) -> None:
-        """Take note that a connection could be opened."""
+        """Record that a connection could be opened."""
         self.login_error = None
         self.why.pop("login", None)
 
     def sent(self, now: float) -> None:
-        """Take note that a message was accepted."""
+        """Record that a message was accepted."""
         if now >= self.paused_until:
             self._next_pause = FIRST_PAUSE
             self.why.pop("pause", None)
 
     def pass_time(self, now: float, highest: int) -> None:
-        """Forget what is old, and raise a lowered ceiling step by step, up to the highest."""
+        """Forget old lessons, and raise a lowered ceiling step by step, up to the highest."""
         while self.ceiling is not None and now >= self.raise_at:
             self.ceiling, self.raise_at = self.ceiling + 1, self.raise_at + RAISE_AFTER
             if self.ceiling >= highest:
@@ -184,7 +189,7 @@ class Lessons:
             self.why.pop("idle_timeout", None)
 
     def ends(self) -> dict[str, float]:
-        """Return the instant (monotonic) until which each lesson of `why` holds, or until it changes."""
+        """Return the instant (monotonic) at which each lesson of `why` ends or changes."""
         ends = {
             "max_connections": self.raise_at,
             "max_messages": self.forget_at,
@@ -195,16 +200,16 @@ class Lessons:
         return {what: ends[what] for what in self.why}
 
     def may_log_in(self, now: float) -> bool:
-        """Tell whether there is a point in logging in now."""
+        """Return whether a login may be tried now."""
         return self.login_error is None or now >= self.probe_at
 
     def logs_in(self, now: float) -> None:
-        """Take note that somebody is about to log in: after a refusal that is the prober, and the others wait."""
+        """Record that a login begins; after a refused login, no other one is tried for `PROBE_EVERY` seconds."""
         if self.login_error is not None:
             self.probe_at = now + PROBE_EVERY
 
     def refusal(self) -> BaseException:
-        """Return why there is no point in logging in."""
+        """Return the error for a message for which no login is tried."""
         return copy.copy(self.login_error) or PoolTimeout("the server refused the last login")
 
     def _note(self, what: str, why: str) -> None:

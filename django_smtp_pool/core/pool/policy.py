@@ -1,15 +1,20 @@
-"""Who gets which connection when. Pure: no lock, no clock, no I/O, no knowledge of what a connection is.
+"""Decide which waiter gets which connection, and when. Pure: no lock, no clock, no I/O; a connection can be any object.
 
-What happens is written into `State` by the small functions below; after each, `decide` looks at the whole and
-is the only place that changes who owns what. What there is to do is queued, and the pool does it. `next_look` is the
-other half: the instant at which `decide` would do something although nothing happens. Whoever waits has either a
-slot that will come back or such an instant, and the pool makes sure that somebody looks then.
+1. Something happens: a waiter joins the line, a connection comes back, a dial fails. A small function below records it
+   in `State`.
+2. `decide` then looks at the whole state. It serves waiters, retires connections, refuses waiters that would wait
+   forever, and opens spare connections. It changes only `State`, and queues what has to be done in `state.todo`.
+3. The pool (`shared_state.py`) carries out `state.todo`, outside its lock.
 
-An interrupt (Ctrl-C, a killed thread) may come between any two of these changes. So whoever has a slot is known by a
-weak reference, what moves is entered at its new place before it leaves the old one, and `decide` begins by taking
-back what belongs to nobody.
+Some decisions depend on time alone: a connection is too old, a pause has ended. `next_look` returns the next instant
+at which `decide` would do something although nothing has happened, and the housekeeper runs it then. So no waiter is
+forgotten: either a slot will come back for it, or there is such an instant.
 
-Cost: nothing here looks at all waiters or all idle connections, except where the machine slept or the pool closes.
+An interrupt (Ctrl-C, a killed thread) may occur between any two lines, and must lose no slot. Therefore a slot refers
+to its borrower weakly; a slot that moves is added to its new container before it leaves the old one; and `decide`
+begins by taking back the slots whose borrowers no longer exist.
+
+No step takes longer with more waiters or more idle connections, except after the machine was asleep and on closing.
 """
 
 from __future__ import annotations
@@ -24,10 +29,10 @@ from .slots import Dial, Grant, Hurry, Place, Refuse, Sever, Slot, Waiter
 from .state import State
 from .waiters import starved
 
-SPARE_PAUSE = 30.0  # seconds after a failed dial before one that nobody waits for
-CLOCK_JUMP = 10.0  # seconds between wall and monotonic time that show that the machine was asleep
-GRACE = 1.0  # seconds for a goodbye while somebody needs the place
-LONGEST_FAREWELL = 10.0  # seconds after which a goodbye is over, whatever became of it
+SPARE_PAUSE = 30.0  # seconds after a failed dial before a spare connection is dialled
+CLOCK_JUMP = 10.0  # seconds of drift between wall and monotonic time that show that the machine was asleep
+GRACE = 1.0  # seconds for the reply to QUIT while a waiter needs the slot
+LONGEST_FAREWELL = 10.0  # seconds for the reply to QUIT otherwise; then the connection is closed without it
 AFTER_MAIL = frozenset({Stage.RCPT, Stage.DATA, Stage.CONTENT})
 
 
@@ -35,13 +40,13 @@ AFTER_MAIL = frozenset({Stage.RCPT, Stage.DATA, Stage.CONTENT})
 
 
 def queue_up(state: State, waiter: Waiter, now: float, *, first: bool = False) -> None:
-    """Somebody wants a connection; `first` for one that was served with a dead one."""
+    """Record that a waiter wants a connection; `first` for a waiter that was served with a dead one."""
     state.used_at = now
     state.waiting.join(waiter, first=first)
 
 
 def connected(state: State, slot: Slot, connection: Any, expires_at: float | None) -> None:
-    """A dial has succeeded; the slot stays with who dialled."""
+    """Record that a dial has succeeded; the slot stays with the borrower that dialled."""
     slot.connection, slot.place, slot.expires_at = connection, Place.BUSY, expires_at
     if slot in state.dialling:
         state.busy.add(slot)
@@ -50,7 +55,7 @@ def connected(state: State, slot: Slot, connection: Any, expires_at: float | Non
 
 
 def put_back(state: State, slot: Slot, messages: int, now: float) -> None:
-    """A connection comes back in good order."""
+    """Record that a connection comes back in good order."""
     if slot not in state.busy:
         return
     slot.messages = messages
@@ -69,7 +74,7 @@ def put_back(state: State, slot: Slot, messages: int, now: float) -> None:
 
 
 def lend_again(state: State, slot: Slot, messages: int, now: float, sender: str) -> bool:
-    """A message from a sender was accepted: let the borrower go on, unless there is anything to decide."""
+    """Record that a message was accepted, and let the borrower keep the slot, unless there is anything to decide."""
     lessons = state.lessons
     if slot not in state.busy or state.waiting or state.closed or state.is_needed:
         return False
@@ -85,32 +90,32 @@ def lend_again(state: State, slot: Slot, messages: int, now: float, sender: str)
 
 
 def give_up(state: State, slot: Slot, reason: str) -> None:
-    """A connection is of no use any more, or a place in which none was opened."""
+    """Close the connection in a slot that is lent; free the slot at once if it has no connection."""
     if state.is_out(slot):
         close(state, slot, reason)
 
 
 def left(state: State, slot: Slot, now: float, *, forced: bool = False) -> None:
-    """A connection has gone, by QUIT or by force: then the server may count it for a moment longer."""
+    """Record that a connection is closed; the server may count one that was closed by force for a moment longer."""
     state.leaving.pop(slot, None)
     if forced:
         state.lessons.forced_at = now
 
 
 def drop(state: State, borrower: object) -> None:
-    """Somebody was interrupted: what is lent to them is of no use any more."""
+    """Record that a borrower was interrupted, and close what is lent to it."""
     for slot in [slot for slot in state.everything_out() if slot.is_lent_to(borrower)]:
         give_up(state, slot, "interrupted")
 
 
 def dial_failed(state: State, slot: Slot, now: float) -> None:
-    """A dial has failed: spares wait a while, or a server that is down would be dialled as fast as it refuses."""
+    """Record that a dial has failed; spares wait, or a server that is down would be dialled again immediately."""
     state.dial_failed_at = now
     give_up(state, slot, "failed to open")
 
 
 def learn(state: State, slot: Slot, error: BaseException | None, now: float, sender: str | None = None) -> None:
-    """Something has failed on a connection, or on the way to one; or it has gone well."""
+    """Learn from the error of a message or of a dial, or from a success."""
     found = getattr(slot.connection, "found_limit", None)
     if found is not None:
         slot.connection.found_limit = None
@@ -137,21 +142,21 @@ def learn(state: State, slot: Slot, error: BaseException | None, now: float, sen
 
 
 def died_idle(state: State, slot: Slot, now: float) -> None:
-    """A connection was found dead when it was to be used again."""
+    """Record that an idle connection was found dead when it was about to be used."""
     if slot.idle_since:
         state.lessons.died_idle(now - slot.idle_since, now)
-        state.retire_at = now  # what was learnt may concern those that are idle
+        state.retire_at = now  # the lesson may apply to connections that are idle now
     give_up(state, slot, "stale")
 
 
 def suspect(state: State, slot: Slot) -> None:
-    """A connection turned out to be dead: those that were idle for as long are taken for dead as well."""
+    """After a connection was found dead, close those that have been idle for at least as long."""
     while state.idle and longest_idle(state).idle_since <= slot.idle_since:
         close(state, longest_idle(state), "stale")
 
 
 def look_at_clocks(state: State, monotonic: float, wall: float) -> None:
-    """Discard idle connections where the two clocks have drifted apart: the machine was asleep."""
+    """Discard idle connections if the two clocks have drifted apart, because the machine was asleep."""
     offset = wall - monotonic
     if state.clock_offset is not None and abs(offset - state.clock_offset) > CLOCK_JUMP:
         retire_idle(state, "clock jump")
@@ -162,7 +167,7 @@ def look_at_clocks(state: State, monotonic: float, wall: float) -> None:
 
 
 def decide(state: State, now: float) -> None:
-    """Settle who owns what now; what there is to do is in `state.todo`, in order."""
+    """Decide everything that can be decided now, and queue what has to be done in `state.todo`, in order."""
     _take_back_lost(state)
     lessons = state.lessons
     if now >= lessons.raise_at or now >= lessons.forget_at:
@@ -202,7 +207,7 @@ def _take_back_lost(state: State) -> None:
 
 
 def _see_how_long_they_leave(state: State, now: float) -> None:
-    """Write down when those that have just been closed began to leave, and give up those that take too long."""
+    """Set the instant at which connections began to leave, and close by force those that take too long."""
     for slot in list(takewhile(lambda slot: state.leaving[slot] == JUST_NOW, reversed(state.leaving))):
         state.leaving[slot] = now
     patience = GRACE if state.is_needed else LONGEST_FAREWELL
@@ -226,7 +231,7 @@ def _refuse(state: State, waiter: Waiter, error: BaseException) -> None:
 
 
 def _serve_first(state: State, now: float) -> bool:
-    """Serve the first in line, or refuse it; return False where it has to wait."""
+    """Serve the first waiter in line, or refuse it; return False if it has to wait."""
     waiter = state.waiting.first
     if state.idle and not waiter.fresh:
         slot = next(reversed(state.idle))
@@ -249,7 +254,7 @@ def _serve_first(state: State, now: float) -> bool:
 
 
 def _has_room(state: State, now: float) -> bool:
-    """Tell whether one more may be opened; goodbyes that have had their time make room."""
+    """Return whether one more connection may be opened, after closing those whose GRACE is over."""
     while state.occupied >= state.ceiling_in_force and state.leaving and now >= _first_to_leave(state)[1] + GRACE:
         _sever(state, now)
     return state.occupied < state.ceiling_in_force
@@ -266,19 +271,19 @@ def _grant(state: State, slot: Slot, where: set[Slot]) -> None:
 
 
 def _starved_by_batches(state: State) -> Waiter | None:
-    """Return a waiter that must give up: every place is held by batches whose threads stand in line themselves."""
+    """Return a waiter that must give up, because every slot is held by batches whose own threads wait in line."""
     if not state.out or state.leaving or state.elders:
         return None
     waiter: Waiter | None = None
     for slot in state.everything_out():
         waiter = state.waiting.of_thread(slot.holder)
-        if waiter is None:  # this one's thread goes on, and gives it back; mostly it is the first we look at
+        if waiter is None:  # the thread of this slot goes on, and gives it back; usually the first slot shows that
             return None
     return waiter
 
 
 def _keep_spares(state: State, now: float) -> None:
-    """Open a connection for `min_connections`, and close what is no spare any more beside what was just granted."""
+    """Open a connection for `min_connections`, and close spares that are no longer needed after what was granted."""
     if _is_short_of_spares(state) and now >= _spare_at(state, now):
         _dial_spare(state, now)
     retire_worn_out(state, now)
@@ -298,13 +303,13 @@ def _is_short_of_spares(state: State) -> bool:
 
 
 def _spare_at(state: State, now: float) -> float:
-    """Return the instant for the next spare: none at once after a failure, none for a pool that nobody uses."""
+    """Return the instant for the next spare: some time after a failed dial, and never if the pool is unused."""
     at = state.dial_failed_at + SPARE_PAUSE
     return at if max(now, at) - state.used_at < IN_USE else float("inf")
 
 
 def next_look(state: State, now: float) -> float | None:
-    """Return the instant at which there is something to decide although nothing happens, None for never."""
+    """Return the next instant at which there is something to decide even if nothing happens, or None."""
     instants = [state.retire_at] if state.idle else []
     if not (state.waiting or state.leaving or state.options.min_connections):
         return instants[0] if instants and instants[0] < float("inf") else None

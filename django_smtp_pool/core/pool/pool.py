@@ -1,4 +1,4 @@
-"""The pool: who borrows, gives back and closes connections, over one `SharedState`; how it ends is in `closing`."""
+"""The pool: borrow, give back and close connections; how a pool is closed is in `closing`."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from .slots import Dial, Slot, Waiter
 from .stats import Details, copied, detailed
 from .waiters import reentered, timed_out, turned_away
 
-LIFETIME_JITTER = 0.1  # of max_lifetime, downwards: connections opened together do not all end together
+LIFETIME_JITTER = 0.1  # fraction of max_lifetime to subtract at most: connections opened together end at other times
 
 
 class Pool(Closing, Generic[ConnectionT]):
     """Connections to one server under one identity, shared by all threads of a process.
 
     Arguments:
-        name: the server, as messages and events name it.
-        connect: opens a connection that is ready for messages; blocks, until the given deadline at most.
-        caretaker: closes what is idle or old, says QUIT, and looks when a pause ends, off the callers' path.
-        uniform: random numbers between two bounds, for the jitter.
+        name: the name of the server in errors and events.
+        connect: opens a connection that is ready for messages; blocks, at most until the given deadline.
+        caretaker: closes what is idle or old, sends QUIT, and serves waiters after a pause, without delaying callers.
+        uniform: returns a random number between two bounds, for the jitter.
     """
 
     def __init__(
@@ -56,10 +56,10 @@ class Pool(Closing, Generic[ConnectionT]):
     # -- borrowing -------------------------------------------------------------------------------------
 
     def request(self, waiter: Waiter, *, first: bool = False) -> None:
-        """Put a waiter in line, `first` for one that was served with a dead connection; it may be served at once.
+        """Put a waiter in line; it may be served at once. `first` is for one that was served with a dead connection.
 
-        Raises PoolFull where `max_waiting` others wait already, and PoolTimeout where this thread is in the middle
-        of the pool's own work and would wait for itself.
+        Raises PoolFull if `max_waiting` others wait already, and PoolTimeout if this thread has interrupted the pool's
+        own code and would wait for itself.
         """
         if self._is_inside:
             raise reentered(self.name)
@@ -82,14 +82,14 @@ class Pool(Closing, Generic[ConnectionT]):
 
     @harmless
     def leave_line(self, waiter: Waiter, waited: float = 0.0) -> None:
-        """Take a waiter out of the line; the seconds it waited are for the statistics."""
-        if waiter in self._state.waiting:  # whoever is next may take what was of no use to this one
+        """Remove a waiter from the line; the seconds that it waited are for the statistics."""
+        if waiter in self._state.waiting:  # the next waiter may use what this one could not
             self._change(self._state.waiting.leave, waiter)
         if milliseconds := round(waited * 1000):
             self.count("wait_ms", milliseconds)
 
     def is_starved_by(self, thread: int) -> bool:
-        """Tell whether every place is held by batches of this thread: then waiting in it would be for ever."""
+        """Return whether every slot is held by batches of this thread: then this thread would wait forever."""
         with self._lock:
             state = self._state
             taken_by_others = state.idle or state.leaving or state.elders
@@ -100,7 +100,7 @@ class Pool(Closing, Generic[ConnectionT]):
             )
 
     def timed_out(self, waited: float) -> PoolTimeout:
-        """Return the error of one that waited so many seconds in vain."""
+        """Return the error for a waiter that was not served within so many seconds."""
         with self._lock:
             return timed_out(self.name, self._state, waited, self._last_failure)
 
@@ -109,7 +109,7 @@ class Pool(Closing, Generic[ConnectionT]):
     _last_failure: Exception | None = None  # guarded by: _lock
 
     def dial(self, slot: Slot, deadline: float | None) -> None:
-        """Open a connection in a slot that was granted without one; blocks."""
+        """Open a connection in a slot that was granted empty; blocks."""
         started_at = self._clock.monotonic()
         try:
             connection = self._connect(deadline)
@@ -120,7 +120,7 @@ class Pool(Closing, Generic[ConnectionT]):
 
     @ends_lease
     def failed_to_open(self, slot: Slot, error: BaseException) -> None:
-        """Give up the slot of a dial that has failed, or was interrupted, which says nothing about the server."""
+        """Give up the slot of a dial that has failed or was interrupted; an interrupt says nothing about the server."""
         if is_failure(error):
             failure = without_frames(error) if isinstance(error, Exception) else None
             self._note(DialFailed, error=error)
@@ -137,7 +137,7 @@ class Pool(Closing, Generic[ConnectionT]):
         self._last_failure = failure
 
     def opened(self, slot: Slot, connection: ConnectionT, took: float) -> None:
-        """Put a connection that is ready into its slot; it stays with who dialled."""
+        """Put a new connection into its slot, which stays with its borrower."""
         self._change(self._opened, slot, connection)
         self._note(Opened, connection=connection.number, seconds=took)
 
@@ -153,22 +153,22 @@ class Pool(Closing, Generic[ConnectionT]):
 
     def _start_dialling(self, dial: Dial) -> None:
         slot = dial.slot
-        if not slot.is_lent_to(dial):  # it was begun before, and broken off
+        if not slot.is_lent_to(dial):  # an interrupted call has started the thread before
             return
         thread = threading.Thread(target=self._dial_spare, args=(slot,), name="django-smtp-pool-dial", daemon=True)
         with self._lock:
             self._state.lend(slot, thread)
         try:
             thread.start()
-        except BaseException:  # no more threads, or no memory; whoever gives back must not suffer
+        except BaseException:  # no more threads, or no memory: the caller only gave a slot back, and must not fail
             self._apply(self._dial_failed, slot, None, self._last_failure)
             raise
 
     def _dial_spare(self, slot: Slot) -> None:
-        """Open a connection that nobody waits for, for `min_connections`."""
+        """Open a spare connection, for `min_connections`."""
         try:
             self.dial(slot, None)
-        except Exception:  # noqa: BLE001 - told as DialFailed; the next message will say it to somebody
+        except Exception:  # noqa: BLE001 - observers get DialFailed; the next message raises its error to a caller
             return
         self.take_back(slot)
 
@@ -176,12 +176,12 @@ class Pool(Closing, Generic[ConnectionT]):
 
     @ends_lease
     def take_back(self, slot: Slot, error: BaseException | None = None, sender: str | None = None) -> None:
-        """End a lease; how its message failed, if it did, may teach something, also about its sender."""
+        """End a lease; the error of its message, if there was one, may show a limit, also for its sender."""
         self._change(self._take_back, slot, error, sender)
         self._tell_if_free()
 
     def _take_back(self, slot: Slot, error: BaseException | None, sender: str | None) -> None:
-        if not self._state.is_out(slot):  # lent before a fork, or given back before
+        if not self._state.is_out(slot):  # lent before a fork, or given back already
             return
         now, connection = self._clock.monotonic(), slot.connection
         try:
@@ -193,9 +193,9 @@ class Pool(Closing, Generic[ConnectionT]):
                 policy.give_up(self._state, slot, "out of step")
 
     def lend_again(self, slot: Slot, sender: str) -> bool:
-        """Let the borrower of a connection go on with another message, after one from this sender was accepted.
+        """Let the borrower keep a connection for another message, after one from this sender was accepted.
 
-        Return False where somebody else waits for the place, or the connection has done its work.
+        Return False if another waiter needs the slot, or the connection may carry no further message.
         """
         connection = slot.connection
         if self._is_inside or not connection.in_step or connection.found_limit is not None:
@@ -217,11 +217,11 @@ class Pool(Closing, Generic[ConnectionT]):
 
     @ends_lease
     def take_back_dead(self, slot: Slot) -> None:
-        """Give up a granted connection that a look at its socket showed to be dead."""
+        """Give up a granted connection whose socket turned out to be dead."""
         if self._is_inside:
             self._late.append(partial(self.take_back_dead, slot))
             return
-        with self._lock:  # nothing is decided: whoever found it dead comes first
+        with self._lock:  # without deciding: the waiter that found it dead joins the line first
             self._take_back_dead(slot)
 
     def _take_back_dead(self, slot: Slot, *also: Callable[..., None]) -> None:
@@ -232,18 +232,18 @@ class Pool(Closing, Generic[ConnectionT]):
 
     @surely
     def drop(self, waiter: Waiter) -> None:
-        """Give up what is lent to a waiter that was interrupted; harmless where it has been given back."""
+        """Give up what is lent to a waiter that was interrupted; does nothing if it was given back."""
         self._change(policy.drop, self._state, waiter)
         self._tell_if_free()
 
     @surely
     def take_back_ungranted(self, slot: Slot | None) -> None:
-        """Put back a slot whose waiter had gone when it came."""
+        """Put back a slot whose waiter had left the line before the slot was granted."""
         if slot is not None:
             self._change(self._put_back_unused, slot)
 
     def drain(self) -> None:
-        """Close every connection as soon as no message is on it; messages continue on new ones, none is refused."""
+        """Close every connection as soon as it carries no message; further messages go over new connections."""
         self._change(self._drain)
         self._tell_if_free()
 
@@ -252,10 +252,10 @@ class Pool(Closing, Generic[ConnectionT]):
             slot.is_drained = True
         retirement.retire_idle(self._state, "drained")
 
-    # -- telling ---------------------------------------------------------------------------------------
+    # -- figures ---------------------------------------------------------------------------------------
 
     def details(self) -> Details:
-        """Return each connection, and how long each lesson holds; nothing if this thread is changing the pool."""
+        """Return each connection, and how long each lesson holds; empty if this thread is changing the pool."""
         if self._is_inside:
             return Details()
         with self._lock:
@@ -265,20 +265,20 @@ class Pool(Closing, Generic[ConnectionT]):
 
     @property
     def vacancies(self) -> int:
-        """How many more could be served at once: idle connections, and room under the ceiling."""
+        """How many more waiters could be served now: idle connections, and free slots under the ceiling."""
         state = self._state
         return len(state.idle) + max(0, state.ceiling_in_force - state.occupied)
 
     @property
     def idle(self) -> int:
-        """How many connections nobody uses at the moment."""
+        """The number of idle connections."""
         return len(self._state.idle)
 
     @property
     def is_forgettable(self) -> bool:
-        """Whether the pool has no connection and nobody has used it for ten minutes, or it is closed."""
+        """Whether the pool has no connection, no waiter and no user, and is closed or was unused for ten minutes."""
         state = self._state
-        # A new pool is in use: whoever made it is about to ask it for a connection.
+        # A new pool counts as used: its creator is about to request a connection.
         unused = self._clock.monotonic() - max(state.used_at, self._started_at)
         in_use = state.occupied or state.waiting or self._users
         return not in_use and (state.closed or unused > retirement.IN_USE)

@@ -1,4 +1,4 @@
-"""Which connections leave the pool, and when: age, idling, a lowered ceiling, limits of messages. Pure."""
+"""Decide which connections to close: too old, idle for too long, too many, or too many messages. Pure."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from .slots import Close, Place, Slot
 from .state import State
 
 IN_USE = 600.0  # seconds since the last message during which `min_connections` are kept open
-JUST_NOW = float("inf")  # a goodbye that has just begun: `policy.decide` knows the time
+JUST_NOW = float("inf")  # for a connection that has just begun to leave: `policy.decide` sets the time
 
 
 def close(state: State, slot: Slot, reason: str) -> None:
-    """Let a connection leave, or give up a place in which none was opened."""
+    """Close the connection of a slot; free the slot at once if it has no connection."""
     if slot.connection is not None:
-        state.leaving[slot] = JUST_NOW  # `decide` knows the time
+        state.leaving[slot] = JUST_NOW
         state.todo.append(Close(slot, reason))
         state.closed_for[reason] += 1
     state.idle.pop(slot, None)
     state.busy.discard(slot)
     state.dialling.discard(slot)
-    slot.place, slot.borrower = Place.BUSY, None  # whatever it was, it is not idle, and nobody has it
+    slot.place, slot.borrower = Place.BUSY, None  # it is no longer idle, and no longer lent
 
 
 def retire_worn_out(state: State, now: float) -> None:
@@ -26,7 +26,7 @@ def retire_worn_out(state: State, now: float) -> None:
     lessons = state.lessons
     if now >= state.retire_at or state.options.min_connections:
         _retire_old(state, now)
-    # Not for the sake of dials under way: those beyond what the server allows will be refused.
+    # Dials under way do not count: the server refuses those that it does not allow.
     while state.idle and state.alive > state.ceiling_in_force:
         close(state, longest_idle(state), "ceiling lowered")
     if lessons.limits_lowered:
@@ -43,12 +43,12 @@ def _retire_old(state: State, now: float) -> None:
     state.retire_at = first[0] if first is not None else float("inf")
     if state.idle:
         due = longest_idle(state).idle_since + idle_timeout(state)
-        # One that is overdue is kept for `min_connections`: until the pool falls out of use.
+        # An overdue connection is kept for `min_connections`, until the pool counts as unused.
         state.retire_at = min(state.retire_at, due if due > now else state.used_at + IN_USE)
 
 
 def why_worn_out(state: State, slot: Slot, now: float) -> str | None:
-    """Return why a connection takes no other message, None if it does."""
+    """Return why a connection may carry no further message, or None if it may."""
     if slot.messages >= _most_messages(state, slot):
         return "max_messages"
     if slot.is_drained:
@@ -57,7 +57,7 @@ def why_worn_out(state: State, slot: Slot, now: float) -> str | None:
 
 
 def _is_spare(state: State, now: float) -> bool:
-    """Tell whether an idle connection is kept all the same, for `min_connections`."""
+    """Return whether idle connections are kept for `min_connections`."""
     return state.occupied <= state.options.min_connections and now - state.used_at < IN_USE
 
 

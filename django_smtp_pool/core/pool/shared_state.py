@@ -1,11 +1,14 @@
-"""A pool's state under its lock, and what is decided about it, done outside the lock.
+"""The state of a pool behind its lock, and the actions that follow from each change.
 
-Nothing logs, signals, dials, closes, calls user code or frees objects while the lock is held. A signal handler, a
-finaliser or a tracer may run between any two lines, so it may find this very thread inside the lock. The lock is one
-that knows its owner. Whoever comes in a second time changes nothing at once: it is done when the lock is left.
+Under the lock, a thread changes the state (`_apply`), and `policy.decide` queues actions (`_settle`). After the lock is
+released, it carries them out (`_carry_out`): grant a slot to a waiter, close a connection, start a dial. While the lock
+is held, no code logs, sends signals, opens or closes connections, calls user code or frees objects.
 
-Order: first places are handed on, then observers are told. They run when this thread holds no place of the pool,
-since they may take their time, or send mail themselves.
+A signal handler, a finaliser or a tracer may run between any two lines, and use the pool while this same thread holds
+the lock. To wait would be a deadlock, and a change in the middle of another one would break the state. So the lock
+knows its owner (`RLock`), and a second entry only adds its change to `_late`, for the time after the lock is released.
+
+Observers come last (`tell`), when this thread holds no slot of the pool: they may be slow, or send mail themselves.
 """
 
 from __future__ import annotations
@@ -32,13 +35,13 @@ from .waiters import Alarm
 
 logger = logging.getLogger("django_smtp_pool.pool")
 
-BY_FORCE = {"interrupted", "abandoned"}  # reasons for which a connection is closed under its server's nose
+BY_FORCE = {"interrupted", "abandoned"}  # reasons for which a connection is closed without QUIT
 
 MethodT = TypeVar("MethodT", bound=Callable[..., None])
 
 
 def harmless(method: MethodT) -> MethodT:
-    """Make a method that raises nothing but interrupts: nothing that goes wrong here may fail a message."""
+    """Log defects in a method instead of raising them, so they cannot make a message fail; interrupts are raised."""
 
     @wraps(method)
     def shielded(*arguments: Any, **keywords: Any) -> None:
@@ -53,7 +56,7 @@ def harmless(method: MethodT) -> MethodT:
 
 
 def surely(method: MethodT) -> MethodT:
-    """Make a harmless method that is done again where an exception came in between: twice is as good as once."""
+    """Do what `harmless` does, and call the method again after an exception; it must be idempotent."""
 
     @wraps(method)
     def shielded(*arguments: Any, **keywords: Any) -> None:
@@ -69,7 +72,7 @@ def surely(method: MethodT) -> MethodT:
 
 
 def ends_lease(method: MethodT) -> MethodT:
-    """Make a harmless method after which the borrower of a slot has it no more, whatever happens in between."""
+    """Do what `harmless` does, and give up the slot after an exception, so its borrower does not keep it."""
 
     @wraps(method)
     def shielded(self: SharedState, slot: Slot, *arguments: Any, **keywords: Any) -> None:
@@ -86,12 +89,12 @@ def ends_lease(method: MethodT) -> MethodT:
 
 
 def report(what: str) -> None:
-    """Log an exception that nobody else will hear of."""
+    """Log an exception that is not raised."""
     records.write(logger, logging.WARNING, "A defect in the pool: %s failed", what, exc_info=True)
 
 
 class SharedState(ABC):
-    """What all threads share of a pool."""
+    """The part of a pool that all threads share."""
 
     def __init__(
         self, options: PoolOptions, *, name: str, clock: Clock, observer: Observer, caretaker: Caretaker
@@ -101,7 +104,7 @@ class SharedState(ABC):
         self._clock = clock
         self._observer = observer
         self._caretaker = caretaker
-        self.rate_left: Callable[[], Mapping[str, int]] = dict  # set by whoever knows the rate limit
+        self.rate_left: Callable[[], Mapping[str, int]] = dict  # set by the owner of the rate limit
         self._start_over()
 
     def _start_over(self) -> None:
@@ -115,19 +118,19 @@ class SharedState(ABC):
         self._alarms: set[Alarm] = set()  # of threads that wait for the pool to be drained or closed
         self._elder: SharedState | None = None
         self._heir: SharedState | None = None
-        self._passed_on: int | None = None  # what the heir was told last
-        self._late: deque[Callable[[], None]] = deque()  # wanted by code that ran in the middle of ours
+        self._passed_on: int | None = None  # the number that the heir was given last
+        self._late: deque[Callable[[], None]] = deque()  # changes requested while this thread held the lock
         self._news: deque[Event] = deque()
 
     # -- changing --------------------------------------------------------------------------------------
 
     @property
     def _is_inside(self) -> bool:
-        """Whether this thread holds the lock: we run in the middle of its work."""
+        """Whether this thread holds the lock: the caller has interrupted the pool's own code."""
         return self._lock._is_owned()  # type: ignore[attr-defined, no-any-return]
 
     def _change(self, change: Callable[..., object], *arguments: Any) -> None:
-        """Make a change, settle what follows from it, and do that; later, where we run in the middle of another."""
+        """Make a change and carry out what follows from it; later, if this interrupts another change."""
         if self._is_inside:
             self._late.append(partial(self._apply, change, *arguments))
             return
@@ -135,7 +138,7 @@ class SharedState(ABC):
         self._carry_out()
 
     def _apply(self, change: Callable[..., object], *arguments: Any) -> None:
-        """Make a change and decide; whoever calls it does what was decided."""
+        """Make a change and decide; the caller carries out the decisions."""
         with self._lock:
             change(*arguments)
             self._settle()
@@ -168,17 +171,17 @@ class SharedState(ABC):
             self._ask_for_a_look(self._due)
 
     def _do_next(self, queue: deque[Any]) -> None:
-        """Do what is next; again, where an exception came in between, since nobody else knows of it."""
+        """Carry out the next action; try again after an exception, because only this thread has the action."""
         mine: list[Any] = []
         try:
-            # One step of the interpreter: no interrupt comes between taking it and having it.
+            # One instruction of the interpreter: no interrupt can occur between removing and storing the action.
             mine.extend(map(deque.popleft, (queue,)))
             self._do(mine[0])
             mine.clear()
         except Exception as error:
             if not is_defect(error):
                 raise
-            if mine:  # else another thread took the last one
+            if mine:  # otherwise another thread took the last one
                 harmless(self._do)(mine.pop())
                 report("what was decided")
         finally:
@@ -186,7 +189,7 @@ class SharedState(ABC):
                 queue.appendleft(mine[0])
 
     def _ask_for_a_look(self, due: float = float("-inf")) -> None:
-        """See to it that somebody looks; called under any lock, by finalisers too."""
+        """Let the housekeeper call `tidy` at an instant; may be called under any lock, also by finalisers."""
         self._caretaker.watch(self, due)
 
     def _do(self, action: Action | Callable[[], None]) -> None:
@@ -220,7 +223,7 @@ class SharedState(ABC):
             policy.put_back(self._state, slot, slot.messages, slot.idle_since)
 
     def _see_off(self, slot: Slot, reason: str) -> None:
-        """Let a connection say QUIT, or close it; may be done twice, where an interrupt came."""
+        """Close a connection, with QUIT if possible; may run twice if an interrupt occurs."""
         if slot not in self._state.leaving:
             return
         connection: PooledConnection = slot.connection
@@ -237,16 +240,16 @@ class SharedState(ABC):
         except Exception as error:
             if not is_defect(error):
                 raise
-            report("saying goodbye")
+            report("closing with QUIT")
         return False
 
     @abstractmethod
     def _start_dialling(self, dial: Dial) -> None:
-        """Open a connection that nobody waits for, in a thread of its own."""
+        """Open a spare connection, in a separate thread."""
 
     @surely
     def give_up(self, slot: Slot, lent: object) -> None:
-        """Close what is in a slot, unless it has come back and has been `lent` to somebody else since."""
+        """Close the connection in a slot that cannot be given back as usual, unless the slot is lent to another now."""
         self._change(self._give_up, slot, lent)
 
     def _give_up(self, slot: Slot, lent: object) -> None:
@@ -255,13 +258,13 @@ class SharedState(ABC):
 
     @surely
     def left(self, slot: Slot) -> None:
-        """Hear that the server has let go of a connection."""
+        """Record that a connection is closed on both sides."""
         self._change(policy.left, self._state, slot, self._clock.monotonic())
 
     # -- the pool before this one ----------------------------------------------------------------------
 
     def follow(self, elder: SharedState) -> None:
-        """Count the connections of a closed pool as ours until they have gone: the server does."""
+        """Count the connections of a closed pool as part of this one until they are closed, as the server does."""
         self._elder = elder
         elder._pass_on_to(self)
         self._carry_out()
@@ -272,9 +275,9 @@ class SharedState(ABC):
 
     @surely
     def count_elders(self, number: int) -> None:
-        """Hear how many connections the pool before this one still has.
+        """Record how many connections the pool before this one still has.
 
-        The caretaker makes the change: this pool may have an heir too, and so on, deeper than the stack.
+        The caretaker makes the change: this pool may have an heir too, and so on, deeper than the stack allows.
         """
         self._late.append(partial(self._apply, self._set_elders, number))
         self._ask_for_a_look()
@@ -285,33 +288,33 @@ class SharedState(ABC):
             self._elder = None
 
     def hurry(self) -> None:
-        """Spend no longer on goodbyes than while somebody waits for their places."""
+        """Shorten the wait for replies to QUIT, because the next pool needs the slots."""
         self._state.is_needed = True
         self._change(lambda: None)
 
-    # -- telling ---------------------------------------------------------------------------------------
+    # -- observers and statistics ----------------------------------------------------------------------
 
     def tidy(self) -> float | None:
-        """Look: close what is idle or old, serve whom a pause kept waiting; return the instant to look again."""
+        """Close what is idle or old, and serve waiters after a pause; return the instant to call this again."""
         self._change(lambda: None)
         return self._due
 
     def _note(self, kind: type[Event], **fields: Any) -> None:
-        """Keep an event until observers can be told, if one of them hears it."""
+        """Keep an event until observers can be notified, if one of them wants it."""
         if self._observer.hears(kind):
             self._news.append(kind(server=self.name, **fields))
 
     @property
     def has_news(self) -> bool:
-        """Whether observers have not been told everything."""
+        """Whether there are events that observers have not received."""
         return bool(self._news)
 
     def tell(self) -> None:
-        """Tell observers what has happened; raises nothing but interrupts."""
+        """Pass the events to the observers; raises only interrupts."""
         while self._news:
             try:
                 event = self._news.popleft()
-            except IndexError:  # another thread tells it
+            except IndexError:  # another thread took the last one
                 return
             try:
                 self._observer.notice(event)
@@ -321,7 +324,7 @@ class SharedState(ABC):
                 report("an observer")
 
     def _tell_if_free(self) -> None:
-        """Tell observers, unless this thread holds a place: it does when it has given that back."""
+        """Notify observers, unless this thread holds a slot; then it notifies them after giving that slot back."""
         if self._news and not self._is_inside and not self._holds_a_place():
             self.tell()
 
@@ -340,7 +343,7 @@ class SharedState(ABC):
             self._counters[what] += number
 
     def stats(self) -> Stats:
-        """Return an immutable snapshot; the last one, where this thread is in the middle of changing the figures."""
+        """Return an immutable snapshot; the previous figures, if this thread is in the middle of changing them."""
         if self._is_inside:
             return self._snapshot(self._gauges)
         with self._lock:

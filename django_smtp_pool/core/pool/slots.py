@@ -1,6 +1,6 @@
-"""Places under the ceiling: what is in each, who has it, and what there is to do about it. Pure.
+"""Slots: each is one of the connections that the ceiling allows, with its state, its borrower and its actions. Pure.
 
-A slot is DIALLING -> BUSY <-> IDLE -> leaving -> gone, and holds one place under the ceiling until it is gone.
+A slot is DIALLING -> BUSY <-> IDLE -> leaving -> gone, and counts towards the ceiling until it is gone.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 
 class Place(Enum):
-    """Where a slot is in its life."""
+    """The state of a slot."""
 
     DIALLING = "connecting"
     BUSY = "busy"
@@ -21,7 +21,7 @@ class Place(Enum):
 
 @dataclass(eq=False, kw_only=True)
 class Slot:
-    """One place under the ceiling, and the connection in it once there is one."""
+    """One of the connections that the ceiling allows; `connection` is None until it is open."""
 
     place: Place = Place.DIALLING
     connection: Any = None
@@ -30,28 +30,28 @@ class Slot:
     idle_since: float = 0.0
     busy_since: float = 0.0
     expires_at: float | None = None
-    is_drained: bool = False  # it closes when its message is through
-    is_listed: bool = False  # among those whose lifetime somebody watches
+    is_drained: bool = False  # it closes after its current message
+    is_listed: bool = False  # it is in `Lifetimes`
     holder: int | None = None  # the thread whose batch has it, which must not wait for it
-    thread: int | None = None  # the thread that uses it, batch or not, where that is known
-    borrower: weakref.ref[Any] | None = None  # what lives as long as somebody may give the slot back
+    thread: int | None = None  # the thread that uses it, with or without a batch, if known
+    borrower: weakref.ref[Any] | None = None  # an object that exists as long as the slot may be given back
 
     def is_lent_to(self, borrower: object) -> bool:
-        """Tell whether a borrower has the slot."""
+        """Return whether a borrower has the slot."""
         return self.borrower is not None and self.borrower() is borrower
 
     @property
     def is_abandoned(self) -> bool:
-        """Whether nobody is left who could give it back."""
+        """Whether the borrower no longer exists, so it cannot give the slot back."""
         return self.borrower is not None and self.borrower() is None
 
 
 class Waiter(Protocol):
-    """Somebody who wants a connection. Both methods may be called from any thread.
+    """Waits for a connection. Both methods may be called from any thread.
 
-    `blocks` is the thread that stands still until the answer comes, `holder` the one whose batch the slot is for.
-    `fresh`: only a connection that has carried no message will do.
-    Whoever uses the slot keeps the waiter: when the waiter is no more, the slot is free again.
+    `blocks` is the thread that blocks until the answer comes, `holder` the one whose batch the slot is for.
+    `fresh`: accept only a connection that has carried no message.
+    The user of the slot keeps a reference to the waiter: when the waiter is garbage, the slot is taken back.
     """
 
     blocks: int | None
@@ -59,20 +59,20 @@ class Waiter(Protocol):
     fresh: bool
 
     def grant(self, slot: Slot) -> bool:
-        """Take the slot; False from a waiter that has gone, so that the next is asked and no connection is lost.
+        """Accept the slot; return False if this has left the line, so that the slot goes to the next waiter.
 
-        Where an exception came in between it is called again with the same slot, and the answer is the same.
+        After an exception it is called again with the same slot, and must return the same answer.
         """
         ...
 
     def refuse(self, error: BaseException) -> None:
-        """Hear that there will be no connection."""
+        """Accept that there will be no connection."""
         ...
 
 
 @dataclass(frozen=True)
 class Grant:
-    """Give a slot to a waiter: an idle connection, or a place in which the waiter is to dial."""
+    """Give a slot to a waiter: with an idle connection, or empty, so that the waiter opens one."""
 
     waiter: Waiter
     slot: Slot
@@ -80,7 +80,7 @@ class Grant:
 
 @dataclass(frozen=True)
 class Refuse:
-    """Tell a waiter that there will be no connection."""
+    """Raise an error in a waiter, because there will be no connection."""
 
     waiter: Waiter
     error: BaseException
@@ -88,7 +88,7 @@ class Refuse:
 
 @dataclass(frozen=True)
 class Close:
-    """Say goodbye to a connection; it keeps its place until `policy.left`."""
+    """Close a connection with QUIT; it keeps its slot until `policy.left`."""
 
     slot: Slot
     reason: str
@@ -96,21 +96,21 @@ class Close:
 
 @dataclass(frozen=True)
 class Sever:
-    """Close a connection whose goodbye takes too long: somebody has its place already."""
+    """Close a connection whose reply to QUIT takes too long: its slot is free already."""
 
     slot: Slot
 
 
 @dataclass(frozen=True)
 class Dial:
-    """Open a connection that nobody waits for."""
+    """Open a spare connection, for `min_connections`."""
 
     slot: Slot
 
 
 @dataclass(frozen=True)
 class Hurry:
-    """Ask the pool before this one, whose connections hold our places, to be quick about its goodbyes."""
+    """Ask the pool before this one, whose connections count towards this ceiling, to close them faster."""
 
 
 Action = Grant | Refuse | Close | Sever | Dial | Hurry

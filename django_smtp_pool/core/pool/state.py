@@ -1,6 +1,6 @@
-"""The books of a pool: who is in line, and which slot is where. Pure, and no step takes longer with their number.
+"""The state of a pool: the waiters in line, and the state of each slot. Pure; no step takes longer with their number.
 
-What is counted is the size of a container, and never a number beside it: an interrupt may come between any two lines.
+Counts are sizes of containers, not separate numbers, which an interrupt between two lines could make wrong.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ class Line(OrderedDict[Waiter, None]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._threads: dict[int, Waiter] = {}  # threads that block, each with its waiter
+        self._threads: dict[int, Waiter] = {}  # blocking threads, each with its waiter
 
     def join(self, waiter: Waiter, *, first: bool = False) -> None:
-        """Add a waiter at the end, or in front."""
+        """Add a waiter at the end, or at the front."""
         self[waiter] = None
         if first:
             self.move_to_end(waiter, last=False)
@@ -49,14 +49,14 @@ class Line(OrderedDict[Waiter, None]):
 
 
 class Lifetimes:
-    """When idle connections end, the soonest first. An entry may be out of date; it is dropped when it is come to."""
+    """The ends of connections by `max_lifetime`, the soonest first. An outdated entry is dropped when it is reached."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, Slot]] = []
         self._number = 0
 
     def add(self, slot: Slot, most: int) -> None:
-        """Watch a slot; where entries are more than twice `most`, those that are out of date are dropped."""
+        """Add a slot; if there are more than about twice `most` entries, first drop the outdated ones."""
         if slot.expires_at is None or slot.is_listed:
             return
         if len(self._heap) > 2 * most + 16:
@@ -72,7 +72,7 @@ class Lifetimes:
             due, _, slot = self._heap[0]
             if slot in idle:
                 return due, slot
-            slot.is_listed = False  # it is listed again when it comes back
+            slot.is_listed = False  # it is added again when it comes back
             heapq.heappop(self._heap)
         return None
 
@@ -82,14 +82,14 @@ class State:
     """The pool at one moment.
 
     Arguments:
-        idle: the last one was used last, and the first one has been idle for longest.
-        leaving: connections that say QUIT, and since when; the server still counts them.
-        elders: connections of the pool before this one, which the server counts too.
-        is_needed: the pool after this one waits for places that ours hold.
-        lost: slots whose borrowers are no more; `when_lost` is called at any moment, under any lock.
-        todo: decided and not done yet; what an interrupted thread left is done by the next.
-        closed_for: why connections were closed, and how often.
-        spared: threads that have closed the pool from inside a send, which may go on.
+        idle: idle connections; the first has been idle for longest, the last was used last.
+        leaving: connections that are being closed with QUIT, and since when; the server still counts them.
+        elders: the number of connections of the pool before this one, which the server counts too.
+        is_needed: whether the pool after this one waits for slots that this pool occupies.
+        lost: slots whose borrowers no longer exist. `when_lost` may be called at any moment, under any lock.
+        todo: actions that are decided but not done; if a thread is interrupted, the next thread continues.
+        closed_for: the number of closed connections, by reason.
+        spared: threads that have closed the pool from inside a send, which may still finish.
         used_at: instant (monotonic) of the last request.
         retire_at: no idle connection is old enough to be closed before this instant.
     """
@@ -118,32 +118,32 @@ class State:
     lessons: Lessons = field(init=False)
 
     def __post_init__(self) -> None:
-        """Learn with patience: a pause that outlasts those who wait would cost them their messages."""
+        """Limit learnt pauses: with a pause longer than `acquire_timeout`, waiters would time out."""
         self.lessons = Lessons(longest_pause=min(LONGEST_PAUSE, self.options.acquire_timeout / 2))
 
     @property
     def occupied(self) -> int:
-        """Places taken, as the server counts them; never above the ceiling by our doing."""
+        """How many connections the server counts; this client never exceeds the ceiling."""
         return len(self.idle) + len(self.busy) + len(self.dialling) + len(self.leaving) + self.elders
 
     @property
     def out(self) -> int:
-        """How many slots somebody has: dialling or busy."""
+        """How many slots are lent: dialling or busy."""
         return len(self.dialling) + len(self.busy)
 
     @property
     def ceiling_in_force(self) -> int:
-        """The ceiling, or what the server was found to allow."""
+        """The ceiling, or the lower limit of the server that was learnt."""
         learnt = self.lessons.ceiling
         return self.ceiling if learnt is None else min(self.ceiling, learnt)
 
     @property
     def alive(self) -> int:
-        """Connections that work."""
+        """How many connections are open and not leaving."""
         return len(self.idle) + len(self.busy)
 
     def lend(self, slot: Slot, borrower: object) -> None:
-        """Leave a slot to a borrower, until it gives the slot back or is no more."""
+        """Lend a slot to a borrower, until it gives the slot back or no longer exists."""
 
         def no_more(_: object) -> None:
             self.lost.append(slot)
@@ -152,13 +152,13 @@ class State:
         slot.borrower = weakref.ref(borrower, no_more)
 
     def is_out(self, slot: Slot) -> bool:
-        """Tell whether somebody has a slot."""
+        """Return whether a slot is lent."""
         return slot in self.busy or slot in self.dialling
 
     def everything_out(self) -> Iterator[Slot]:
-        """Return what somebody has, one by one; for what happens rarely."""
-        return chain(self.busy, self.dialling)  # no generator: one that is left half-way runs code when it is dropped
+        """Return all slots that are lent, one by one; only for rare cases, since it takes longer with their number."""
+        return chain(self.busy, self.dialling)  # not a generator: an unfinished generator runs code when it is freed
 
     def count(self, place: Place) -> int:
-        """Return how many slots are in a place."""
+        """Return how many slots are in a state."""
         return len({Place.IDLE: self.idle, Place.BUSY: self.busy, Place.DIALLING: self.dialling}[place])

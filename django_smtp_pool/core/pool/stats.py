@@ -1,4 +1,4 @@
-"""What a pool tells of itself."""
+"""The figures of a pool, for `stats()` and `details()`."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ class Stats:
     requeues: int
     rate_storage_failures: int
     wait_ms: int
-    rate_left: Mapping[str, int]  # what may still be sent under each rate limit
-    learnt: Mapping[str, str]  # what was found out about the server's limits, and why
+    rate_left: Mapping[str, int]  # how much may still be sent under each rate limit
+    learnt: Mapping[str, str]  # the limits of the server that were learnt, and why
 
 
 class Gauges(NamedTuple):
-    """The places of a pool at one moment."""
+    """The slots of a pool at one moment."""
 
     connecting: int
     busy: int
@@ -64,7 +64,7 @@ class Gauges(NamedTuple):
 
 
 def gauges(state: State) -> Gauges:
-    """Return the places of the pool; as a string they are for messages."""
+    """Return the slots of the pool at this moment; errors show them as a string."""
     return Gauges(len(state.dialling), len(state.busy), len(state.idle), len(state.waiting), state.ceiling_in_force)
 
 
@@ -87,11 +87,11 @@ class ConnectionStats:
     """One connection at one moment.
 
     Arguments:
-        number: as logs name it, None while it is being opened.
+        number: its number in logs, or None while it is being opened.
         state: "connecting", "busy", "idle" or "leaving".
         age: seconds since it was opened, or since dialling began.
         in_state: seconds since its state changed.
-        messages: how many it has carried, with the one that is on it.
+        messages: how many it has carried, including the current one.
     """
 
     number: int | None
@@ -107,8 +107,7 @@ class Details:
 
     Arguments:
         connections: the oldest first.
-        learnt_for: seconds for which each lesson of `Stats.learnt` still holds, or until it changes; 0 if the next
-            message decides.
+        learnt_for: seconds until each lesson of `Stats.learnt` ends or changes; 0 if the next message decides.
     """
 
     connections: tuple[ConnectionStats, ...] = ()
@@ -116,7 +115,7 @@ class Details:
 
 
 def copied(state: State) -> list[tuple[Slot, str, float]]:
-    """Return each slot, its state and since when; the lock is held, and nothing is built that could wait."""
+    """Return each slot, its state and since when. The lock is held, so everything else is left to `detailed`."""
     leaving = [(slot, "leaving", since) for slot, since in state.leaving.items()]
     idle = [(slot, "idle", slot.idle_since) for slot in state.idle]
     busy = [(slot, "busy", max(slot.busy_since, slot.since)) for slot in state.busy]
@@ -125,7 +124,7 @@ def copied(state: State) -> list[tuple[Slot, str, float]]:
 
 
 def detailed(places: list[tuple[Slot, str, float]], lessons: Mapping[str, float], now: float) -> Details:
-    """Return what `copied` has found, for the caller to keep."""
+    """Return the details of what `copied` has returned; needs no lock."""
     connections = [
         ConnectionStats(
             number=getattr(slot.connection, "number", None),

@@ -1,6 +1,6 @@
-"""Waiting: in line for a connection, or for time to pass.
+"""Wait in line for a connection, or for time to pass.
 
-Nothing here takes a lock that a signal handler or a finaliser of the same thread may want, too.
+Nothing here takes a lock that a signal handler or a finaliser of the same thread may need too.
 """
 
 from __future__ import annotations
@@ -14,39 +14,39 @@ from .slots import Slot
 from .state import State
 from .stats import gauges
 
-LOOK_EVERY = 5.0  # seconds after which one that waits looks for itself, should there be no thread that does
+LOOK_EVERY = 5.0  # seconds after which a waiter calls `tidy` itself, in case the housekeeper's thread is missing
 
 
 _GONE = object()
 
 
 class Alarm:
-    """Wakes one thread: a lock that is held until somebody lets go of it, and so may be woken under any other lock."""
+    """Wakes one thread: a lock that is held until `wake` releases it, so `wake` may be called under any other lock."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._lock.acquire()
 
     def wake(self) -> None:
-        """Wake the thread, or keep it from falling asleep."""
+        """Wake the thread, or make its next wait return at once."""
         try:
             self._lock.release()
-        except RuntimeError:  # it has been woken already
+        except RuntimeError:  # it was woken already
             return
 
     def wait(self, clock: Clock, seconds: float) -> bool:
-        """Wait to be woken, so many seconds at most; tell whether that was so."""
+        """Wait until `wake` is called, for at most `seconds`; return whether it was."""
         return clock.wait(lambda left: self._lock.acquire(timeout=-1 if left is None else left), max(0.0, seconds))
 
 
 class Waiter:
-    """One life in the pool's line, and afterwards the borrower of what it was given.
+    """A life that waits in the pool's line, and then is the borrower of the slot that it gets.
 
-    Whoever uses the slot keeps the waiter: when the waiter is garbage, the slot is free again.
+    The user of the slot keeps a reference to the waiter: when the waiter is garbage, the slot is taken back.
 
     Arguments:
         holder: the thread whose batch the slot is for; it must not wait for itself. None for a single message.
-        fresh: only a connection that has carried no message will do.
+        fresh: accept only a connection that has carried no message.
     """
 
     def __init__(self, *, holder: int | None = None, fresh: bool = False) -> None:
@@ -54,18 +54,18 @@ class Waiter:
         self.holder = holder
         self.fresh = fresh
         self.wake: Callable[[], None] | None = None
-        # The first entry counts: what we were served with, or _GONE. Who comes first is decided by one append.
-        # It stays what it is: whoever grants may look at it after the life has gone on.
+        # The first entry counts: a slot or an error that was granted, or _GONE. A single append decides a race.
+        # Entries are never removed: the granting thread may look at the first one after the life has gone on.
         self._said: list[Slot | BaseException | object] = []
         self._is_taken = False
 
     @property
     def served(self) -> bool:
-        """Whether there is an answer."""
+        """Whether there is an answer: a slot, or an error."""
         return bool(self._said)
 
     def grant(self, slot: Slot) -> bool:
-        """Take the slot, unless the life has gone: a grant that races with a time-out loses no slot."""
+        """Accept the slot, unless the life has left the line; a grant that races with a timeout loses no slot."""
         return self._say(slot)
 
     def refuse(self, error: BaseException) -> None:
@@ -79,7 +79,7 @@ class Waiter:
         return self._said[0] is what
 
     def leave(self) -> Slot | None:
-        """Go, and return the slot that came in time, once; raise where the pool refused."""
+        """Leave the line, and return the slot if one was granted before, only once; raise if the pool refused."""
         self._said.append(_GONE)
         if self._is_taken:
             return None
@@ -89,7 +89,7 @@ class Waiter:
         return said if isinstance(said, Slot) else None
 
     def withdraw(self) -> Slot | None:
-        """Go because of an interrupt, and return the slot that came all the same."""
+        """Leave the line because of an interrupt, and return the slot if one was granted before."""
         try:
             return self.leave()
         except Failure:
@@ -97,7 +97,7 @@ class Waiter:
 
 
 def turned_away(name: str, state: State, limit: int) -> PoolFull:
-    """Return the error of one for whom the line is too long."""
+    """Return the error for a waiter for which the line is too long."""
     return PoolFull(
         f"no connection to {name} is free and {limit} others wait already ({gauges(state)}): "
         "raise max_connections or max_waiting, or send less at once"
@@ -105,7 +105,7 @@ def turned_away(name: str, state: State, limit: int) -> PoolFull:
 
 
 def timed_out(name: str, state: State, waited: float, cause: BaseException | None) -> PoolTimeout:
-    """Return the error of one that waited in vain: it answers whether the pool is too small or the server down."""
+    """Return the error for a waiter that was not served in time; it says if the pool or the server is the cause."""
     advice = (
         f"the last attempt to connect failed: {cause}"
         if cause is not None
@@ -120,15 +120,15 @@ def timed_out(name: str, state: State, waited: float, cause: BaseException | Non
 
 
 def reentered(name: str) -> PoolTimeout:
-    """Return the error of code that runs in the middle of the pool's own, and would wait for itself."""
+    """Return the error for code that has interrupted the pool's own code, and would wait for itself."""
     return PoolTimeout(
-        f"the pool of {name} is being used by this very thread, which a signal handler, a finaliser or a tracer has "
-        "interrupted: send mail from there by another thread, or later"
+        f"the pool of {name} is being used by this same thread, which was interrupted by a signal handler, a finaliser "
+        "or a tracer: send mail later, or from another thread"
     )
 
 
 def starved() -> PoolTimeout:
-    """Return the error of one that would wait for its own thread."""
+    """Return the error for a waiter that would wait for its own thread."""
     return PoolTimeout(
         "every connection of the pool is busy with a batch of this same thread, which cannot go on while the "
         "thread waits: send mail from signal receivers and attachments after the batch, or set "

@@ -1,9 +1,9 @@
-"""The rate limit of one account in this process: its quotas, what was taken of each, and the line.
+"""The rate limit of one account in this process: its quotas, how much of each is used, and the line.
 
-A limit is a fact about the server, so it outlives the pools that keep it. Each message has a ticket, which asks
-for a place with the connection in hand, right before MAIL: a place taken earlier would let messages that were held
-up meanwhile go out together. A ticket that is refused stands in line, and is told when to ask again by how many are
-ahead of it.
+A limit is a fact about the server, so it outlives the pools that use it. Each message has a ticket, which asks right
+before MAIL, when the message has its connection. If it asked earlier, messages that were delayed after that could go
+out together, faster than the limit allows. A ticket that is refused waits in line, and the number of tickets ahead of
+it decides when it asks again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..options.quotas import Quota
 from .line import GRACE, Line
 from .window import Window
 
-LOOK_AGAIN = 5.0  # seconds after which a ticket behind others asks again: those ahead may have given up
+LOOK_AGAIN = 5.0  # seconds after which a ticket behind others asks again, because those may have given up
 
 T = TypeVar("T")
 
@@ -29,19 +29,19 @@ class Rate(Protocol):
     blocks: bool  # whether `take` may wait for another machine
 
     def take(self, ticket: Ticket, now: float) -> float:
-        """Take a ticket's place and return 0, or return the seconds after which it is to ask again."""
+        """Use a message's units and return 0, or return the seconds after which its ticket should ask again."""
         ...
 
     def leave(self, ticket: Ticket) -> None:
-        """Give up a ticket's place in line."""
+        """Give up a ticket's position in line."""
         ...
 
     def left(self, now: float) -> Mapping[str, int]:
-        """Return what may still be taken of each quota."""
+        """Return how much of each quota may still be used."""
         ...
 
     def is_idle(self, now: float) -> bool:
-        """Whether nothing would be lost if it were forgotten."""
+        """Return whether no state would be lost if this limit were discarded."""
         ...
 
     def after_fork(self) -> None:
@@ -49,15 +49,15 @@ class Rate(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of what it holds open; it may be asked again all the same."""
+        """Close what is open; the limit may still be used afterwards."""
         ...
 
 
 class Limiter:
-    """A rate limit as one pool asks it.
+    """A rate limit, as one pool uses it.
 
     Arguments:
-        patience: seconds (`rate_wait`) that a message waits for its place; infinity for as long as it takes.
+        patience: seconds (`rate_wait`) that a message waits at most; infinity for no limit.
         count: called with the name of a counter of `stats()`.
     """
 
@@ -73,12 +73,12 @@ class Limiter:
         return self.rate.blocks
 
     def ticket(self, recipients: int) -> Ticket:
-        """Return a ticket for one message, which is not in line before it has asked."""
+        """Return a ticket for one message; it joins the line when it asks and is refused."""
         return Ticket(self, recipients)
 
 
 class Ticket:
-    """One message's wish for a place. Its place in line ends with it."""
+    """The request of one message. Its position in line ends when the ticket is garbage."""
 
     __slots__ = ("__weakref__", "due", "limiter", "number", "recipients", "since")
 
@@ -90,17 +90,17 @@ class Ticket:
         self.number: int | None = None
 
     def take(self, now: float) -> float:
-        """Take a place and return 0, or return the seconds after which to ask again.
+        """Use the message's units and return 0, or return the seconds after which to ask again.
 
         Arguments:
             now: instant (monotonic).
 
-        Raises RateLimited where the place is further away than `rate_wait`, and RateStorageUnavailable.
+        Raises RateLimited if the wait would be longer than `rate_wait`, and RateStorageUnavailable.
         """
         return self.limiter.rate.take(self, now)
 
     def leave(self) -> None:
-        """Give up the place in line, where there is one; takes no lock."""
+        """Give up the position in line, if there is one; takes no lock."""
         self.limiter.rate.leave(self)
 
 
@@ -115,14 +115,14 @@ class RateLimit:
         self.after_fork()
 
     def after_fork(self) -> None:
-        """Start over in a forked child: another process, another window."""
+        """Start over in a forked child, with an empty window."""
         self._lock = threading.Lock()
         self._inside: set[int] = set()  # threads that hold the lock, or are about to
         self._windows = [Window(quota) for quota in self.quotas]  # guarded by: _lock
         self._line = Line()  # guarded by: _lock
 
     def take(self, ticket: Ticket, now: float) -> float:
-        """Take a ticket's place and return 0, or return the seconds after which it is to ask again."""
+        """Use a message's units and return 0, or return the seconds after which its ticket should ask again."""
 
         def work() -> float:
             pause = self._look(ticket, now, 0.0)
@@ -133,37 +133,37 @@ class RateLimit:
         return self._alone(work)
 
     def look(self, ticket: Ticket, now: float, held: float = 0.0) -> float:
-        """Return the seconds after which a ticket is to ask again, 0 where it may go, and take no place.
+        """Return the seconds after which a ticket should ask again, 0 if its message may go; uses no units.
 
         Arguments:
-            held: seconds before which nothing goes, as somebody else has said.
+            held: seconds for which the shared storage allows no message.
         """
         return self._alone(lambda: self._look(ticket, now, held))
 
     def note(self, ticket: Ticket, now: float) -> None:
-        """Take a place that somebody else has decided about."""
+        """Use a message's units, after the shared storage has allowed it."""
         self._alone(lambda: self._note(ticket, now))
 
     def leave(self, ticket: Ticket) -> None:
-        """Give up a ticket's place in line."""
+        """Give up a ticket's position in line."""
         self._line.leave(ticket)
 
     def left(self, now: float) -> Mapping[str, int]:
-        """Return what may still be taken of each quota."""
+        """Return how much of each quota may still be used."""
         return self._alone(lambda: {str(window.quota): window.free(now) for window in self._windows})
 
     def is_idle(self, now: float) -> bool:
-        """Whether nothing would be lost if it were forgotten."""
+        """Return whether no state would be lost if this limit were discarded."""
         return self._alone(lambda: not len(self._line) and all(window.is_empty(now) for window in self._windows))
 
     def close(self) -> None:
         """Do nothing: nothing is open."""
 
     def _alone(self, work: Callable[[], T]) -> T:
-        """Do something under the lock; a signal handler that comes in between must not wait for itself."""
+        """Call a function under the lock; raise if a signal handler of this same thread would wait for itself."""
         me = threading.get_ident()
         if me in self._inside:
-            raise Failure("the rate limit cannot be asked from inside itself (a signal handler, a finaliser)")
+            raise Failure("the rate limit is in use by this same thread (in a signal handler or a finaliser)")
         try:
             self._inside.add(me)
             with self._lock:
@@ -192,9 +192,9 @@ class RateLimit:
         patience = ticket.limiter.patience
         if wait > patience or now - ticket.since > patience + GRACE:
             self._refuse(ticket, wait, tightest)
-        told = min(wait, LOOK_AGAIN) if ahead else wait
-        self._line.keep(ticket, now + told)
-        return told
+        again_after = min(wait, LOOK_AGAIN) if ahead else wait
+        self._line.keep(ticket, now + again_after)
+        return again_after
 
     def _note(self, ticket: Ticket, now: float) -> None:
         for window in self._windows:
@@ -205,11 +205,11 @@ class RateLimit:
         self._line.remove(ticket)
         server, patience = ticket.limiter.server, ticket.limiter.patience
         if math.isinf(wait):
-            text = f"never lets a message with {ticket.recipients} recipients go: send it in parts"
+            text = f"never allows a message with {ticket.recipients} recipients: send it in parts"
         else:
             text = (
-                f"has no place for this message before {wait:.1f} s from now, and rate_wait is {patience:g}: send it "
-                "again then, or raise rate_wait (None: wait for as long as it takes)"
+                f"allows this message only in {wait:.1f} s, and rate_wait is {patience:g}: send it again then, or "
+                "raise rate_wait (None: wait for as long as it takes)"
             )
         error = RateLimited(f"the rate limit of {server} ({quota}) {text}")
         error.retry_after = wait

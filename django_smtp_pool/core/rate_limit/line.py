@@ -1,4 +1,4 @@
-"""The line of those who wait for a place under a rate limit: first come, first served."""
+"""The line of messages that wait for a rate limit: first come, first served."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-GRACE = 2.0  # seconds that a place in line is kept for a ticket that does not come back in time
+GRACE = 2.0  # seconds for which a ticket keeps its position in line if it does not ask again in time
 
 
 class Waiting(Protocol):
-    """Somebody in line."""
+    """A ticket in line."""
 
-    number: int | None  # its number in the line, None while it is not in it
-    due: float  # instant (monotonic) at which it was told to ask again
+    number: int | None  # its number in the line, or None if it is not in line
+    due: float  # instant (monotonic) at which it should ask again
     recipients: int
 
 
 class Line:
     """Tickets that were refused, in order. The caller holds a lock, except for `leave`.
 
-    A ticket that is garbage blocks nobody, nor does one that does not come back when it was told to.
+    A ticket that is garbage, or that does not ask again in time, does not block the tickets behind it.
     """
 
     def __init__(self) -> None:
@@ -33,13 +33,13 @@ class Line:
         self._leaving: deque[int] = deque()  # filled without a lock, also by finalisers
 
     def leave(self, ticket: Waiting) -> None:
-        """Give a ticket's place up; takes no lock."""
+        """Give up a ticket's position; takes no lock."""
         number, ticket.number = ticket.number, None
         if number is not None:
             self._leaving.append(number)
 
     def sweep(self, now: float) -> None:
-        """Remove those who have left, and those at the head who have not come back."""
+        """Remove the tickets that have left, and those at the head that have not asked again in time."""
         while self._leaving:
             self._remove(self._leaving.popleft())
         while self._numbers and not self._comes_back(self._numbers[0], now):
@@ -55,13 +55,13 @@ class Line:
         return False
 
     def ahead_of(self, ticket: Waiting) -> int:
-        """Return how many stand ahead of a ticket; ahead of one that is not in line, all."""
+        """Return how many tickets are ahead of a ticket; ahead of one that is not in line, all are."""
         if ticket.number is None or ticket.number not in self._tickets:
             return len(self._numbers)
         return bisect_left(self._numbers, ticket.number)
 
     def recipients_of(self, count: int) -> int:
-        """Return how many recipients the messages of the first `count` in line have together."""
+        """Return how many recipients the first `count` messages in line have together."""
         return sum(ticket.recipients for ticket in self._first(count))
 
     def _first(self, count: int) -> Iterator[Waiting]:
@@ -71,7 +71,7 @@ class Line:
                 yield ticket
 
     def keep(self, ticket: Waiting, due: float) -> None:
-        """Put a ticket in line, at the end unless it is in it, until some time after `due`."""
+        """Keep a ticket in line until some time after `due`; add it at the end if it is not in line."""
         ticket.due = due
         if ticket.number is None or ticket.number not in self._tickets:
             number = ticket.number = next(self._count)
@@ -79,7 +79,7 @@ class Line:
             self._numbers.append(number)
 
     def remove(self, ticket: Waiting) -> None:
-        """Take a ticket out of the line: it has its place."""
+        """Remove a ticket from the line, because its message may go or is refused."""
         number, ticket.number = ticket.number, None
         if number is not None:
             self._remove(number)

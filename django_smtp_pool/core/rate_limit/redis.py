@@ -1,4 +1,4 @@
-"""The window of a rate limit in Redis, where all processes and hosts that send as one account share it."""
+"""The window of a rate limit in Redis, shared by all processes and hosts that send with one account."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from ..options.quotas import Quota
 from ..options.storage_uri import StorageURI
 from .line import GRACE
 
-TIMEOUT = 1.0  # seconds to connect, and for each answer, unless the URI says otherwise
-PATIENCE = 30.0  # seconds: after that a process asks again, so that nobody waits for one that has gone
-ROUNDING = 0.001  # seconds: nobody comes back a moment too early
+TIMEOUT = 1.0  # seconds to connect, and for each answer, unless the URI sets other values
+PATIENCE = 30.0  # seconds, after which a process asks again: the processes ahead of it may have ended
+ROUNDING = 0.001  # seconds, added so that no process asks slightly too early
 
-# Redis runs it as one step, by its own clock: hosts need not agree about the time. In microseconds.
+# Redis runs the script as one step and with its clock, so the clocks of the hosts do not matter. In microseconds.
 #
 # `taken` is a sorted set with the instant of each message. A member begins with the sums of messages and of recipients
-# up to it, so that what a window holds is the difference of two of them. It is kept for the longest window that
-# anybody uses. A process that is refused stands in `line`, in order, with its message's recipients in `sizes`, and is
-# told when to ask again by how many are ahead: so nobody asks in vain, and nobody overtakes. `promises` says until
-# when a place is kept.
+# up to it, so the content of a window is the difference of two members. It is kept for the longest window that any
+# process uses. A process that is refused waits in `line`, in order, with the number of its message's recipients in
+# `sizes`. The number of processes ahead decides when it asks again, so it neither asks too often nor overtakes others.
+# `promises` has the instant until which a process keeps its position.
 SCRIPT = """
 local taken, line, promises, longest, sizes = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local patience, grace = tonumber(ARGV[1]), tonumber(ARGV[2])
@@ -58,7 +58,7 @@ for i = 6, #ARGV, 3 do
 end
 
 drop('-inf', '(' .. text(now))
--- What is further ahead was written before the clock was set back.
+-- Later instants were written before the clock was set back.
 drop('(' .. text(now + patience + grace), '+inf')
 redis.call('ZREMRANGEBYSCORE', taken, '(' .. text(now + widest), '+inf')
 
@@ -119,10 +119,10 @@ for i, quota in ipairs(quotas) do
   left[i] = quota.limit - count
   local need = ahead[quota.sum] + size
   if count + need > quota.limit then
-    -- Each goes a window after the one that is `limit` places further ahead.
+    -- Each unit goes one window after the unit that is `limit` units ahead of it.
     local rounds = math.floor((need - 1) / quota.limit)
     local pause = rounds * quota.window
-    local leaving = count + need - (rounds + 1) * quota.limit -- so many leave the window before those of the last round
+    local leaving = count + need - (rounds + 1) * quota.limit -- how many leave the window before the last round
     if leaving > 0 then
       pause = pause + instant_of(before + leaving, first, quota.sum) + quota.window - now
     end
@@ -149,10 +149,10 @@ if wait == 0 then
   return {0, unpack(left)}
 end
 
-local told = math.ceil(math.min(wait, patience))
+local again_after = math.ceil(math.min(wait, patience))
 local behind = redis.call('ZREVRANGE', line, 0, 0, 'WITHSCORES')[2] or 0
 redis.call('ZADD', line, 'NX', text(math.max(now, behind + 1)), who)
-redis.call('ZADD', promises, text(now + told + grace), who)
+redis.call('ZADD', promises, text(now + again_after + grace), who)
 redis.call('HSET', sizes, who, recipients)
 for _, key in ipairs({line, promises, sizes}) do
   redis.call('PEXPIRE', key, milliseconds(patience + grace))
@@ -162,19 +162,19 @@ return {math.ceil(wait), unpack(left)}
 
 
 class StorageFailed(Exception):
-    """The store gave no answer; the text says why, and holds no secret."""
+    """The storage did not answer; the text says why, without secrets."""
 
 
 class RedisWindow:
-    """One account's window in Redis. For one thread at a time; connects when it is first asked.
+    """The window of one account in Redis. For one thread at a time; it connects at the first use.
 
     Arguments:
-        key: who the limit is for, the beginning of the names of all keys.
+        key: identifies the account; the names of all keys begin with it.
     """
 
     def __init__(self, uri: StorageURI, key: str, quotas: Sequence[Quota]) -> None:
         self.place = uri.place
-        self.left: dict[str, int] = {}  # of each quota, as of the last answer
+        self.left: dict[str, int] = {}  # for each quota, what may still be used, as of the last answer
         self._uri = uri
         self._keys = [f"{key}:{name}" for name in ("taken", "line", "promises", "longest", "sizes")]
         self._quotas = tuple(quotas)
@@ -182,22 +182,22 @@ class RedisWindow:
         self.after_fork()
 
     def after_fork(self) -> None:
-        """Forget the connection, which is the parent's, and stand in line as somebody else."""
+        """Forget the parent's connection, and use another name in the line."""
         self._script: Any = None
         self._who = os.urandom(8).hex()
         self._numbers = itertools.count()
 
     def close(self) -> None:
-        """Close the connection; the next question opens another."""
+        """Close the connection; the next use opens another."""
         script, self._script = self._script, None
         if script is not None:
-            with contextlib.suppress(Exception):  # nobody wants to hear of it
+            with contextlib.suppress(Exception):  # an error on closing does not matter
                 script.registered_client.connection_pool.disconnect()
 
     def take(self, recipients: int) -> float:
-        """Take a message's place in the window and return 0, or return the seconds until it is our turn.
+        """Use a message's units and return 0, or return the seconds until the message may go.
 
-        A process that is to wait for longer than PATIENCE asks again after that. Raises StorageFailed.
+        If these are more than PATIENCE, ask again after PATIENCE. Raises StorageFailed.
         """
         message = f"{self._who}:{next(self._numbers)}"
         args = [*map(_microseconds, (PATIENCE, GRACE)), self._who, message, recipients, *self._rule]
@@ -206,7 +206,7 @@ class RedisWindow:
         return wait / 1_000_000 + ROUNDING if wait else 0.0
 
     def check(self) -> None:
-        """Find out whether the store answers, and take nothing; raises StorageFailed."""
+        """Check that the storage answers, without using units; raises StorageFailed."""
         self._ask(lambda script: script.registered_client.ping())
 
     def _ask(self, question: Callable[[Any], Any]) -> Any:
@@ -217,13 +217,13 @@ class RedisWindow:
         except Exception as error:
             if from_signal_handler(error):
                 raise
-            # Whatever the library raises, or the network.
+            # Any exception of the library or the network.
             problem = StorageFailed(self._uri.scrubbed(f"{type(error).__name__}: {error}"))
-        raise problem  # and not the one that it came from: that one's frames hold the password
+        raise problem  # outside of `except`: the frames of the original exception hold the password
 
 
 def _registered(uri: StorageURI) -> Any:
-    """Return the script, as a function that calls it."""
+    """Return the registered script, which can be called."""
     from limits.storage import storage_from_string
     from redis.backoff import NoBackoff
     from redis.retry import Retry
@@ -231,7 +231,7 @@ def _registered(uri: StorageURI) -> Any:
     how: dict[str, Any] = {
         "socket_connect_timeout": TIMEOUT,
         "socket_timeout": TIMEOUT,
-        "retry": Retry(NoBackoff(), 0),  # the client's own would hold a message for many times as long
+        "retry": Retry(NoBackoff(), 0),  # the client's default retries would delay a message many times longer
     }
     if uri.scheme == "redis+sentinel":
         how["sentinel_kwargs"] = dict(how)
@@ -244,8 +244,8 @@ def _microseconds(seconds: float) -> int:
 
 
 def key_of(server: ServerOptions) -> str:
-    """Return the name of a server's account in the store: all who log in as it keep one limit together."""
+    """Return the name of a server's account in the storage; all processes with this account share one limit."""
     user = server.username or (server.oauth2.account if server.oauth2 is not None else None)
     account = quote(user, safe="@") if user and server.has_login else ""
-    # In braces, so that a proxy or a cluster keeps the keys of one account together.
+    # In braces, so that a proxy or a cluster stores the keys of one account on one node.
     return f"django-smtp-pool:{{{quote(server.host.lower(), safe=':[]')}:{server.port}:{account}}}"

@@ -1,4 +1,4 @@
-"""The rate limit that all processes keep together, and what happens while they cannot."""
+"""A rate limit that all processes share, and what happens while its storage does not answer."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from ..events.events import Event, Observer, RateStorageBack, RateStorageFailed
 from .limit import RateLimit, Ticket
 from .redis import PATIENCE, StorageFailed
 
-FIRST_BREAK = 5.0  # seconds without asking a store that has failed; doubles
+FIRST_BREAK = 5.0  # seconds without asking a storage that has failed; doubles
 LONGEST_BREAK = 30.0
 
 
 class Window(Protocol):
-    """A window that others share."""
+    """A window that several processes share."""
 
     place: str
-    left: dict[str, int]  # of each quota, as of the last answer
+    left: dict[str, int]  # for each quota, what may still be used, as of the last answer
 
     def take(self, recipients: int) -> float:
-        """Take a place and return 0, or return the seconds until it is our turn; raises StorageFailed."""
+        """Use a message's units and return 0, or return the seconds until it may go; raises StorageFailed."""
         ...
 
     def after_fork(self) -> None:
@@ -32,17 +32,17 @@ class Window(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of what it holds open."""
+        """Close what is open."""
         ...
 
 
 class SharedRateLimit:
-    """A window in a store that all processes share; without the store, this process' own, or none goes.
+    """A window in a storage that all processes share.
 
     Arguments:
         alone: the same limit for this process alone.
-        server: what the limit is for, as messages name it.
-        closed: nothing goes while the store cannot be asked; else this process' own limit holds.
+        server: the name of the server in errors and events.
+        closed: if True, no message is sent while the storage does not answer; otherwise `alone` applies then.
     """
 
     blocks = True
@@ -66,10 +66,10 @@ class SharedRateLimit:
         self._start_over()
 
     def _start_over(self) -> None:
-        # One asks at a time, and the others learn from the answer: the store knows no threads, only processes.
+        # One thread asks at a time, and the others use its answer: the storage knows only processes, not threads.
         self._asking = threading.Lock()
-        self._failure: StorageFailed | None = None  # guarded by: _asking; the last one, until the store is back
-        self._ask_at = float("-inf")  # guarded by: _asking; instant (monotonic) of the next question
+        self._failure: StorageFailed | None = None  # guarded by: _asking; the last one, until the storage is back
+        self._ask_at = float("-inf")  # guarded by: _asking; instant (monotonic) before which the storage is not asked
         self._break = FIRST_BREAK  # guarded by: _asking
         self._answered_at = float("-inf")  # guarded by: _asking; instant (monotonic) of the last answer
         self._news: deque[Event] = deque()
@@ -81,27 +81,27 @@ class SharedRateLimit:
         self._alone.after_fork()
 
     def close(self) -> None:
-        """Let go of what it holds open; it may be asked again all the same."""
-        if self._asking.acquire(blocking=False):  # whoever asks just now needs it, and may be long about it
+        """Close what is open; the limit may still be used afterwards."""
+        if self._asking.acquire(blocking=False):  # otherwise a thread uses the connection now, perhaps for long
             try:
                 self._window.close()
             finally:
                 self._asking.release()
 
     def take(self, ticket: Ticket, now: float) -> float:
-        """Take a ticket's place and return 0, or return the seconds after which it is to ask again.
+        """Use a message's units and return 0, or return the seconds after which its ticket should ask again.
 
-        Raises RateStorageUnavailable where the store cannot be asked, and nothing is to go without it.
+        Raises RateStorageUnavailable if the storage does not answer and `closed` is set.
         """
-        # What this process alone has used up, the store could only confirm.
+        # If this process alone has used the limit up, the storage need not be asked.
         return self._alone.look(ticket, now) or self._take(ticket)
 
     def leave(self, ticket: Ticket) -> None:
-        """Give up a ticket's place in this process' line; the store learns of it when the next one asks."""
+        """Give up a ticket's position in the line of this process; the storage is updated by the next ticket."""
         self._alone.leave(ticket)
 
     def left(self, now: float) -> Mapping[str, int]:
-        """Return what may still be taken of each quota, as of the store's last answer."""
+        """Return how much of each quota may still be used, as of the last answer of the storage."""
         left = dict(self._alone.left(now))
         for quota in self._alone.quotas:
             if now - self._answered_at < quota.seconds:
@@ -109,12 +109,12 @@ class SharedRateLimit:
         return left
 
     def is_idle(self, now: float) -> bool:
-        """Whether nothing would be lost if it were forgotten."""
+        """Return whether no state would be lost if this limit were discarded."""
         return self._alone.is_idle(now)
 
     def _take(self, ticket: Ticket) -> float:
         failure = self._failure
-        # While the store has failed, one finds out whether it is back, and nobody waits for that one.
+        # After a failure, one thread finds out whether the storage is back, and the others do not wait for it.
         if self._asking.acquire(blocking=failure is None):
             try:
                 pause = self._ask(ticket)
@@ -125,14 +125,14 @@ class SharedRateLimit:
             if failure is None:
                 return pause
         if failure is None:
-            raise AssertionError("only a failure keeps anybody from asking")
+            raise AssertionError("the storage is skipped only after a failure")
         return self._go_without(ticket, failure)
 
     def _ask(self, ticket: Ticket) -> float:
         now = self._clock.monotonic()
         if now < self._ask_at:
             return 0.0 if self._failure else self._wait(ticket, self._ask_at - now)
-        if pause := self._alone.look(ticket, now):  # another message has taken the place meanwhile
+        if pause := self._alone.look(ticket, now):  # another message has used the quota meanwhile
             return pause
         try:
             pause = self._window.take(ticket.recipients)
@@ -146,11 +146,11 @@ class SharedRateLimit:
         return 0.0
 
     def _wait(self, ticket: Ticket, pause: float) -> float:
-        """Put a ticket in line where the store lets nothing go for a while."""
+        """Put a ticket in line, because the storage allows no message for a while."""
         now = self._clock.monotonic()
-        told = self._alone.look(ticket, now, held=pause)
+        again_after = self._alone.look(ticket, now, held=pause)
         self._ask_at = max(self._ask_at, now + min(pause, PATIENCE))
-        return min(told, PATIENCE)
+        return min(again_after, PATIENCE)
 
     def _has_failed(self, failure: StorageFailed, ticket: Ticket) -> None:
         if self._failure is None:
@@ -182,8 +182,8 @@ class SharedRateLimit:
     def _go_without(self, ticket: Ticket, failure: StorageFailed) -> float:
         if self._closed:
             raise RateStorageUnavailable(
-                f"the rate limit of {self._server} cannot be kept: {self._window.place} gave no answer ({failure}). "
-                "Nothing was sent: see to the store or correct rate_storage, and send again; "
-                "on_rate_storage_failure='open' goes on under the limit of each process alone"
+                f"the rate limit of {self._server} cannot be checked: {self._window.place} did not answer ({failure}). "
+                "Nothing was sent: repair the storage or correct rate_storage, and send again; with "
+                "on_rate_storage_failure='open', each process goes on with the limit for itself"
             )
         return self._alone.take(ticket, self._clock.monotonic())

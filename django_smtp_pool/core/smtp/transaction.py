@@ -1,8 +1,7 @@
 """A transaction up to its content: MAIL, RCPT and DATA or BDAT, and what their replies mean for the message.
 
-`MEANING` is the whole theory: what each kind of reply means at each stage. The first reply that refuses the message
-decides. What follows does not change it: Postfix under stress hangs up behind a single error, and another try would
-only be refused again.
+The table `MEANING` says what each kind of reply means at each stage. The first reply that refuses the message decides,
+whatever follows: Postfix under stress hangs up after a single error, and another attempt would only be refused again.
 """
 
 from __future__ import annotations
@@ -32,11 +31,11 @@ from .steps import Dialogue, Heard, Patience, Say, line_of
 class Meaning(Enum):
     """What a reply means for the message."""
 
-    GOES_ON = auto()  # in the end: accepted
-    REFUSED = auto()  # it is about this message
-    SESSION = auto()  # it is about the session: the message was not sent, and may go elsewhere
-    OUT_OF_STEP = auto()  # it makes no sense here: not sent, and the connection is of no more use
-    UNKNOWN = auto()  # it makes no sense, and the message may have been taken
+    GOES_ON = auto()  # the transaction continues; at the last stage, the message is accepted
+    REFUSED = auto()  # this message is refused
+    SESSION = auto()  # it is about the session: the message was not sent, and may go over another connection
+    OUT_OF_STEP = auto()  # it makes no sense here: the message was not sent, and the connection must be closed
+    UNKNOWN = auto()  # it makes no sense here, and the message may have been accepted
 
 
 class Kind(Enum):
@@ -62,7 +61,7 @@ MEANING: dict[Stage, tuple[Meaning, ...]] = {
 
 
 def kind_of(reply: Reply, *, carried: bool) -> Kind:
-    """Return the kind of a reply, on a connection that has carried a message or none."""
+    """Return the kind of a reply; `carried`: whether the connection has carried a message before."""
     code = reply.code
     if code < 300:
         return Kind.POSITIVE
@@ -72,25 +71,25 @@ def kind_of(reply: Reply, *, carried: bool) -> Kind:
 
 
 def meaning_of(stage: Stage, reply: Reply, *, carried: bool) -> Meaning:
-    """Return what a reply means at a stage, on a connection that has carried a message or none."""
+    """Return what a reply means at a stage; `carried`: whether the connection has carried a message before."""
     return MEANING[stage][kind_of(reply, carried=carried).value]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Session:
-    """What a delivery must know of the session it takes place in."""
+    """What a delivery must know about its session."""
 
     extensions: Extensions
-    carried: bool = False  # a message before this one
-    needs_reset: bool = False  # the message before was refused half-way
+    carried: bool = False  # it has carried a message before this one
+    needs_reset: bool = False  # the transaction before ended early
     pipelining: bool = True
-    chunking: bool = False  # the content goes by BDAT
-    one_shot: bool = False  # and in the same write as the commands
-    lmtp: bool = False  # a verdict for each recipient (RFC 2033); never by BDAT
+    chunking: bool = False  # the content is sent with BDAT
+    one_shot: bool = False  # with BDAT, and in the same write as the commands
+    lmtp: bool = False  # one reply to the content for each recipient (RFC 2033); never with BDAT
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fates:
+class RcptOutcome:
     """Which recipients the server accepted, and its replies to the others."""
 
     accepted: tuple[str, ...]
@@ -100,14 +99,14 @@ class Fates:
 Command = tuple[Stage, str]
 RSET: Command = (Stage.RSET, "RSET")
 DATA: Command = (Stage.DATA, "DATA")
-_PROMISING = {stage: 354 if stage is Stage.DATA else 250 for stage in MEANING}  # the codes of ordinary success
+_USUAL = {stage: 354 if stage is Stage.DATA else 250 for stage in MEANING}  # the usual codes of success
 
 
 class Transaction:
-    """The commands before the content, as one write where the server offers PIPELINING.
+    """The commands before the content, in one write if the server offers PIPELINING.
 
-    In one shot (RFC 3030 with RFC 2920), the content goes with them: then the message may be accepted as soon as
-    the last octet has left, whatever the replies before its own.
+    In one shot (RFC 3030 with RFC 2920), the content is in the same write: then the server may accept the message as
+    soon as the last octet has left, whatever it replies to the commands.
     """
 
     def __init__(self, session: Session, envelope: Envelope, content: bytes) -> None:
@@ -121,7 +120,7 @@ class Transaction:
         self._all_said = True
 
     def exchange(self) -> Dialogue[None]:
-        """Say the commands and collect the replies, as many as there come."""
+        """Send the commands and collect the replies that arrive."""
         commands = self._commands()
         if self._session.pipelining and self._session.extensions.pipelining:
             yield from self._say(commands)
@@ -148,7 +147,7 @@ class Transaction:
             replies, self._all_said = heard.replies, heard.all_said
         except ConnectionLost as lost:
             self._lost, replies, self._all_said = lost, lost.heard, lost.all_said
-        # Fewer replies where it ended early.
+        # There are fewer replies than commands if the exchange ended early.
         self._replies += [(stage, reply) for (stage, _), reply in zip(commands, replies, strict=False)]
 
     def _step(self, commands: Sequence[Command]) -> Say:
@@ -159,22 +158,22 @@ class Transaction:
         return Say(pieces=(lines, self._content), stage=stage, hear=hear, patience=Patience.VERDICT)
 
     def _is_pointless(self, stage: Stage) -> bool:
-        """Tell whether nothing more is to be said of this message, one command at a time."""
+        """Return whether a command need not be sent, when commands are sent one at a time."""
         if self._lost or self._was_closed:
             return True
         if stage is Stage.RCPT:
             return any(at is Stage.MAIL and not reply.is_positive for at, reply in self._replies)
-        return stage is Stage.DATA and not self._is_anybody_accepted
+        return stage is Stage.DATA and not self._is_any_accepted
 
     # -- what the replies mean -------------------------------------------------------------------------
 
-    def judge(self) -> Fates:
-        """Return who was accepted, nobody perhaps; raise where the message does not go on to its content."""
+    def judge(self) -> RcptOutcome:
+        """Return which recipients were accepted, perhaps none; raise if the content must not be sent."""
         if self._is_ordinary:
-            return Fates(accepted=self._envelope.recipients, refused={})
+            return RcptOutcome(accepted=self._envelope.recipients, refused={})
         return self._judge_each()
 
-    def _judge_each(self) -> Fates:
+    def _judge_each(self) -> RcptOutcome:
         """Judge reply by reply, in their order."""
         if self._is_in_doubt:
             why = str(self._lost or self._replies[-1][1])
@@ -192,70 +191,70 @@ class Transaction:
                 raise self._refused(stage, reply, Outcome.NOT_SENT)
             if stage is not Stage.RCPT:
                 error = self._refused(stage, reply, Outcome.REFUSED)
-                if stage is Stage.DATA:  # these have their answer
-                    error.refused = self._fates(rcpts).refused
+                if stage is Stage.DATA:  # the refused recipients are certain
+                    error.refused = self._rcpt_outcome(rcpts).refused
                 raise error
-            if self._is_for_nobody(rcpts):
+            if self._all_refused(rcpts):
                 break
-        return self._fates(rcpts)
+        return self._rcpt_outcome(rcpts)
 
     @property
     def _is_ordinary(self) -> bool:
-        """Whether each command was answered by the code of success that almost every server gives."""
+        """Whether each command has the usual success code as its reply, which is the common case."""
         if self._lost is not None or len(self._replies) < len(self._envelope.recipients) + 1:
             return False
-        return [reply.code for _, reply in self._replies] == [_PROMISING[stage] for stage, _ in self._said]
+        return [reply.code for _, reply in self._replies] == [_USUAL[stage] for stage, _ in self._said]
 
-    def _fates(self, rcpts: Sequence[Reply]) -> Fates:
+    def _rcpt_outcome(self, rcpts: Sequence[Reply]) -> RcptOutcome:
         if len(rcpts) < len(self._envelope.recipients):
             raise self._lost or ProtocolError("the server did not answer every RCPT", stage=Stage.RCPT)
         pairs = list(zip(self._envelope.recipients, rcpts, strict=True))
         accepted = tuple(address for address, reply in pairs if reply.is_positive)
-        # The same address may be there twice; what was accepted once is not refused.
+        # The same address may occur twice; if it was accepted once, it is not refused.
         refused = {address: reply for address, reply in pairs if reply.is_refusal and address not in accepted}
-        return Fates(accepted=accepted, refused=refused)
+        return RcptOutcome(accepted=accepted, refused=refused)
 
     def _meaning(self, stage: Stage, reply: Reply) -> Meaning:
         return meaning_of(stage, reply, carried=self._session.carried)
 
     @property
     def _is_in_doubt(self) -> bool:
-        """Whether the content has left with the commands, and what was heard does not say what became of it."""
+        """Whether the content has left with the commands, and the replies do not show the outcome."""
         if self._content is None or not self._all_said:
             return False
         verdict = self._reply_to(Stage.CONTENT)
         if verdict is not None and verdict.is_refusal:
             return False
         mail, rcpts = self._reply_to(Stage.MAIL), self._replies_to_rcpt
-        is_accepted = self._is_anybody_accepted
+        is_accepted = self._is_any_accepted
         if self._was_closed and not is_accepted:
             return False
         if verdict is None or not verdict.is_positive:
-            is_refused = (mail is not None and mail.is_refusal) or self._is_for_nobody(rcpts)
+            is_refused = (mail is not None and mail.is_refusal) or self._all_refused(rcpts)
             return is_accepted or not is_refused
-        # It was taken: for whom is clear only where the replies before make sense.
+        # It was accepted; the replies before show for which recipients, but only if they make sense.
         sender = Meaning.GOES_ON if mail is None else self._meaning(Stage.MAIL, mail)
         meanings = {self._meaning(Stage.RCPT, reply) for reply in rcpts}
         if is_accepted:
             return sender is not Meaning.GOES_ON or Meaning.OUT_OF_STEP in meanings
         return sender is not Meaning.REFUSED and not (sender is Meaning.GOES_ON and meanings == {Meaning.REFUSED})
 
-    def _is_for_nobody(self, rcpts: Sequence[Reply]) -> bool:
-        """Tell whether every recipient is refused."""
+    def _all_refused(self, rcpts: Sequence[Reply]) -> bool:
+        """Return whether every recipient is refused."""
         return len(rcpts) == len(self._envelope.recipients) and all(reply.is_refusal for reply in rcpts)
 
     @property
     def _is_taken(self) -> bool:
-        """Whether the content went with the commands, and the server has it for somebody."""
+        """Whether the content was sent with the commands, and the server has accepted it for at least one recipient."""
         verdict = self._reply_to(Stage.CONTENT)
-        return verdict is not None and verdict.is_positive and self._is_anybody_accepted
+        return verdict is not None and verdict.is_positive and self._is_any_accepted
 
     @property
     def _replies_to_rcpt(self) -> list[Reply]:
         return [reply for stage, reply in self._replies if stage is Stage.RCPT]
 
     @property
-    def _is_anybody_accepted(self) -> bool:
+    def _is_any_accepted(self) -> bool:
         return any(reply.is_positive for reply in self._replies_to_rcpt)
 
     @property
@@ -278,7 +277,7 @@ class Transaction:
         return error
 
     def answer(self, stage: Stage) -> Heard:
-        """Return the reply to what stands last, and whether all had been said by then; raise where none was read."""
+        """Return the reply to a stage, and whether everything had been sent by then; raise if none was read."""
         reply = self._reply_to(stage)
         if reply is None:
             raise self._lost or ProtocolError(f"the server did not answer {stage.value}", stage=stage)
@@ -286,13 +285,13 @@ class Transaction:
 
     @property
     def was_told_to_go_ahead(self) -> bool:
-        """Whether the server waits for content now."""
+        """Whether the server waits for the content now."""
         return any(stage is Stage.DATA and reply.is_intermediate for stage, reply in self._replies)
 
     @property
     def is_in_step(self) -> bool:
-        """Whether every command has its answer and the server waits for the next one."""
-        if self._content is not None:  # it may not have swallowed the chunk that it refused
+        """Whether every command has its reply and the server waits for the next command."""
+        if self._content is not None:  # the server may not have read the chunk that it refused
             return False
         return self._lost is None and not self._was_closed and not self.was_told_to_go_ahead
 
@@ -305,7 +304,7 @@ def _mail(extensions: Extensions, envelope: Envelope, size: int) -> str:
         line += " BODY=8BITMIME"
     if envelope.smtputf8:
         line += " SMTPUTF8"
-    if envelope.require_tls:  # `fit` has seen that it is offered
+    if envelope.require_tls:  # `fit` has checked that it is offered
         line += " REQUIRETLS"
     if envelope.dsn is not None and extensions.dsn:
         line += envelope.dsn.of_mail()
@@ -320,7 +319,7 @@ def _rcpt(extensions: Extensions, envelope: Envelope, address: str) -> str:
 
 
 def in_doubt(envelope: Envelope, recipients: tuple[str, ...], why: str) -> DeliveryUnknown:
-    """Return the error of a message that may have left whole, and whose verdict was not read."""
+    """Return the error for a message that may have left completely, and whose reply was not read."""
     error = DeliveryUnknown(
         f"the whole message {envelope.message_id or ''} may have left, and the server's answer was not read: {why}. "
         "It may have been delivered: look at the server's log before you send it again",

@@ -214,8 +214,8 @@ def test_a_place_that_is_too_far_away_is_told_at_once():
     assert caught.value.retry_after == 50.0
     assert caught.value.outcome is Outcome.NOT_SENT
     assert str(caught.value) == (
-        "the rate limit of smtp.example.com:587 (2/minute) has no place for this message before 50.0 s from now, and "
-        "rate_wait is 30: send it again then, or raise rate_wait (None: wait for as long as it takes)"
+        "the rate limit of smtp.example.com:587 (2/minute) allows this message only in 50.0 s, and rate_wait is 30: "
+        "send it again then, or raise rate_wait (None: wait for as long as it takes)"
     )
     assert limit.ticket(1).take(30.0) == 30.0
     assert limit.ticket(1).take(60.0) == 0
@@ -233,15 +233,13 @@ def test_a_ticket_that_waits_in_vain_is_told_too():
 
 def test_more_recipients_than_ever_go_are_told_at_once():
     limit = limiter("100/day", "10/day recipients")
-    with pytest.raises(
-        RateLimited, match=r"\(10/day recipients\) never lets a message with 11 recipients go"
-    ) as caught:
+    with pytest.raises(RateLimited, match=r"\(10/day recipients\) never allows a message with 11 recipients") as caught:
         limit.ticket(11).take(0.0)
     assert caught.value.retry_after == math.inf
     assert limit.ticket(10).take(0.0) == 0
 
 
-# -- from inside itself ------------------------------------------------------------------------------------------
+# -- while it is in use ------------------------------------------------------------------------------------------
 
 
 def test_a_signal_handler_that_sends_does_not_wait_for_itself():
@@ -251,7 +249,7 @@ def test_a_signal_handler_that_sends_does_not_wait_for_itself():
         """An instant at whose comparison a signal handler runs, under the lock."""
 
         def __add__(self, other):
-            with pytest.raises(Failure, match="from inside itself"):
+            with pytest.raises(Failure, match="in use by this same thread"):
                 limit.ticket(1).take(0.0)
             told.append(threading.get_ident())
             return float(self) + other

@@ -186,9 +186,9 @@ def test_closed_lets_nothing_go():
     error = caught.value
     assert isinstance(error, smtplib.SMTPException)
     assert str(error) == (
-        "the rate limit of smtp.example.com:587 cannot be kept: redis://store.example.com gave no answer (gone). "
-        "Nothing was sent: see to the store or correct rate_storage, and send again; "
-        "on_rate_storage_failure='open' goes on under the limit of each process alone"
+        "the rate limit of smtp.example.com:587 cannot be checked: redis://store.example.com did not answer (gone). "
+        "Nothing was sent: repair the storage or correct rate_storage, and send again; with "
+        "on_rate_storage_failure='open', each process goes on with the limit for itself"
     )
     again = pickle.loads(pickle.dumps(error))
     assert (type(again), str(again), again.outcome) == (type(error), str(error), Outcome.NOT_SENT)
@@ -261,7 +261,7 @@ def test_a_place_of_others_that_is_too_far_away_is_told():
     shared = Shared()
     shared.limiter.patience = 30.0
     shared.window.says = [50.0, 0.0]
-    with pytest.raises(RateLimited, match=r"\(3/minute\) has no place for this message before 50\.0 s") as caught:
+    with pytest.raises(RateLimited, match=r"\(3/minute\) allows this message only in 50\.0 s") as caught:
         shared.take()
     assert caught.value.retry_after == 50.0
     assert shared.take() == 0, "the store is asked anew"
