@@ -25,7 +25,7 @@ from typing import Any
 from ..errors import PoolClosed, Stage
 from .learning import Incident
 from .retirement import IN_USE, JUST_NOW, close, idle_timeout, longest_idle, retire_idle, retire_worn_out, why_worn_out
-from .slots import Dial, Grant, Hurry, Place, Refuse, Sever, Slot, Waiter
+from .slots import DialSpare, Hurry, Lend, Place, Refuse, Sever, Slot, Waiter
 from .state import State
 from .waiters import starved
 
@@ -266,7 +266,7 @@ def _grant(state: State, slot: Slot, where: set[Slot]) -> None:
     slot.thread = waiter.blocks if waiter.holder is None else waiter.holder
     state.lend(slot, waiter)
     where.add(slot)
-    state.todo.append(Grant(waiter, slot))
+    state.todo.append(Lend(waiter, slot))
     state.waiting.leave(waiter)
 
 
@@ -290,7 +290,7 @@ def _keep_spares(state: State, now: float) -> None:
 
 
 def _dial_spare(state: State, now: float) -> None:
-    dial = Dial(Slot(since=now))
+    dial = DialSpare(Slot(since=now))
     state.lend(dial.slot, dial)
     state.dialling.add(dial.slot)
     state.todo.append(dial)

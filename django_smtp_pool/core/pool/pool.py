@@ -16,8 +16,8 @@ from ..options.options import PoolOptions
 from . import policy, retirement
 from .closing import Closing
 from .contracts import Caretaker, ConnectionT
-from .shared_state import ends_lease, harmless, report, surely
-from .slots import Dial, Slot, Waiter
+from .shielding import ends_lease, harmless, report, surely
+from .slots import DialSpare, Slot, Waiter
 from .stats import Details, copied, detailed
 from .waiters import reentered, timed_out, turned_away
 
@@ -151,7 +151,7 @@ class Pool(Closing, Generic[ConnectionT]):
         lifetime = self.options.max_lifetime
         return self._clock.monotonic() + lifetime * self._uniform(1 - LIFETIME_JITTER, 1) if lifetime else None
 
-    def _start_dialling(self, dial: Dial) -> None:
+    def _start_dialling(self, dial: DialSpare) -> None:
         slot = dial.slot
         if not slot.is_lent_to(dial):  # an interrupted call has started the thread before
             return

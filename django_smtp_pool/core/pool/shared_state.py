@@ -18,17 +18,17 @@ import threading
 from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from functools import partial, wraps
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any
 
 from ..clock import Clock
-from ..events import records
 from ..events.events import Closed, Event, Learnt, Observer
 from ..interrupts import from_signal_handler, is_defect
 from ..options.options import PoolOptions
 from . import policy
 from .contracts import Caretaker, PooledConnection
-from .slots import Action, Close, Dial, Grant, Refuse, Sever, Slot
+from .shielding import harmless, report, surely
+from .slots import Action, Close, DialSpare, Lend, Refuse, Sever, Slot
 from .state import State
 from .stats import Gauges, Stats, gauges, snapshot
 from .waiters import Alarm
@@ -36,61 +36,6 @@ from .waiters import Alarm
 logger = logging.getLogger("django_smtp_pool.pool")
 
 BY_FORCE = {"interrupted", "abandoned"}  # reasons for which a connection is closed without QUIT
-
-MethodT = TypeVar("MethodT", bound=Callable[..., None])
-
-
-def harmless(method: MethodT) -> MethodT:
-    """Log defects in a method instead of raising them, so they cannot make a message fail; interrupts are raised."""
-
-    @wraps(method)
-    def shielded(*arguments: Any, **keywords: Any) -> None:
-        try:
-            method(*arguments, **keywords)
-        except Exception as error:
-            if not is_defect(error):
-                raise
-            report(method.__name__)
-
-    return shielded  # type: ignore[return-value]
-
-
-def surely(method: MethodT) -> MethodT:
-    """Do what `harmless` does, and call the method again after an exception; it must be idempotent."""
-
-    @wraps(method)
-    def shielded(*arguments: Any, **keywords: Any) -> None:
-        try:
-            method(*arguments, **keywords)
-        except BaseException as error:
-            harmless(method)(*arguments, **keywords)
-            if not is_defect(error):
-                raise
-            report(method.__name__)
-
-    return shielded  # type: ignore[return-value]
-
-
-def ends_lease(method: MethodT) -> MethodT:
-    """Do what `harmless` does, and give up the slot after an exception, so its borrower does not keep it."""
-
-    @wraps(method)
-    def shielded(self: SharedState, slot: Slot, *arguments: Any, **keywords: Any) -> None:
-        lent = slot.borrower
-        try:
-            method(self, slot, *arguments, **keywords)
-        except BaseException as error:
-            self.give_up(slot, lent)
-            if not is_defect(error):
-                raise
-            report(method.__name__)
-
-    return shielded  # type: ignore[return-value]
-
-
-def report(what: str) -> None:
-    """Log an exception that is not raised."""
-    records.write(logger, logging.WARNING, "A defect in the pool: %s failed", what, exc_info=True)
 
 
 class SharedState(ABC):
@@ -193,7 +138,7 @@ class SharedState(ABC):
         self._caretaker.watch(self, due)
 
     def _do(self, action: Action | Callable[[], None]) -> None:
-        if isinstance(action, Grant):
+        if isinstance(action, Lend):
             self._grant(action)
         elif isinstance(action, Refuse):
             action.waiter.refuse(action.error)
@@ -201,18 +146,18 @@ class SharedState(ABC):
             self._see_off(action.slot, action.reason)
         elif isinstance(action, Sever):
             self._caretaker.sever(action.slot.connection)
-        elif isinstance(action, Dial):
+        elif isinstance(action, DialSpare):
             self._start_dialling(action)
         elif callable(action):
             action()
         elif self._elder is not None:
             self._elder.hurry()
 
-    def _grant(self, action: Grant) -> None:
+    def _grant(self, action: Lend) -> None:
         if action.slot.is_lent_to(action.waiter) and not action.waiter.grant(action.slot):
             self._apply(self._put_back_ungranted, action)
 
-    def _put_back_ungranted(self, action: Grant) -> None:
+    def _put_back_ungranted(self, action: Lend) -> None:
         if action.slot.is_lent_to(action.waiter):
             self._put_back_unused(action.slot)
 
@@ -244,7 +189,7 @@ class SharedState(ABC):
         return False
 
     @abstractmethod
-    def _start_dialling(self, dial: Dial) -> None:
+    def _start_dialling(self, dial: DialSpare) -> None:
         """Open a spare connection, in a separate thread."""
 
     @surely

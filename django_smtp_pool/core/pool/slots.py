@@ -71,7 +71,7 @@ class Waiter(Protocol):
 
 
 @dataclass(frozen=True)
-class Grant:
+class Lend:
     """Give a slot to a waiter: with an idle connection, or empty, so that the waiter opens one."""
 
     waiter: Waiter
@@ -102,7 +102,7 @@ class Sever:
 
 
 @dataclass(frozen=True)
-class Dial:
+class DialSpare:
     """Open a spare connection, for `min_connections`."""
 
     slot: Slot
@@ -113,4 +113,4 @@ class Hurry:
     """Ask the pool before this one, whose connections count towards this ceiling, to close them faster."""
 
 
-Action = Grant | Refuse | Close | Sever | Dial | Hurry
+Action = Lend | Refuse | Close | Sever | DialSpare | Hurry

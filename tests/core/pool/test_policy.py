@@ -10,7 +10,7 @@ from django_smtp_pool.core.errors import AuthRefused, DataRefused, PoolClosed, S
 from django_smtp_pool.core.options.options import PoolOptions
 from django_smtp_pool.core.pool import policy, retirement
 from django_smtp_pool.core.pool.policy import GRACE
-from django_smtp_pool.core.pool.slots import Close, Dial, Grant, Hurry, Place, Refuse, Sever, Slot
+from django_smtp_pool.core.pool.slots import Close, DialSpare, Hurry, Lend, Place, Refuse, Sever, Slot
 from django_smtp_pool.core.pool.state import State
 from django_smtp_pool.core.replies import Reply
 
@@ -93,7 +93,7 @@ class PoolMachine(RuleBasedStateMachine):
         self.count += 1
         self.connections.add(self.count)
         policy.connected(self.state, slot, self.count, None if lifetime is None else self.now + lifetime)
-        if isinstance(self.held[slot], Dial):
+        if isinstance(self.held[slot], DialSpare):
             self.give_back(slot, 0)
         self.settle()
 
@@ -249,7 +249,7 @@ class PoolMachine(RuleBasedStateMachine):
         assert decided(self.state, self.now) == [], "it is not settled"
 
     def do(self, action):
-        if isinstance(action, Grant):
+        if isinstance(action, Lend):
             return self.grant(action.waiter, action.slot)
         if isinstance(action, Refuse):
             if self.state.closed:
@@ -266,7 +266,7 @@ class PoolMachine(RuleBasedStateMachine):
             assert action.slot not in self.state.leaving
             self.gone(action.slot)
         elif not isinstance(action, Hurry):
-            assert isinstance(action, Dial)
+            assert isinstance(action, DialSpare)
             assert action.slot not in self.held
             self.held[action.slot] = action
         return False
@@ -439,10 +439,10 @@ def test_spares_are_dialled_one_at_a_time_while_the_pool_is_in_use():
     state = state_with(min_connections=3)
     state.used_at = 1000.0
     (dial,) = settled(state)
-    assert isinstance(dial, Dial)
+    assert isinstance(dial, DialSpare)
     assert settled(state) == []
     policy.connected(state, dial.slot, 1, None)
-    assert [type(action) for action in settled(state)] == [Dial]
+    assert [type(action) for action in settled(state)] == [DialSpare]
 
 
 def test_no_spare_is_dialled_for_a_pool_out_of_use():
@@ -458,7 +458,7 @@ def test_a_spare_that_failed_is_not_dialled_again_at_once():
     (dial,) = settled(state)
     policy.dial_failed(state, dial.slot, 1000.0)
     assert settled(state, 1001.0) == []
-    assert [type(action) for action in settled(state, 1000.0 + policy.SPARE_PAUSE)] == [Dial]
+    assert [type(action) for action in settled(state, 1000.0 + policy.SPARE_PAUSE)] == [DialSpare]
 
 
 def test_goodbyes_that_have_had_their_time_make_room_together():
@@ -468,7 +468,7 @@ def test_goodbyes_that_have_had_their_time_make_room_together():
     settled(state)
     state.ceiling = 1
     policy.queue_up(state, Waiter(1), 1000.0 + GRACE)
-    assert [type(action) for action in settled(state, 1000.0 + GRACE)] == [Sever, Sever, Grant]
+    assert [type(action) for action in settled(state, 1000.0 + GRACE)] == [Sever, Sever, Lend]
 
 
 def test_somebody_looks_when_a_raised_ceiling_has_room_for_a_spare():
@@ -481,4 +481,4 @@ def test_somebody_looks_when_a_raised_ceiling_has_room_for_a_spare():
     assert settled(state) == []
     due = policy.next_look(state, 1000.0)
     assert due == state.lessons.raise_at
-    assert [type(action) for action in settled(state, due)] == [Dial]
+    assert [type(action) for action in settled(state, due)] == [DialSpare]
