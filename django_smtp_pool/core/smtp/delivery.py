@@ -74,7 +74,12 @@ def deliver(session: Session, envelope: Envelope, content: bytes, stuffed: bytes
 
 
 def _conclude(
-    session: Session, transaction: Transaction, envelope: Envelope, content: bytes, rcpt: RcptOutcome, stuffed: bytes | None
+    session: Session,
+    transaction: Transaction,
+    envelope: Envelope,
+    content: bytes,
+    rcpt: RcptOutcome,
+    stuffed: bytes | None,
 ) -> Dialogue[Receipt]:
     """Send the content, unless it was sent with the commands, and judge the reply to it."""
     if session.one_shot:
