@@ -1,4 +1,4 @@
-"""One `send_messages()`: renders, sends, and keeps what became of each message."""
+"""One `send_messages()`: render, send, and record the outcome of each message."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from .status import SmtpPoolStatus, record, status_after, status_without_deliver
 
 logger = logging.getLogger("django_smtp_pool.sender")
 
-_Token = tuple[int, Any]  # what a delivery is known by: the message's place in the batch, and the message
+_Token = tuple[int, Any]  # identifies a delivery: the index of the message in the batch, and the message
 
 
 def check_messages(messages: Iterable[Any]) -> None:
-    """Raise TypeError for what is no list of messages, before any is sent; a generator's are seen one by one."""
+    """Raise TypeError before anything is sent, if this is not a list of messages; a generator is checked one by one."""
     if isinstance(messages, (str, bytes)) or not isinstance(messages, Iterable):
         raise TypeError(f"send_messages() takes a list of messages, not {type(messages).__name__}")
     for number, message in enumerate(messages if isinstance(messages, Collection) else ()):
@@ -40,21 +40,21 @@ def check_messages(messages: Iterable[Any]) -> None:
 
 
 def check_message(message: Any, number: int) -> None:
-    """Raise TypeError for what is no message."""
+    """Raise TypeError if this is not a message."""
     if not (callable(getattr(message, "recipients", None)) and callable(getattr(message, "message", None))):
         raise TypeError(f"send_messages() takes EmailMessage objects; number {number} is {type(message).__name__}")
 
 
 def add_note(error: BaseException, note: str | None) -> None:
-    """Add a note to an error, where Python knows notes (3.11) and the error does not say it yet."""
+    """Add a note to an error, if Python supports notes (3.11) and the error does not have it yet."""
     if note and hasattr(error, "add_note") and note not in getattr(error, "__notes__", ()):
         error.add_note(note)
 
 
 def shortened(error: Exception) -> Exception:
-    """Return the error of a server or the network without the frames in which we have heard of it: they say nothing.
+    """Return an error of the server or the network without its traceback, which shows only frames of this package.
 
-    What arose in code that is not ours keeps them.
+    Errors of foreign code keep it.
     """
     is_of_the_network = isinstance(error, Failure) or (isinstance(error, OSError) and hasattr(error, "stage"))
     return error.with_traceback(None) if is_of_the_network else error
@@ -62,12 +62,12 @@ def shortened(error: Exception) -> Exception:
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far a batch has come: indices of its messages; `error.batch` of what `send_messages()` raises.
+    """How far a batch got, as indices of its messages; `error.batch` of what `send_messages()` raises.
 
     Arguments:
-        accepted: those that the server accepted, for at least one recipient each.
-        failures: those that were refused, not sent or are in doubt, each with its error.
-        not_tried: those that were never tried; of a generator nothing is known beyond what it was asked for.
+        accepted: messages that the server accepted, each for at least one recipient.
+        failures: messages that were refused, were not sent or are in doubt, each with its error.
+        not_tried: messages that were never tried; of a generator, only those that it has yielded.
     """
 
     accepted: tuple[int, ...] = ()
@@ -75,36 +75,36 @@ class Progress:
     not_tried: tuple[int, ...] = ()
 
     def __str__(self) -> str:
-        """Say it for people."""
+        """Return the numbers as a sentence."""
         counts = f"{len(self.accepted)} accepted, {len(self.failures)} failed, {len(self.not_tried)} not tried"
         return f"Of this batch of messages: {counts}."
 
 
 class _News:
-    """What the receivers of signals are still to be told in an event loop; awaiting it tells them."""
+    """The outcomes for which signals must still be sent in an event loop; awaiting this sends them."""
 
     def __init__(self, kind: type) -> None:
         self._kind = kind
-        self._untold: deque[tuple[Any, SmtpPoolStatus]] = deque()
+        self._unsent: deque[tuple[Any, SmtpPoolStatus]] = deque()
 
     def add(self, message: Any, status: SmtpPoolStatus) -> None:
         """Add the outcome of a message."""
-        self._untold.append((message, status))
+        self._unsent.append((message, status))
 
     def __await__(self) -> Generator[Any, None, None]:
-        return self._tell().__await__()
+        return self._send().__await__()
 
-    async def _tell(self) -> None:
-        while self._untold:
-            await signals.atell(self._kind, *self._untold.popleft())
+    async def _send(self) -> None:
+        while self._unsent:
+            await signals.atell(self._kind, *self._unsent.popleft())
 
 
 class Mailing:
     """The messages of one call, their outcomes and failures.
 
     Arguments:
-        kind: the backend's class, the sender of the signals.
-        prep_address: the backend's own way to prepare an address, where it has one (Django 6.0 and later).
+        kind: the class of the backend, which is the sender of the signals.
+        prep_address: the backend's method that prepares an address, if it has one (Django 6.0 and later).
     """
 
     def __init__(self, kind: type, sender: Sender, config: Config, prep_address: Callable[..., str] | None) -> None:
@@ -115,13 +115,13 @@ class Mailing:
         self._connections = config.mailer.batch_connections or config.pool.max_connections
         self._prep_address = None if prep_address is None else quick(prep_address)
         self._batch = ALONE
-        self.unrendered: set[int] = set()  # indices of messages whose failure is nothing that a network does
+        self.unrendered: set[int] = set()  # indices of messages that could not be rendered
         self._failures: dict[int, Exception] = {}
         self._accepted: list[int] = []
         self._interrupted: dict[int, BaseException] = {}
         self._without_recipients: set[int] = set()
-        self._news: _News | None = None  # in an event loop
-        self._known = 0  # messages that there are, as far as we know
+        self._news: _News | None = None  # only in an event loop
+        self._known = 0  # the number of messages, as far as it is known
 
     @property
     def accepted(self) -> int:
@@ -134,7 +134,7 @@ class Mailing:
         return dict(sorted(self._failures.items()))
 
     def send(self, messages: Iterable[Any]) -> None:
-        """Send messages: one by itself, several over several connections at once."""
+        """Send messages; several go over several connections at once."""
         try:
             self._send(messages)
         except BaseException as error:
@@ -142,18 +142,18 @@ class Mailing:
             raise
 
     async def asend(self, messages: Iterable[Any]) -> None:
-        """Do what `send` does, in the running event loop; what takes long to render is rendered in a thread."""
+        """Do what `send` does, in the running event loop; messages that are slow to render are rendered in a thread."""
         self._news = _News(self._kind)
         try:
             await self._asend(messages)
         except BaseException as error:
             self.mark(error)
-            if isinstance(error, (Exception, asyncio.CancelledError)):  # else there is no loop to go on in
+            if isinstance(error, (Exception, asyncio.CancelledError)):  # otherwise the loop is about to end
                 await self._news
             raise
 
     def mark(self, error: BaseException) -> None:
-        """Put on an error that is raised how far the batch has come."""
+        """Set the progress of the batch on an error that is about to be raised."""
         failures = {**self._failures, **self._interrupted}
         done = {*self._accepted, *failures, *self._without_recipients}
         progress = Progress(
@@ -161,7 +161,7 @@ class Mailing:
             failures=dict(sorted(failures.items())),
             not_tried=tuple(index for index in range(self._known) if index not in done),
         )
-        with suppress(AttributeError):  # somebody's error with slots
+        with suppress(AttributeError):  # a foreign error with slots
             error.batch = progress  # type: ignore[attr-defined]
         if self._known > 1:
             add_note(error, str(progress))
@@ -180,15 +180,15 @@ class Mailing:
             may_nest = signals.have_receivers(self._kind)
             source = self._rendered(messages)
             await self._sender.asend_many(source, self._ended, self._connections, may_nest=may_nest)
-        if self._news is not None:  # of those that could not be rendered
+        if self._news is not None:  # for messages that could not be rendered
             await self._news
 
     def _is_single(self, messages: Iterable[Any]) -> bool:
-        """Tell whether this is one message by itself, and forget what became of all when they were sent before."""
+        """Return whether this is a single message, and remove the statuses of earlier sends."""
         if isinstance(messages, Collection):
             self._known = len(messages)
             for message in messages:
-                record(message, None)  # one that is never reached is not left with the status of an earlier send
+                record(message, None)  # a message that is never reached must not keep the status of an earlier send
             if len(messages) == 1:
                 return True
         self._batch = Batch(is_alone=False)
@@ -222,9 +222,9 @@ class Mailing:
             raise
 
     def _rendered(self, messages: Iterable[Any]) -> Iterator[tuple[_Token, Envelope] | None]:
-        """Render messages one by one, as they are asked for; one that cannot be rendered is a failure of its own.
+        """Render messages one by one, when they are requested; one that cannot be rendered does not affect the others.
 
-        Yields None before one that takes long.
+        Yields None before a message that is slow to render.
         """
         for index, message in enumerate(messages):
             check_message(message, index)
@@ -249,8 +249,8 @@ class Mailing:
                 yield (index, message), envelope
 
     def _ended(self, token: _Token, delivery: Delivery) -> _News | None:
-        """Take note of what became of a message; its connection is back in the pool by now."""
-        if delivery.is_told:  # an interrupt came while the receivers of a signal were told
+        """Record the outcome of a message; its connection is back in the pool by now."""
+        if delivery.is_told:  # an interrupt occurred while receivers of a signal were called
             return self._news
         index, message = token
         status = status_after(delivery)
@@ -269,7 +269,7 @@ class Mailing:
         return self._news
 
     def _tell(self, message: Any, status: SmtpPoolStatus) -> None:
-        if status.error is None or is_failure(status.error):  # nobody waits for receivers after an interrupt
+        if status.error is None or is_failure(status.error):  # after an interrupt, receivers would only delay the end
             if self._news is not None:
                 self._news.add(message, status)
             else:
@@ -289,13 +289,13 @@ class Mailing:
             records.write(logger, logging.WARNING, "A message was %s", partial, extra=extra)
 
 
-# What is raised by a value that cannot be rendered, of ours or of Django's; other code is called by `foreign`.
+# What this package and Django raise for a value that cannot be rendered; other code is called by `foreign`.
 _BY_VALUES = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, MessageError)
 
 
 def _is_about_message(error: Exception) -> bool:
-    """Tell whether rendering failed by the message itself, and mark the error; what else may come is an interrupt."""
-    is_file = isinstance(error, OSError) and error.errno is not None  # of an attachment that cannot be read
+    """Return whether rendering failed because of the message, and mark the error; any other error is an interrupt."""
+    is_file = isinstance(error, OSError) and error.errno is not None  # an attachment that cannot be read
     if (isinstance(error, _BY_VALUES) or is_file) and not from_signal_handler(error):
         as_failure(error)
     return is_failure(error)

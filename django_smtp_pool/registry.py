@@ -1,4 +1,4 @@
-"""The pools of this process, and where everything is put together: clock, observers, housekeeper, fork, exit."""
+"""The pools of this process. Everything is assembled here: clock, observers, housekeeper, fork, exit."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ from .verify.verification import Recorder, Verification, watched
 logger = logging.getLogger("django_smtp_pool.pool")
 
 LAST_FAREWELL = 1.0  # seconds for servers to answer QUIT when the process ends
-LONGEST_EXIT = 1.5  # seconds for that and for whoever is told
+LONGEST_EXIT = 1.5  # seconds for that, and for receivers of signals
 
 
 @dataclass(frozen=True, kw_only=True)
 class RateKey:
-    """What a rate limit belongs to: an account (host, port, user name), and the limits themselves."""
+    """Identifies a rate limit: the account (host, port, user name), and the limits."""
 
     account: str
     quotas: frozenset[Quota]
@@ -62,7 +62,7 @@ class RateKey:
 
     @classmethod
     def of(cls, key: PoolKey) -> RateKey:
-        """Return the one for a pool."""
+        """Return the key for a pool."""
         return cls(
             account=key_of(key.server),
             quotas=frozenset(key.pool.quotas),
@@ -77,19 +77,19 @@ class Registry:
     def __init__(self, *, clock: Clock, observer: Observer) -> None:
         self._clock = clock
         self._observer = observer
-        self.watchers: list[Callable[[PoolKey], Observer]] = []  # each makes an observer of its own for a new pool
+        self.watchers: list[Callable[[PoolKey], Observer]] = []  # each returns an observer for a new pool
         self._housekeeper = Housekeeper(clock, Farewells(clock))
         self._after_fork = AfterFork(self._housekeeper.resume)
         self._pid = os.getpid()
-        self._lock = threading.RLock()  # it knows its owner: a signal handler may find this very thread inside
-        self._late: deque[Callable[[], None]] = deque()  # what such code asked for, to be done outside the lock
+        self._lock = threading.RLock()  # knows its owner: a signal handler may interrupt this same thread inside it
+        self._late: deque[Callable[[], None]] = deque()  # requests of such code, carried out after the lock is released
         self._senders: dict[PoolKey, Sender] = {}  # guarded by: _lock
-        # They outlive the pools, as the windows of the server do.
+        # Rate limits outlive the pools, as the windows of the server do.
         self._rates: dict[RateKey, Rate] = {}  # guarded by: _lock
         self._token_caches: dict[Any, TokenCaches] = {}  # guarded by: _lock
 
     def sender(self, key: PoolKey) -> Sender:
-        """Return the sender over the pool for these options, made now if there is none."""
+        """Return the sender over the pool for these options; make it if there is none."""
         if self._is_foreign:
             self.after_fork()
         while True:
@@ -103,7 +103,7 @@ class Registry:
         if self._is_inside:
             raise reentered(key.server.place)
         with self._lock:
-            sender = self._senders.get(key)  # another thread may have made it by now
+            sender = self._senders.get(key)  # another thread may have made it meanwhile
             if sender is None or sender.pool.is_closed:
                 sender = self._succeed(key, sender)
         while self._late:
@@ -120,18 +120,18 @@ class Registry:
 
     @property
     def _is_inside(self) -> bool:
-        """Whether this thread holds the lock: we run in the middle of its work."""
+        """Whether this thread holds the lock: the caller has interrupted the registry's own code."""
         return self._lock._is_owned()  # type: ignore[attr-defined, no-any-return]
 
     @property
     def _is_foreign(self) -> bool:
-        """Whether all this belongs to another world, and the hooks for forks did not say so in time."""
-        # Forked by somebody who does not run Python's hooks; or gevent has replaced the locks since, as it does under
-        # `gunicorn --preload`: whoever waited for one of the old kind would stop every greenlet of the process.
+        """Whether the state belongs to another process or another kind of threads, and no hook has reported that."""
+        # The process was forked by code that does not run Python's hooks; or gevent has replaced the locks since, as
+        # under `gunicorn --preload`: a greenlet that waited for an old lock would stop all greenlets of the process.
         return os.getpid() != self._pid or not isinstance(self._lock, type(threading.RLock()))
 
     def verification(self, config: Config, envelope: Envelope | None = None) -> Verification:
-        """Return a try of a mailer, on a connection of its own."""
+        """Return a verification of a mailer, which uses a separate connection."""
         recorder = Recorder()
         with self._lock:
             connector = self._connector(watched(config.server), recorder)
@@ -154,7 +154,7 @@ class Registry:
         connector = self._connector(key.server, observer)
         pool = pool_over(connector, key.pool, self._housekeeper)
         if key.server.lacks_secret:
-            text = "%s: username is set without a password or an access token: nobody logs in"
+            text = "%s: username is set without a password or an access token, so there is no login"
             records.write(logger, logging.WARNING, text, key.server.place)
         return Sender(
             pool=pool,
@@ -166,7 +166,7 @@ class Registry:
         )
 
     def _limiter(self, key: PoolKey, pool: Pool[Connection]) -> Limiter | None:
-        """Return a pool's way to the rate limit of its account: a fact about the server, which outlives the pool."""
+        """Return the limiter of a pool. The rate limit outlives the pool, because it is a fact about the server."""
         if not key.pool.quotas:
             return None
         of = RateKey.of(key)
@@ -208,12 +208,12 @@ class Registry:
         return Tokens(caches, server.username)
 
     def forget_tokens(self) -> None:
-        """Make new access tokens from now on."""
+        """Forget all access tokens, so that new ones are requested."""
         with self._lock:
             self._token_caches.clear()
 
     def forget_rates(self) -> None:
-        """Begin every rate limit anew."""
+        """Forget all rate limits, so that each begins with an empty window."""
         with self._lock:
             self._rates.clear()
 
@@ -223,13 +223,13 @@ class Registry:
             return
         for key in unused:
             del self._senders[key]
-        configurations.forget()  # they hold what the pools' options hold
+        configurations.forget()  # they keep references to the options of the pools
         for source, caches in list(self._token_caches.items()):
             if not caches.keep({key.server.username for key in self._senders if key.server.token_source == source}):
                 del self._token_caches[source]
 
     def look_after(self, tidiable: Tidiable, due: float) -> None:
-        """Call `tidy()` at an instant (monotonic), and again as it says; in a forked child, ask anew."""
+        """Call `tidy()` at an instant (monotonic), and again at those that it returns; not in a forked child."""
         self._housekeeper.watch(tidiable, due)
 
     def open_pools(self) -> dict[PoolKey, Pool[Connection]]:
@@ -241,14 +241,14 @@ class Registry:
         return list(self.open_pools().values())
 
     def close_all(self, timeout: float = 10.0) -> None:
-        """Close every pool: let sends and batches under way finish, then refuse those that wait, and say QUIT.
+        """Close every pool: let sends and batches under way finish, then refuse those that wait, and send QUIT.
 
-        New sends wait until that is over, and go through fresh pools. Called by code that runs in the middle of our
-        own, such as a signal handler, it is done when that is over.
+        New sends wait until that is over, and use fresh pools. If this is called by code that has interrupted the
+        registry, such as a signal handler, the pools are closed after that code has ended.
 
         Arguments:
-            timeout: seconds for all pools together, before the farewells, which take two at most; with 0 nothing
-                is waited for, and QUIT is said in the background.
+            timeout: seconds for all pools together, not counting QUIT, which takes at most two more. With 0, this does
+                not wait, and QUIT is sent in the background.
         """
         if self._is_inside:
             self._late.append(partial(self.close_all, timeout))
@@ -260,20 +260,20 @@ class Registry:
         for sender in senders:
             sender.close(max(0.0, limit - self._clock.monotonic()))
         if timeout > 0:
-            # Whoever grants time may end the process next, and not by way of the exit handlers (Celery does not).
+            # The process may end next, and without running its exit handlers (Celery does that).
             self._housekeeper.finish(FAREWELL)
             self._housekeeper.resume()
 
     # -- the process -----------------------------------------------------------------------------------
 
     def before_fork(self) -> None:
-        """End the housekeeper's thread; no lock is held across the fork, and no server is waited for."""
+        """End the housekeeper's thread, without holding a lock across the fork or waiting for a server."""
         if self._housekeeper.has_work:
             self._housekeeper.pause()
             self._after_fork.prepare()
 
     def after_fork(self) -> None:
-        """Start over in a child: new locks, no connections, and the parent's are not touched by an octet."""
+        """Start over in a child: new locks, no connections, and no octet is sent on those of the parent."""
         transport.close_inherited()
         self._pid = os.getpid()
         self._lock = threading.RLock()
@@ -287,12 +287,12 @@ class Registry:
             sender.after_fork()
 
     def at_exit(self) -> None:
-        """Say QUIT on every idle connection, all at once; the process ends within two seconds all the same."""
+        """Send QUIT on every idle connection, all at once; the process still ends within two seconds."""
         if os.getpid() != self._pid:
             return
         self._housekeeper.pause()
         senders = list(self._senders.values())
-        # Receivers of signals are told by a thread that nobody waits for when the time is up.
+        # Receivers of signals are called by a thread, so that the exit does not wait for them longer than this.
         ending = threading.Thread(target=self._end, args=(senders,), name="django-smtp-pool-end", daemon=True)
         try:
             ending.start()
@@ -310,7 +310,7 @@ class Registry:
 
 
 def _window(key: PoolKey) -> RedisWindow | None:
-    """Return the window of the rate limit that all processes keep together, if they are to."""
+    """Return the window of the rate limit that all processes share, or None if each has a separate limit."""
     if key.pool.rate_storage is None:
         return None
     return RedisWindow(key.pool.rate_storage, key_of(key.server), key.pool.quotas)
@@ -332,7 +332,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def reset() -> None:
-    """Close everything, forget tokens and TLS contexts: for tests, and after settings have changed."""
+    """Close everything, and forget tokens and TLS contexts; for tests, and after settings have changed."""
     registry.close_all(timeout=0)
     registry.forget_tokens()
     configurations.forget()
@@ -342,6 +342,6 @@ def reset() -> None:
 
 @receiver(setting_changed, dispatch_uid="django_smtp_pool.close_pools")
 def _close_pools(*, setting: str, **kwargs: Any) -> None:  # noqa: ARG001 - a signal receiver
-    """Close the pools of a test that changes settings, also where the app is not installed."""
+    """Close the pools when a test changes settings, even if the app is not installed."""
     if setting == "MAILERS" or setting.startswith("EMAIL_"):
         reset()

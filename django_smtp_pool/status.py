@@ -1,4 +1,4 @@
-"""`message.smtp_pool_status`: what became of a message and of each of its recipients."""
+"""`message.smtp_pool_status`: the outcome of a message and of each of its recipients."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .core.replies import Reply
 
 @dataclass(frozen=True, kw_only=True)
 class RecipientStatus:
-    """What became of one recipient.
+    """The outcome for one recipient.
 
     Arguments:
         address: as it was sent to the server.
         outcome: "accepted", "refused", "not_sent" or "unknown".
-        reply: the reply that decided, None if none was read.
+        reply: the reply that decided, or None if none was read.
     """
 
     address: str
@@ -45,18 +45,18 @@ class RecipientStatus:
 
 @dataclass(frozen=True, kw_only=True)
 class SmtpPoolStatus:
-    """What became of one message, the last time it was sent.
+    """The outcome of one message, when it was sent last.
 
     Arguments:
         outcome: "accepted", "refused", "not_sent" or "unknown".
-        recipients: each address with what became of it.
-        reply: the reply that decided, None if none was read.
-        error: the exception that was raised (or suppressed by `fail_silently`), None for an accepted message.
+        recipients: each address with its outcome.
+        reply: the reply that decided, or None if none was read.
+        error: the exception that was raised (or suppressed by `fail_silently`); None for an accepted message.
         attempts: the number of connections it was tried on.
         reused: whether the last of them had carried messages before.
         waited, connected, sent: seconds spent waiting for a connection, opening one, and delivering.
-        dsn: for an accepted message that asks for notifications, whether the server was asked for them; False if
-            it does not offer DSN. Otherwise None.
+        dsn: for an accepted message that requests notifications, whether they were requested from the server; False if
+            the server does not offer DSN. Otherwise None.
     """
 
     outcome: str
@@ -90,7 +90,7 @@ class SmtpPoolStatus:
 
 
 def status_of(message: Any) -> SmtpPoolStatus | None:
-    """Return what became of a message; see `django_smtp_pool.status_of`."""
+    """Return the outcome of a message; see `django_smtp_pool.status_of`."""
     status = getattr(message, "smtp_pool_status", None)
     return status if isinstance(status, SmtpPoolStatus) else None
 
@@ -102,10 +102,10 @@ def status_after(delivery: Delivery) -> SmtpPoolStatus:
     refused = receipt.refused if receipt else getattr(error, "refused", {})
     accepted = receipt.replies if receipt else _accepted_by(error)
     outcome, recipients = delivery.outcome, delivery.envelope.recipients
-    fates = {address: _fate(address, outcome, reply, refused, accepted) for address in recipients}
+    statuses = {address: _recipient_status(address, outcome, reply, refused, accepted) for address in recipients}
     return SmtpPoolStatus(
         outcome=outcome.value,
-        recipients=fates,
+        recipients=statuses,
         reply=reply,
         error=error,
         attempts=delivery.attempts,
@@ -118,11 +118,11 @@ def status_after(delivery: Delivery) -> SmtpPoolStatus:
 
 
 def _accepted_by(error: BaseException | None) -> Mapping[str, Reply]:
-    """Return those who have a message in doubt for certain (LMTP), each with the reply."""
+    """Return the recipients that have certainly received a message in doubt (LMTP), each with its reply."""
     return error.accepted if isinstance(error, DeliveryUnknown) else {}
 
 
-def _fate(
+def _recipient_status(
     address: str,
     outcome: Outcome,
     reply: Reply | None,
@@ -131,14 +131,14 @@ def _fate(
 ) -> RecipientStatus:
     if address in accepted:
         return RecipientStatus(address=address, outcome=Outcome.ACCEPTED.value, reply=accepted[address])
-    # What a recipient was told on the way to a message that was not sent in the end was not its last word.
+    # If the message was not sent in the end, the reply to one of its recipients is not final.
     if address in refused and outcome is not Outcome.NOT_SENT:
         return RecipientStatus(address=address, outcome=Outcome.REFUSED.value, reply=refused[address])
     return RecipientStatus(address=address, outcome=outcome.value, reply=reply)
 
 
 def status_without_delivery(message: Any, error: BaseException | None) -> SmtpPoolStatus:
-    """Return the status of a message that no delivery tells of: it could not be rendered, or was interrupted."""
+    """Return the status of a message without a delivery: it could not be rendered, or was interrupted."""
     outcome = (outcome_of(error) if error else Outcome.NOT_SENT).value
     addresses = map(str, message.recipients())
     recipients = {address: RecipientStatus(address=address, outcome=outcome) for address in addresses}
@@ -146,5 +146,5 @@ def status_without_delivery(message: Any, error: BaseException | None) -> SmtpPo
 
 
 def record(message: Any, status: SmtpPoolStatus | None) -> None:
-    """Put a status on a message."""
+    """Set the status of a message."""
     message.smtp_pool_status = status

@@ -560,8 +560,8 @@ def test_a_user_name_without_a_secret_is_logged_once(server, caplog):
     given = {"username": "somebody", "password": ""}
     for _ in range(3):
         assert backend_for(server, **given).send_messages([message()]) == 1
-    assert [record.getMessage() for record in caplog.records if "nobody logs in" in record.getMessage()] == [
-        f"{server.host}:{server.port}: username is set without a password or an access token: nobody logs in"
+    assert [record.getMessage() for record in caplog.records if "there is no login" in record.getMessage()] == [
+        f"{server.host}:{server.port}: username is set without a password or an access token, so there is no login"
     ]
 
 
