@@ -941,7 +941,7 @@ def test_inside_the_lock_the_last_figures_are_told_a_send_fails_at_once_and_clos
     bench.use()
     with bench.pool._lock:
         stats = bench.pool.stats()
-        with pytest.raises(PoolTimeout, match="used by this very thread"):
+        with pytest.raises(PoolTimeout, match="used by this same thread"):
             bench.pool.acquire()
         bench.pool.close(timeout=0)
         bench.pool.count("requeues")
