@@ -1,4 +1,4 @@
-"""The benchmarks: `python -m benchmarks --quick`, or without for a full run; see README.rst beside this file."""
+"""The benchmarks. `python -m benchmarks` is a full run, `--quick` a short one; see README.rst in this directory."""
 
 import argparse
 import json
@@ -20,11 +20,11 @@ HERE = Path(__file__).resolve().parent
 
 
 class Runner:
-    """Measures all senders that are there, interleaved, in one case after the other.
+    """Measures all installed senders in one case after the other; within a case, they take turns.
 
     Arguments:
         directory: for certificates and for nodemailer.
-        budget: seconds for one measurement, about.
+        budget: approximate seconds for one measurement.
     """
 
     def __init__(self, directory, *, names, rounds, budget):
@@ -50,7 +50,7 @@ class Runner:
             for number in range(self._rounds):
                 turn = number % len(self._names)
                 for name in self._names[turn:] + self._names[:turn]:
-                    if not (case.is_secure and senders.SENDERS[name] is senders.SmtpSource):  # it knows no TLS
+                    if not (case.is_secure and senders.SENDERS[name] is senders.SmtpSource):  # it does not support TLS
                         results[name].append(self._measured(name, case, port, sink))
         references = results.get(report.REFERENCE, [])
         return [report.row(name, rounds, references) for name, rounds in results.items() if rounds]
@@ -92,13 +92,13 @@ class Runner:
 
 
 def chosen_cases(options):
-    """Return the cases of a quick or a full run, those with all the words only."""
+    """Return the cases of a quick or a full run; with `--only`, those that contain all the words."""
     every = cases.QUICK if options.quick else cases.FULL
     return [case for case in every if all(word in str(case) for word in options.only)]
 
 
 def main(options):
-    """Measure, print, and write what is asked for."""
+    """Measure, print the results, and write them to the documentation if requested."""
     facts = (
         f"Python {platform.python_version()}, Django {django.__version__}, {os.cpu_count()} cores, "
         f"load {os.getloadavg()[0]:.1f} before the run, {'quick run, ' * options.quick}rounds: {options.rounds}."
@@ -135,7 +135,7 @@ if __name__ == "__main__":
         "--only", nargs="+", default=[], metavar="WORD", help='cases with these words: "RTT 50", TLS ...'
     )
     parser.add_argument("--senders", nargs="+", default=list(senders.SENDERS), choices=senders.SENDERS, metavar="NAME")
-    parser.add_argument("--write", action="store_true", help="the tables and charts of the documentation and README")
+    parser.add_argument("--write", action="store_true", help="update the tables and charts of the docs and README")
     given = parser.parse_args()
     given.rounds = given.rounds or (1 if given.quick else 3)
     if given.write and given.only:

@@ -1,4 +1,4 @@
-"""What is measured: the cases of a quick run and of a full one."""
+"""The cases of a quick run and of a full run."""
 
 import itertools
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ class Case:
 
     Arguments:
         rtt: seconds of a round trip to the server.
-        is_secure: STARTTLS and a login.
+        is_secure: with STARTTLS and a login.
         content: one of `project.CONTENTS`.
         delay: seconds that the server needs for each message.
     """

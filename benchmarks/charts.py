@@ -1,4 +1,4 @@
-"""Charts as SVG files of their own, which follow the reader's choice of light or dark."""
+"""Charts as separate SVG files, which follow the reader's light or dark mode."""
 
 import math
 from html import escape

@@ -1,7 +1,7 @@
-"""A proxy that puts a distance between a client and a server: run in a process of its own.
+"""A proxy that simulates the distance between a client and a server; it runs in a separate process.
 
-It passes on each piece half a round trip after it came. A connection costs what it costs over such a distance: the
-greeting arrives two round trips after the client began to connect. The port is said on standard output.
+It passes on each piece half a round trip after it arrived. A new connection also takes as long as over that distance:
+the greeting arrives two round trips after the client began to connect. The port is printed to standard output.
 """
 
 import argparse
@@ -11,14 +11,14 @@ import socket
 
 
 class End(asyncio.Protocol):
-    """One end of a passage: what it is told goes out at the other end, later."""
+    """One end of a connection: what it receives is sent at the other end, later."""
 
     def __init__(self, one_way):
         self._one_way = one_way
         self.transport = self.other = None
 
     def connection_made(self, transport):
-        """Send small pieces at once: the distance is all the delay there is."""
+        """Set TCP_NODELAY, so that the distance is the only delay."""
         self.transport = transport
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -27,17 +27,17 @@ class End(asyncio.Protocol):
         self.later(self.other.transport.write, data)
 
     def connection_lost(self, _):
-        """Let the other end know, later: what is on its way arrives first."""
+        """Close the other end, later, after the data that is on its way."""
         if self.other is not None and self.other.transport is not None:
             self.later(self.other.transport.close)
 
     def later(self, action, *arguments):
-        """Do something half a round trip from now."""
+        """Call a function half a round trip from now."""
         asyncio.get_running_loop().call_later(self._one_way, action, *arguments)
 
 
 class ClientEnd(End):
-    """The end at which the client is; the server is called when the handshake would have reached it."""
+    """The end of the client; it connects to the server when the TCP handshake would be complete there."""
 
     def __init__(self, one_way, port):
         super().__init__(one_way)
@@ -45,7 +45,7 @@ class ClientEnd(End):
         self._early = []
 
     def connection_made(self, transport):
-        """Let the handshake of TCP take its time: it is over after three ways."""
+        """Simulate the TCP handshake, which takes three times half a round trip."""
         super().connection_made(transport)
         asyncio.get_running_loop().call_later(3 * self._one_way, self._begin)
 
@@ -61,7 +61,7 @@ class ClientEnd(End):
             super().data_received(data)
 
     def data_received(self, data):
-        """Pass on; what comes before the greeting waits."""
+        """Pass on; keep data that arrives before the connection to the server."""
         if self.other is None:
             self._early.append(data)
         else:
@@ -69,7 +69,7 @@ class ClientEnd(End):
 
 
 async def serve(one_way, port):
-    """Serve for ever."""
+    """Serve forever."""
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: ClientEnd(one_way, port), "127.0.0.1", 0, backlog=4096)
     print(server.sockets[0].getsockname()[1], flush=True)
@@ -81,5 +81,5 @@ if __name__ == "__main__":
     parser.add_argument("--rtt", type=float, required=True, help="seconds for a round trip")
     parser.add_argument("--port", type=int, required=True, help="of the server on this machine")
     given = parser.parse_args()
-    # Its timers are right to the microsecond; epoll waits for whole milliseconds.
+    # Timers of `select` are exact to the microsecond; epoll waits for whole milliseconds.
     asyncio.SelectorEventLoop(selectors.SelectSelector()).run_until_complete(serve(given.rtt / 2, given.port))

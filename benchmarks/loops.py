@@ -1,8 +1,8 @@
-"""Sending from asynchronous code: `asend_mail()` beside `sync_to_async(send_mail)`.
+"""Sending from asynchronous code: `asend_mail()` compared with `sync_to_async(send_mail)`.
 
-`python -m benchmarks.loops` prints a table. Twenty tasks send one message after the other over ten connections,
-each way in turn; medians of five rounds. "held" is the longest time between two turns of a task that does nothing
-else: what every other request of the process would have waited.
+`python -m benchmarks.loops` prints a table. Twenty tasks send one message after the other over ten connections, with
+each function in turn; the values are medians of five rounds. "held" is the longest time for which the loop did not run
+a task that is always ready: every other request of the process would have waited that long.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ WAYS = {
 
 
 async def longest_gap():
-    """Return the longest time between two turns of this task, once it is cancelled."""
+    """Return the longest time between two steps of this task, when it is cancelled."""
     longest, before = 0.0, time.perf_counter()
     try:
         while True:
@@ -44,7 +44,7 @@ async def some(send):
 
 
 async def measured(send):
-    """Return messages a second, milliseconds of CPU for each, and milliseconds for which the loop was held."""
+    """Return messages per second, milliseconds of CPU per message, and milliseconds for which the loop was held."""
     watch = asyncio.create_task(longest_gap())
     cpu, since = time.process_time(), time.perf_counter()
     await asyncio.gather(*(some(send) for _ in range(TASKS)))
@@ -55,7 +55,7 @@ async def measured(send):
 
 
 def main():
-    """Measure all ways and print them."""
+    """Measure all functions and print the table."""
     with servers.sink(delay=DELAY) as port:
         project.configure(project.POOLED, port, max_connections=CONNECTIONS, acquire_timeout=600)
         project.backend().send_messages(project.messages("text", 2 * CONNECTIONS))

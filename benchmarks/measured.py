@@ -1,6 +1,6 @@
-"""One sender measured in one case: the runner starts `python -m benchmarks.measured JOB` for each.
+"""Measure one sender in one case; the runner starts `python -m benchmarks.measured JOB` for each.
 
-A job is JSON with the fields of `Job`; what is printed is JSON with those of `Result`.
+JOB is JSON with the fields of `Job`; the output is JSON with the fields of `Result`.
 """
 
 import cProfile
@@ -19,7 +19,7 @@ MOST = 20_000  # messages in one list
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What to measure; `port` is where to send, `sink` where to ask, `budget` about how many seconds to send."""
+    """What to measure: send to `port` for about `budget` seconds; the port `sink` is that of the sink itself."""
 
     sender: str
     port: int
@@ -33,7 +33,7 @@ class Job:
 
 @dataclass(kw_only=True)
 class Result:
-    """What came out, in seconds and (added memory) kB; `total` counts all messages, also those before."""
+    """The result: times in seconds, added memory in kB; `total` also counts the messages before the measurement."""
 
     messages: int
     seconds: float
@@ -46,7 +46,7 @@ class Result:
 
 
 def measure(job):
-    """Send lists that grow until one takes about as long as the budget allows; that one is the measurement."""
+    """Send growing lists, until one takes about as long as the budget; the last one is the measurement."""
     sender, width = SENDERS[job.sender](job), job.connections
     sender.send(sender.make(job.content, width))
     total, count = width, 2 * width
@@ -79,7 +79,7 @@ def measure(job):
 
 
 def calls(sender, content, count):
-    """Return the calls of functions per message, built-in ones too."""
+    """Return the number of function calls per message, including built-in functions."""
     messages, profile = sender.make(content, count), cProfile.Profile()
     profile.runcall(sender.send, messages)
     return pstats.Stats(profile).total_calls / count

@@ -1,8 +1,8 @@
-"""How simple the package is, counted: the same on every machine.
+"""Measure how simple the package is, with numbers that are the same on every machine.
 
     python -m benchmarks.measures
 
-It sends by the public surface, `send_mail()` and `send_messages()`, so it can count whatever is inside.
+It sends with the public functions `send_mail()` and `send_messages()`, so it does not depend on the implementation.
 """
 
 import cProfile
@@ -17,12 +17,12 @@ import django_smtp_pool
 from benchmarks import project, servers
 
 PACKAGE = Path(django_smtp_pool.__file__).parent
-# What is counted: name, value before the engine was rewritten, and the goal.
+# The measures: name, value before the engine was rewritten, and the goal.
 GOALS = {
     "Python calls in our code, one warm send_mail() of plain text": (660, 180),
     "all calls per message, prebuilt batch over 5 connections": (920, 220),
-    "files of ours that take part in a warm send_mail()": (42, 20),
-    "classes of ours that take part in it": (48, 22),
+    "files in our code that take part in a warm send_mail()": (42, 20),
+    "classes in our code that take part in it": (48, 22),
     "files in the package": (87, 75),
     "entries directly under core/": (57, 12),
     "lines of the asyncio driver": (None, 250),
@@ -31,7 +31,7 @@ BATCH = 200
 
 
 class Calls:
-    """The Python calls in our code by this thread, while it is entered."""
+    """Counts the Python calls in our code by this thread, inside a `with` block."""
 
     def __init__(self):
         self.count = 0
@@ -45,7 +45,7 @@ class Calls:
         sys.setprofile(None)
 
     def _profile(self, frame, event, _):
-        # By the module, not the file: what dataclasses generate has none.
+        # By the module, not by the file: functions that dataclasses generate have no file.
         if event != "call" or not _is_ours(frame.f_globals.get("__name__", "")):
             return
         self.count += 1
@@ -64,7 +64,7 @@ def _is_ours(module):
 
 
 def warm_send_mail():
-    """Return the Calls of one `send_mail()` over a connection that has carried mail before."""
+    """Return the Calls of one `send_mail()` over a connection that has carried messages before."""
     from django.core.mail import send_mail
 
     arguments = ("Hello", project.TEXT, "from@example.com", ["to@example.com"])
@@ -76,7 +76,7 @@ def warm_send_mail():
 
 
 def batch():
-    """Return all calls per message, those of built-in functions too, of a batch over 5 connections."""
+    """Return all calls per message, including built-in functions, of a batch over 5 connections."""
     project.backend().send_messages(project.messages("text", 20))
     prebuilt, backend = project.messages("text", BATCH), project.backend()
     profile = cProfile.Profile()
@@ -89,7 +89,7 @@ def batch():
 
 
 def lines_of_asyncio():
-    """Return the lines of the modules that know asyncio, None where there is none."""
+    """Return the number of lines in the modules for asyncio, or None if there are none."""
     modules = [path for path in PACKAGE.rglob("aio*.py") if "asyncio" in path.read_text()]
     return sum(len(path.read_text().splitlines()) for path in modules) or None
 
@@ -107,7 +107,7 @@ def measure():
 
 
 def main():
-    """Print the table, and with `-v` what the first row is made of."""
+    """Print the table, and with `-v` the functions and classes behind the first rows."""
     calls, values = measure()
     print(f"Python {sys.version.split()[0]}, Django {django.__version__}, a server with CHUNKING\n")
     print(f"{'':64}{'before':>8}{'now':>8}{'goal':>8}")

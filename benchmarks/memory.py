@@ -1,4 +1,4 @@
-"""The peak of this process' memory in kB, as Linux counts it; getrusage() would include the parent's."""
+"""The peak memory of this process in kB, from Linux; getrusage() would include that of the parent."""
 
 import re
 from pathlib import Path
@@ -7,11 +7,11 @@ _STATUS, _FORGET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def forget():
-    """Let the peak begin now, and return what is in use."""
+    """Reset the peak, and return the memory that is in use now."""
     _FORGET.write_text("5")
     return peak()
 
 
 def peak():
-    """Return the most that was in use since the peak was forgotten."""
+    """Return the maximum that was in use since the last reset."""
     return int(re.search(r"VmHWM:\s+(\d+)", _STATUS.read_text())[1])

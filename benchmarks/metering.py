@@ -1,8 +1,8 @@
 """What metrics and spans cost per message: calls in our code, all calls, and CPU time as a ratio in one run.
 
 `python -m benchmarks.metering` prints a table. One thread sends one plain message after the other over one connection,
-watched each way in turn; medians of the rounds. OpenTelemetry is measured without an SDK, with one that drops what it
-is given, and with one whose sampler takes one message in ten.
+with each observer in turn; the values are medians of the rounds. OpenTelemetry is measured without an SDK, with one
+that discards everything, and with one whose sampler takes one message in ten.
 """
 
 import cProfile
@@ -24,14 +24,14 @@ MESSAGE = ("Hello", project.TEXT, "from@example.com", ["to@example.com"])
 
 
 def providers(**options):
-    """Return an SDK whose spans go nowhere."""
+    """Return an SDK that discards its spans."""
     tracers = TracerProvider(**options)
     tracers.add_span_processor(SpanProcessor())
     return tracers, MeterProvider([InMemoryMetricReader()])
 
 
 def ways(pools):
-    """Return the observers to be measured, by name."""
+    """Return the observers to measure, by name."""
     from django_smtp_pool.metrics.opentelemetry.observer import OpenTelemetryObserver
     from django_smtp_pool.metrics.prometheus.collector import PrometheusObserver
 
@@ -45,7 +45,7 @@ def ways(pools):
 
 
 def all_calls(send):
-    """Return all calls of a message, those of built-in functions too; of several, the fewest."""
+    """Return the number of calls for a message, including built-in functions; the minimum of several messages."""
     found = []
     for _ in range(20):
         profile = cProfile.Profile()
@@ -88,7 +88,7 @@ def main():
     print(f"{'':32}{'our calls':>10}{'all calls':>10}{'CPU, µs':>10}{'added, µs':>10}{'ratio':>8}")
     base = statistics.median(times["nothing"])
     for name, (ours, everything) in calls.items():
-        # Each round by itself: a shared machine is slower for a while.
+        # Differences and ratios within a round: a shared machine may be slower for a while.
         added = statistics.median(way - none for way, none in zip(times[name], times["nothing"], strict=True))
         ratio = statistics.median(way / none for way, none in zip(times[name], times["nothing"], strict=True))
         print(f"{name:32}{ours:>10}{everything:>10}{(base + added) * 1e6:>10.0f}{added * 1e6:>10.0f}{ratio:>8.2f}")

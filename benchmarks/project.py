@@ -1,4 +1,4 @@
-"""A Django project of a few lines, whose default mailer is the one to be measured, and its messages."""
+"""A minimal Django project whose default mailer is the one to measure, and its messages."""
 
 import django
 from django.conf import settings
@@ -32,7 +32,7 @@ def _setting(key):
 
 
 def backend():
-    """Return a backend of the default mailer, as `send()` makes one for each message."""
+    """Return a new backend of the default mailer, like `send()` does for each message."""
     if django.VERSION >= (6, 1):
         from django.core.mail import mailers
 
@@ -43,7 +43,7 @@ def backend():
 
 
 def messages(content, count):
-    """Return messages, each to somebody else; a large attachment is the same in all of them."""
+    """Return messages, each to another recipient; a large attachment is the same object in all of them."""
     attached = bytes(range(256)) * (ATTACHED.get(content, 0) // 256)
     return [_message(content, number, attached) for number in range(count)]
 
@@ -58,5 +58,5 @@ def _message(content, number, attached):
 
 
 def rendered(message):
-    """Return a message as it goes over the wire."""
+    """Return a message as the octets that are sent."""
     return message.message().as_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")

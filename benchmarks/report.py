@@ -1,4 +1,4 @@
-"""Tables of what was measured, for the terminal and for the documentation, and the charts beside them."""
+"""Tables of the results, for the terminal and for the documentation, and the charts of the documentation."""
 
 import statistics
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from benchmarks.cases import SLOW, Case
 
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = ".. benchmarks: begin", ".. benchmarks: end"
-REFERENCE = "stock, send()"  # what ratios refer to
+REFERENCE = "stock, send()"  # the sender that ratios refer to
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class Row:
 
 
 def row(sender, rounds, references):
-    """Make a row of the results of all rounds; the references are those of the stock backend in the same rounds."""
+    """Return the row for the results of all rounds; `references` are those of the stock backend in the same rounds."""
     latencies = sorted(each for result in rounds for each in result.latencies)
     rates = [result.messages / result.seconds for result in rounds]
     ratios = [rate / (other.messages / other.seconds) for rate, other in zip(rates, references, strict=False)]
@@ -57,7 +57,7 @@ HEADS = ("messages/s", "x stock", "CPU ms", "x stock", "memory MB", "p50 ms", "p
 
 
 def cells(row):
-    """Return what a row shows, in the order of HEADS."""
+    """Return the cells of a row, in the order of HEADS."""
     numbers = (row.rate, row.ratio, row.cpu, row.cpu_ratio, row.memory, row.p50, row.p99, row.calls)
     return [*map(_short, numbers), f"{row.sink:.0%}{' (!)' if row.sink > 0.8 else ''}"]
 
@@ -75,7 +75,7 @@ def text(rows):
     return "\n".join(lines)
 
 
-# What is aimed at, as ratios in one run: case, ours, the other one, how many times as fast.
+# The goals, as ratios in one run: the case, our sender, the other sender, how many times as fast ours should be.
 GOALS = (
     (Case(connections=1), "pool, send()", "stock, open connection", 8),
     (Case(), "pool, one list", "stock, one list", 25),
@@ -85,7 +85,7 @@ GOALS = (
 
 
 def goals(results):
-    """Return a line for each goal: the ratio of the rates and that of the CPU times."""
+    """Return a line for each goal, with the ratio of the rates and that of the CPU times."""
     lines = []
     for case, ours, other, goal in GOALS:
         rows = {each.sender: each for each in results.get(case, ())}
@@ -112,7 +112,7 @@ def rst(heads, rows):
 
 
 def write(results, points, facts):
-    """Write docs/benchmarks-tables.inc, the charts, and the README's table, where the README has a place for it."""
+    """Write docs/benchmarks-tables.inc, the charts, and the table in the README, if the README has the markers."""
     docs, drawings = ROOT / "docs", ROOT / "docs" / "drawings"
     parts = [f"{facts}\n"]
     for case, rows in results.items():
@@ -135,14 +135,14 @@ def write(results, points, facts):
 
 
 def headlines(results):
-    """Return the two cases that say most: no distance, and the greatest distance under TLS, over 5 connections."""
+    """Return the two main cases, over 5 connections: no distance, and the longest distance with TLS."""
     ordinary = [case for case in results if case.content == "html" and case.connections == 5 and not case.delay]
     near = min(ordinary, key=lambda case: (case.rtt, case.is_secure))
     return [near, max(ordinary, key=lambda case: (case.rtt, case.is_secure))]
 
 
 def readme_table(results):
-    """Return messages a second, and times the stock backend, in the cases that say most."""
+    """Return the table of the main cases: messages per second, and the ratio to the stock backend."""
     cases = headlines(results)
     found = [{each.sender: each for each in results[case]} for case in cases]
     rows = []
@@ -158,7 +158,7 @@ def readme_table(results):
 
 
 def cpu_series(points):
-    """Return the lines of the chart: for each kind but that about memory, (number, CPU per message)."""
+    """Return the lines of the chart: (number, CPU per message) for each kind except the one about memory."""
     series = {}
     for kind, number, found in points:
         if found is not None and kind != "messages":

@@ -1,6 +1,6 @@
-"""What a message costs when there is more of everything: connections, pools, threads, waiters, messages in a list.
+"""Measure what a message costs with more connections, pools, threads, waiters, or messages in a list.
 
-Each point is measured in a process of its own: `python -m benchmarks.scaling KIND NUMBER PORT` prints it as JSON.
+Each point is measured in a separate process: `python -m benchmarks.scaling KIND NUMBER PORT` prints it as JSON.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ import django
 
 from benchmarks import memory, project, servers
 
-# Numbers of each kind, of a quick run and of a full one.
+# The numbers of each kind, for a quick run and for a full run.
 QUICK = {
     "connections": (1, 16, 64),
     "pools": (1, 16, 64),
@@ -37,18 +37,18 @@ TITLES = {
     "messages": "messages of one generator, 5 connections",
 }
 DELAYS = {"connections": 0.02}
-LEAST = 1000  # messages, so that the clock can tell
+LEAST = 1000  # messages, so that there is enough time to measure
 
 
 def connections(number):
-    """Send a list over so many connections, all of them busy."""
+    """Send a list over `number` connections, all of them busy."""
     count = max(LEAST // 4, 4 * number)
     project.backend().send_messages(project.messages("text", number))
     return count, lambda messages: project.backend().send_messages(messages)
 
 
 def pools(number):
-    """Send by each of so many pools in turn: servers hear another name from each."""
+    """Send over `number` pools in turn; each has another `local_hostname`."""
     from django_smtp_pool.backend import PooledBackend
 
     alias = {"alias": "default"} if django.VERSION >= (6, 1) else {}
@@ -63,7 +63,7 @@ def pools(number):
 
 
 def threads(number):
-    """Send by so many threads, one by one each."""
+    """Send in `number` threads, each one message at a time."""
 
     def send(messages):
         workers = [threading.Thread(target=share, args=(messages[index::number],)) for index in range(number)]
@@ -80,20 +80,20 @@ def threads(number):
 
 
 def waiters(number):
-    """Send by so many tasks at once, which all want a connection; None where there is no asyncio driver."""
+    """Send in `number` tasks at once, which all need a connection; None if there is no asyncio driver."""
     backend = project.backend()
     if not hasattr(backend, "asend_messages"):
         return None
 
-    async def everybody(messages):
+    async def send_all(messages):
         for start in range(0, len(messages), number):
             await asyncio.gather(*(backend.asend_messages([each]) for each in messages[start : start + number]))
 
-    return max(LEAST, number), lambda messages: asyncio.run(everybody(messages))
+    return max(LEAST, number), lambda messages: asyncio.run(send_all(messages))
 
 
 def messages(number):
-    """Send the messages of a generator: memory is of interest."""
+    """Send the messages of a generator; this measures the memory."""
 
     def generated():
         for _ in range(number):
@@ -106,7 +106,7 @@ KINDS = {each.__name__: each for each in (connections, pools, threads, waiters, 
 
 
 def measure(kind, number):
-    """Return milliseconds of CPU per message, messages a second, and the peak of memory in MB; None: not possible."""
+    """Return milliseconds of CPU per message, messages per second, and the peak memory in MB; None if not possible."""
     width = number if kind == "connections" else 5
     project.configure(project.POOLED, PORT, max_connections=width, max_messages=0, acquire_timeout=600)
     project.backend().send_messages(project.messages("text", 20))
@@ -123,7 +123,7 @@ def measure(kind, number):
 
 
 def run(numbers):
-    """Measure all points; yield (kind, number, what `measure` returned)."""
+    """Measure all points; yield (kind, number, result of `measure`)."""
     for kind, points in numbers.items():
         with servers.sink(delay=DELAYS.get(kind, 0.0)) as port:
             for number in points:

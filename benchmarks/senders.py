@@ -1,4 +1,4 @@
-"""Those who send: Django's own backend, ours, and others that know SMTP. `measured.py` measures one of them."""
+"""The senders: Django's own backend, ours, and other SMTP clients. `measured.py` measures one of them."""
 
 import asyncio
 import email.message
@@ -16,12 +16,12 @@ USER, PASSWORD = "user", "of the benchmarks"
 
 
 class Sender:
-    """Sends lists of messages, and returns how long each took, [] where that says nothing."""
+    """Sends lists of messages, and returns how long each took, or [] if that is not known."""
 
-    needs = ""  # a module that must be there
-    threads = False  # whether more than the calling thread works
+    needs = ""  # a module that must be installed
+    threads = False  # whether other threads than the calling one work too
     is_here = True  # whether this process does the work
-    backend = project.STOCK  # what Django's default mailer is
+    backend = project.STOCK  # the backend of Django's default mailer
 
     def __init__(self, job):
         self.job = job
@@ -31,7 +31,7 @@ class Sender:
         project.configure(self.backend, job.port, **options)
 
     def make(self, content, count):
-        """Return messages; what this costs is not measured."""
+        """Return messages; this is not measured."""
         return project.messages(content, count)
 
     def send(self, messages):
@@ -39,20 +39,20 @@ class Sender:
         raise NotImplementedError
 
     def cpu(self):
-        """Return the seconds of CPU that were used so far."""
+        """Return the seconds of CPU time used so far."""
         return time.process_time()
 
 
 class OneByOne(Sender):
-    """As many threads as connections, each sending its share one by one."""
+    """One thread for each connection; each sends its share one by one."""
 
     @property
     def threads(self):
-        """Tell whether there are others than the calling thread."""
+        """Whether there are other threads than the calling one."""
         return self.job.connections > 1
 
     def send(self, messages):
-        """Share the messages out."""
+        """Divide the messages among the threads, and send them."""
         width, latencies = self.job.connections, []
         if width == 1:
             self.share(0, messages, latencies)
@@ -75,12 +75,12 @@ class OneByOne(Sender):
             latencies.append(time.perf_counter() - since)
 
     def one(self, _, message):
-        """Send one message, in the thread of that number."""
+        """Send one message, in the thread with this number."""
         message.send()
 
 
 class StockSend(OneByOne):
-    """Django's own backend by `send()`: a connection for each message."""
+    """Django's own backend with `send()`: a connection for each message."""
 
 
 class StockOpen(StockSend):
@@ -93,7 +93,7 @@ class StockOpen(StockSend):
             backend.open()
 
     def one(self, number, message):
-        """Send by the open connection of this thread."""
+        """Send over the open connection of this thread."""
         self.backends[number].send_messages([message])
 
 
@@ -107,19 +107,19 @@ class StockList(Sender):
 
 
 class PoolSend(OneByOne):
-    """Ours by `send()`."""
+    """Our backend with `send()`."""
 
     backend = project.POOLED
 
 
 class PoolList(StockList):
-    """Ours with a list."""
+    """Our backend with a list."""
 
     backend = project.POOLED
 
 
 class PoolAsync(PoolList):
-    """Ours with a list, in an event loop."""
+    """Our backend with a list, in an event loop."""
 
     def send(self, messages):
         """Send the list."""
@@ -150,7 +150,7 @@ class Aiosmtplib(Sender):
         return clients
 
     def make(self, content, count):
-        """Make messages of the standard library: it renders them while it sends."""
+        """Return messages of the standard library, which are rendered when they are sent."""
         return [self._made(message) for message in project.messages(content, count)]
 
     def _made(self, message):
@@ -164,7 +164,7 @@ class Aiosmtplib(Sender):
         return made
 
     def send(self, messages):
-        """Let each client send what is next."""
+        """Let each client send the next message, until none is left."""
         source, latencies = iter(messages), []
 
         async def work(client):
@@ -173,15 +173,15 @@ class Aiosmtplib(Sender):
                 await client.send_message(message)
                 latencies.append(time.perf_counter() - since)
 
-        async def everybody():
+        async def send_all():
             await asyncio.gather(*map(work, self.clients))
 
-        self.loop.run_until_complete(everybody())
+        self.loop.run_until_complete(send_all())
         return latencies
 
 
 class Libcurl(OneByOne):
-    """libcurl, a handle for each thread; the content has been rendered before."""
+    """libcurl, with a handle for each thread; the content is rendered in advance."""
 
     needs = "pycurl"
 
@@ -203,13 +203,13 @@ class Libcurl(OneByOne):
         return handle
 
     def make(self, content, count):
-        """Return (recipient, content); the content of the first one for all, since nobody reads it."""
+        """Return (recipient, content); all have the content of the first, since it is not read."""
         made = project.messages(content, count)
         rendered = project.rendered(made[0])
         return [(message.to[0], rendered) for message in made]
 
     def one(self, number, message):
-        """Send by the handle of this thread, which keeps its connection."""
+        """Send with the handle of this thread, which keeps its connection."""
         import pycurl
 
         handle, (recipient, content) = self.handles[number], message
@@ -220,7 +220,7 @@ class Libcurl(OneByOne):
 
 
 class SmtpSource(Sender):
-    """Postfix's load generator, in C; its content is made of letters X, its connections are new in each run."""
+    """Postfix's load generator, in C; its content consists of the letter X, and each run opens new connections."""
 
     threads = True
 
@@ -229,7 +229,7 @@ class SmtpSource(Sender):
         return (count, len(project.rendered(project.messages(content, 1)[0])))
 
     def send(self, messages):
-        """Run it once."""
+        """Run the program once."""
         count, size = messages
         options = ["-d", "-s", self.job.connections, "-m", count, "-l", size]
         addresses = ["-f", "from@example.com", "-t", "to@example.com", f"127.0.0.1:{self.job.port}"]
@@ -239,7 +239,7 @@ class SmtpSource(Sender):
     is_here = False
 
     def cpu(self):
-        """Return what the program used."""
+        """Return the seconds of CPU time that the program used so far."""
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
         return used.ru_utime + used.ru_stime
 
@@ -260,7 +260,7 @@ SENDERS = {
 
 
 def missing(name):
-    """Return why a sender cannot be measured here, None where it can."""
+    """Return why a sender cannot be measured here, or None if it can."""
     kind = SENDERS[name]
     if kind is None:
         return None if shutil.which("node") and shutil.which("npm") else "node and npm are not installed"

@@ -1,4 +1,4 @@
-"""The sink and the distance to it, each in a process of its own, and what the sink counted."""
+"""Run the sink and the distance to it, each in a separate process, and ask the sink for its counts."""
 
 import contextlib
 import smtplib
@@ -12,7 +12,7 @@ HERE = Path(__file__).resolve().parent
 
 @contextlib.contextmanager
 def _running(script, *arguments):
-    """Run one of the scripts beside this file, and yield the port that it says."""
+    """Run one of the scripts in this directory, and yield the port that it prints."""
     command = [sys.executable, str(HERE / script), *map(str, arguments)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -31,7 +31,7 @@ def sink(*, delay=0.0, chunking=True, certificate=None):
 
 @contextlib.contextmanager
 def distance(port, rtt):
-    """Put a round trip of so many seconds before a port, and yield the port to use; without one, the same port."""
+    """Simulate a round trip of `rtt` seconds to a port, and yield the port to use; if it is 0, the same port."""
     if not rtt:
         yield port
         return
@@ -40,7 +40,7 @@ def distance(port, rtt):
 
 
 class Counted(NamedTuple):
-    """What a sink took so far; in seconds, how long messages waited for their replies, and its own work."""
+    """The counts of a sink so far; in seconds, how long messages waited for their replies, and its CPU time."""
 
     messages: int
     connections: int
@@ -49,7 +49,7 @@ class Counted(NamedTuple):
 
 
 def counted(port):
-    """Ask a sink what it took, this connection included."""
+    """Ask a sink for its counts, including this connection."""
     with smtplib.SMTP("127.0.0.1", port) as client:
         messages, connections, waited, cpu = client.docmd("XCNT")[1].split()
     return Counted(int(messages), int(connections), float(waited), float(cpu))

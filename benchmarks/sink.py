@@ -1,7 +1,7 @@
-"""A mail server that counts messages and throws them away: run in a process of its own.
+"""A mail server that counts messages and discards them; it runs in a separate process.
 
-One thread, one selector and no object per message: alone it takes several times what any client here can send.
-It says its port on standard output and serves until it is killed. The command XCNT asks what it took.
+With one thread, one selector and no object per message, it can accept several times as much as any of the clients can
+send. It prints its port to standard output and serves until it is killed. The command XCNT returns its counts.
 """
 
 import argparse
@@ -23,28 +23,28 @@ BLOCK = 1 << 18
 
 
 class Sink:
-    """The listener, what it took, and the replies that wait for the delay.
+    """The listener, its counts, and the replies that wait for the delay.
 
     Arguments:
         delay: seconds between the end of a message and the reply to it.
         chunking: offer CHUNKING (RFC 3030).
-        context: an SSLContext; with one, STARTTLS is offered, and logins are.
+        context: an SSLContext; if it is set, offer STARTTLS and AUTH.
     """
 
     def __init__(self, *, delay, chunking, context):
         self.delay, self.context = delay, context
         self.extensions = [b"PIPELINING", b"8BITMIME", *([b"CHUNKING"] if chunking else []), b"SIZE 104857600"]
         self.messages = self.connections = 0
-        self.seconds = 0.0  # from the ends of the data to the replies, together: timers are late
-        self.due = collections.deque()  # (instant, session), the earliest first: the delay is the same for all
-        # Timers of `select` are right to the microsecond; epoll waits for whole milliseconds.
+        self.seconds = 0.0  # the sum of the times from the end of the data to the reply, since timers are late
+        self.due = collections.deque()  # (instant, session), the earliest first, since the delay is the same for all
+        # Timers of `select` are exact to the microsecond; epoll waits for whole milliseconds.
         self.selector = selectors.SelectSelector() if delay else selectors.DefaultSelector()
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
         self.listener.setblocking(False)
         self.selector.register(self.listener, selectors.EVENT_READ, self.accept)
 
     def serve(self):
-        """Serve for ever."""
+        """Serve forever."""
         while True:
             timeout = max(0.0, self.due[0][0] - time.monotonic()) if self.due else None
             for key, _ in self.selector.select(timeout):
@@ -53,7 +53,7 @@ class Sink:
                 self.due.popleft()[1].accept_message()
 
     def accept(self):
-        """Take a connection."""
+        """Accept a connection."""
         sock, _ = self.listener.accept()
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -78,18 +78,18 @@ class Session:
     def __init__(self, sink, sock):
         self.sink, self.sock = sink, sock
         self.buffer = b""
-        self.busy_since = None  # a message waits for its reply since then
+        self.busy_since = None  # the instant since which a message waits for its reply
         self.in_data = self.in_login = self.is_last = self.is_secure = False
         self.left = 0  # octets of a chunk that are still to come
 
     def readable(self):
-        """Read what is there, and answer."""
+        """Read what has arrived, and answer."""
         try:
             while data := self.sock.recv(BLOCK):
                 self.buffer = self.buffer + data if self.buffer else data
                 if self.busy_since is None:
                     self.go_on()
-                if not self.is_secure or self.sock.fileno() < 0:  # TLS may have more than the kernel knows of
+                if not self.is_secure or self.sock.fileno() < 0:  # TLS may have more data than the kernel shows
                     return
         except (BlockingIOError, ssl.SSLWantReadError):
             return
@@ -104,7 +104,7 @@ class Session:
             self.sock.close()
 
     def go_on(self):
-        """Take commands and content until there is nothing more, or a message has to wait for its reply."""
+        """Process commands and content until nothing is left, or a message has to wait for its reply."""
         replies = []
         while self.buffer and self.busy_since is None:
             step = self.chunk if self.left else self.data if self.in_data else self.command
@@ -114,7 +114,7 @@ class Session:
             self.sock.send(b"".join(replies))
 
     def command(self, replies):
-        """Take one command; false where its end is still to come."""
+        """Process one command; return False if its end has not arrived."""
         end = self.buffer.find(b"\r\n")
         if end < 0:
             return False
@@ -143,7 +143,7 @@ class Session:
         return True
 
     def rare(self, verb, line):
-        """Return the reply to what is said once on a connection."""
+        """Return the reply to a command that is sent once per connection."""
         if verb == b"EHLO":
             return self.sink.greeting(is_secure=self.is_secure)
         if verb == b"XCNT":
@@ -153,14 +153,14 @@ class Session:
         return b"334 \r\n" if self.in_login else b"235 welcome\r\n"
 
     def secure(self):
-        """Go on under TLS; reading does the handshake."""
+        """Continue with TLS; reading does the handshake."""
         self.sink.selector.unregister(self.sock)
         self.sock = self.sink.context.wrap_socket(self.sock, server_side=True, do_handshake_on_connect=False)
         self.sink.selector.register(self.sock, selectors.EVENT_READ, self.readable)
         self.buffer, self.is_secure = b"", True
 
     def chunk(self, replies):
-        """Throw away what is there of a chunk."""
+        """Discard the part of a chunk that has arrived."""
         taken = min(self.left, len(self.buffer))
         self.buffer = self.buffer[taken:]
         self.left -= taken
@@ -169,14 +169,14 @@ class Session:
         return True
 
     def end_of_chunk(self, replies):
-        """Answer a chunk: the last one ends the message."""
+        """Answer a chunk; the last chunk ends the message."""
         if self.is_last:
             self.end_of_message(replies)
         else:
             replies.append(OK)
 
     def data(self, replies):
-        """Throw away what is there of the content, as far as the end cannot begin in it."""
+        """Discard the content that has arrived, except what may be the beginning of its end."""
         end = self.buffer.find(END)
         if end < 0:
             self.buffer = self.buffer[-4:]
@@ -187,7 +187,7 @@ class Session:
         return True
 
     def end_of_message(self, replies):
-        """Count a message, and answer now or after the delay."""
+        """Count a message, and answer at once or after the delay."""
         if not self.sink.delay:
             self.sink.messages += 1
             replies.append(OK)

@@ -1,7 +1,7 @@
-"""A panel for django-debug-toolbar: the mail of one request, where its time went, and what was said to the server.
+"""A panel for django-debug-toolbar: the mail of one request, its timing, and the dialogue with the server.
 
-What happens is noted in the context of the request, which threads and tasks that Django starts for it share. Outside
-of a request nothing is kept.
+Everything is recorded in the context of the request, which is shared by the threads and tasks that Django starts for
+it. Outside of a request, nothing is recorded.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ except ImportError:
         raise
     raise ImportError(f"django_smtp_pool.toolbar {what}") from None
 
-MOST_MESSAGES = 200  # shown of one request
-MOST_LINES = 1000
+MOST_MESSAGES = 200  # shown for one request
+MOST_LINES = 1000  # of the dialogue, shown for one request
 
 
 @dataclass(kw_only=True)
@@ -42,21 +42,21 @@ _mail: ContextVar[Mail | None] = ContextVar("django_smtp_pool_toolbar", default=
 
 
 class _Listener(Observer):
-    """Notes the dialogue, where `debug` is on."""
+    """Records the dialogue, if `debug` is on."""
 
     def hears(self, kind: type[Event]) -> bool:
-        """Tell whether a request wants the lines."""
+        """Return whether lines are recorded for the current request."""
         return kind is Line and _mail.get() is not None
 
     def notice(self, event: Event) -> None:
-        """Note a line; secrets and content are masked already."""
+        """Record a line; secrets and content are masked already."""
         mail = _mail.get()
         if mail is not None and isinstance(event, Line) and len(mail.lines) < MOST_LINES:
             mail.lines.append({"connection": event.connection, "said": event.said, "text": event.text})
 
 
 def _note(*, message: Any, status: SmtpPoolStatus, **_: Any) -> None:
-    """Note a message that has found its outcome."""
+    """Record a message that has its final outcome."""
     mail = _mail.get()
     if mail is None:
         return
@@ -96,7 +96,7 @@ class MailPanel(Panel):  # type: ignore[misc]
 
     @classmethod
     def ready(cls) -> None:
-        """Listen to messages and to pools that are made from now on; once."""
+        """Connect to the signals, and observe each pool that is made from now on; only once."""
         for signal in (message_sent, message_failed):
             signal.connect(_note, dispatch_uid="django_smtp_pool.toolbar")
         if _listen not in registry.watchers:
@@ -104,20 +104,20 @@ class MailPanel(Panel):  # type: ignore[misc]
 
     @property
     def nav_subtitle(self) -> str:
-        """Say how many messages there were, and how long they took."""
+        """The number of messages, and how long they took."""
         return str(self.get_stats().get("summary", ""))
 
     def enable_instrumentation(self) -> None:
-        """Begin with a request."""
+        """Start recording for a request."""
         self._mail = Mail()
         _mail.set(self._mail)
 
     def disable_instrumentation(self) -> None:
-        """End with it."""
+        """Stop recording."""
         _mail.set(None)
 
     def generate_stats(self, request: Any, response: Any) -> None:  # noqa: ARG002 - the toolbar's
-        """Keep what the panel shows."""
+        """Record the data that the panel shows."""
         mail = self._mail
         summary = f"{mail.count} message{'' if mail.count == 1 else 's'}, {mail.seconds * 1000:.0f} ms"
         self.record_stats(

@@ -23,7 +23,7 @@ def test_measures_count_every_row():
     calls = rows["Python calls in our code, one warm send_mail() of plain text"]
     assert 20 < int(rows["all calls per message, prebuilt batch over 5 connections"]) < 5000
     assert 10 < int(calls) < 2000
-    assert 2 < int(rows["files of ours that take part in a warm send_mail()"]) < int(calls)
+    assert 2 < int(rows["files in our code that take part in a warm send_mail()"]) < int(calls)
 
 
 def test_metering_measures_every_way():

@@ -1,4 +1,4 @@
-"""The page: anybody on the staff may look; buttons take a permission, and POST."""
+"""The page in the admin. Every staff user may see it; the buttons need a permission, and POST."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ from .recorder import Verified, recorder
 
 logger = logging.getLogger("django_smtp_pool.pool")
 
-PATIENCE = 5.0  # seconds for each answer of a server to a verification: somebody looks on
+PATIENCE = 5.0  # seconds for each reply of a server to a verification, because the user waits
 
 
 @admin.register(Pool)
 class PoolAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    """The entry on the admin's index, the page behind it, and its buttons."""
+    """The entry in the admin's index, the page, and its buttons."""
 
     def get_urls(self) -> list[URLPattern]:
-        """Return the page and its buttons, in place of a list of rows."""
+        """Return the addresses of the page and its buttons, instead of those for rows."""
         wrap = self.admin_site.admin_view
         return [
             path("", wrap(self.changelist_view), name="smtp_pool_pool_changelist"),
@@ -45,21 +45,21 @@ class PoolAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         ]
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002 - Django's
-        """Show the page to everybody on the staff."""
+        """Show the page to every staff user."""
         return self.admin_site.has_permission(request)
 
     def has_module_permission(self, request: HttpRequest) -> bool:
-        """Show the entry on the index to everybody on the staff."""
+        """Show the entry in the index to every staff user."""
         return self.admin_site.has_permission(request)
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002 - Django's
-        """Refuse: pools are made by messages."""
+        """Refuse: pools are created by messages."""
         return False
 
     has_change_permission = has_delete_permission = has_add_permission
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """Show the pools; with `part`, only what changes, for the script that refreshes the page."""
+        """Show the pools; with `part`, only the part that changes, for the script that refreshes the page."""
         return never_cache(self._page)(request, extra_context)
 
     def _page(self, request: HttpRequest, extra_context: dict[str, Any] | None) -> HttpResponse:
@@ -78,7 +78,7 @@ class PoolAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return TemplateResponse(request, "django_smtp_pool/page.html", context)
 
     def verify(self, request: HttpRequest, number: int) -> HttpResponse:
-        """Try a pool's options on a connection of its own, and show what was found."""
+        """Try the options of a pool on a separate connection, and show the result."""
         return self._act(request, number, self._verify)
 
     def drain(self, request: HttpRequest, number: int) -> HttpResponse:
@@ -95,7 +95,7 @@ class PoolAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             text = f"Nothing was done: another process of the site answered, {recorder.pid}. Try again."
             messages.error(request, text)
         elif number not in found:
-            messages.error(request, "Nothing was done: this pool is not in use any more.")
+            messages.error(request, "Nothing was done: this pool is no longer in use.")
         else:
             action(request, *found[number])
         page = reverse(f"{self.admin_site.name}:smtp_pool_pool_changelist")
@@ -112,12 +112,12 @@ class PoolAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     def _drain(self, request: HttpRequest, key: PoolKey, pool: RunningPool[Connection]) -> None:  # noqa: ARG002
         pool.drain()
-        text = "%s: the connections are replaced, as %s asked in the admin"
+        text = "%s: the connections are replaced, as requested by %s in the admin"
         records.write(logger, logging.INFO, text, pool.name, request.user)
-        messages.success(request, f"Each connection to {pool.name} closes as soon as no message is on it.")
+        messages.success(request, f"Each connection to {pool.name} closes as soon as it carries no message.")
 
 
 def may_manage(request: HttpRequest) -> bool:
-    """Tell whether somebody may press the buttons."""
+    """Return whether the user may use the buttons."""
     user: Any = request.user
     return bool(user.has_perm("smtp_pool.manage_pool"))

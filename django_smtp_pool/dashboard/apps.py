@@ -1,4 +1,4 @@
-"""The app: from here on, what happens in the pools is recorded."""
+"""The app, which starts recording what happens in the pools."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from django.core import checks
 
 
 class DashboardConfig(AppConfig):
-    """Watch the pools, for the page in the admin."""
+    """Record what happens in the pools, for the page in the admin."""
 
     name = "django_smtp_pool.dashboard"
     label = "smtp_pool"
@@ -18,7 +18,7 @@ class DashboardConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Watch each pool that is made from now on; once, also if the apps are loaded again."""
+        """Observe each pool that is made from now on; only once, even if the apps are loaded again."""
         from ..registry import registry
         from .recorder import recorder
 
@@ -30,7 +30,7 @@ class DashboardConfig(AppConfig):
 
 
 def check_admin(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]:  # noqa: ARG001 - a check
-    """Report a page that nobody can see."""
+    """Report an error if the admin, which shows the page, is not installed."""
     if apps.is_installed("django.contrib.admin"):
         return []
     text = "django_smtp_pool.dashboard is a page in Django's admin, and the admin is not installed."

@@ -1,4 +1,4 @@
-"""Small charts as the paths of an SVG, which a template draws: no script, no style, no library."""
+"""Small charts as SVG paths for a template, without scripts, styles or a library."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class Chart:
     """Values from left to right, as steps.
 
     Arguments:
-        width: of the drawing, in units.
-        paths: areas, the lowest first, each with the name of its class.
+        width: the width of the drawing, in units.
+        paths: the areas, the one in the back first, each with the name of its class.
         top: the value at the upper edge.
     """
 
@@ -29,7 +29,7 @@ class Chart:
 
 
 def chart(**series: Sequence[float]) -> Chart:
-    """Draw series over each other, each as an area from the lower edge; the tallest is to be named first."""
+    """Draw series over each other, each as an area from the lower edge; name the tallest series first."""
     top = max((value for values in series.values() for value in values), default=0.0)
     width = max(map(len, series.values()))
     paths = [(name, steps(values, top)) for name, values in series.items() if any(values)]
@@ -37,12 +37,12 @@ def chart(**series: Sequence[float]) -> Chart:
 
 
 def steps(values: Sequence[float], top: float) -> str:
-    """Return the path of an area below steps; a value that stays the same takes no further point."""
+    """Return the path of an area below steps; repeated values add no points."""
     path, before = [f"M0 {HEIGHT}"], HEIGHT
     for number, value in enumerate(values):
         y = HEIGHT - round(HEIGHT * value / top) if value else HEIGHT
         if value and y == HEIGHT:
-            y = HEIGHT - 1  # a little is not nothing
+            y = HEIGHT - 1  # a small value must be visible
         if y != before:
             path.append(f"H{number}V{y}")
             before = y

@@ -1,4 +1,4 @@
-"""What the page says about each pool: figures of this moment and of the last minutes, as words and charts."""
+"""The data of each pool for the page: current figures, and those of the last minutes, as text and charts."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from .charts import Chart, chart
 from .recorder import History, recorder
 
 STATES = ("busy", "idle", "connecting", "leaving")
-JUST_NOW = 5  # seconds over which the present rate is averaged
+JUST_NOW = 5  # seconds over which the current rate is averaged
 
 
 @dataclass(frozen=True, kw_only=True)
 class Box:
-    """One connection, in words."""
+    """One connection, as text."""
 
     state: str
     name: str
@@ -33,7 +33,7 @@ class Box:
 
 @dataclass(frozen=True, kw_only=True)
 class Lesson:
-    """What was learnt, why, and for how much longer it holds."""
+    """A limit that was learnt, the reason, and for how much longer it holds."""
 
     what: str
     why: str
@@ -65,12 +65,12 @@ class PoolFigures:
 
     @cached_property
     def boxes(self) -> Sequence[Box]:
-        """Each connection, the oldest first: from one refresh to the next, a box stays where it is."""
+        """Each connection, the oldest first, so that a box keeps its position when the page is refreshed."""
         return [_box(each) for each in self._details.connections]
 
     @cached_property
     def summary(self) -> str:
-        """How many connections there are of each kind."""
+        """The number of connections in each state."""
         states = [box.state for box in self.boxes]
         return ", ".join(f"{states.count(state)} {state}" for state in STATES if state in states) or "none open"
 
@@ -94,7 +94,7 @@ class PoolFigures:
 
     @cached_property
     def throughput(self) -> Chart:
-        """Messages per second; those that failed stand in front of all."""
+        """Messages per second; failed messages are in front of all."""
         return chart(
             accepted=[each.messages for each in self._seconds],
             failed=[each.failed for each in self._seconds],
@@ -110,7 +110,7 @@ class PoolFigures:
 
     @property
     def rate_now(self) -> str:
-        """Messages per second, over the last few seconds that are complete."""
+        """Messages per second, over the last few complete seconds."""
         rate = sum(each.messages for each in self._seconds[-JUST_NOW - 1 : -1]) / JUST_NOW
         return f"{rate:.1f}" if 0 < rate < 10 else f"{rate:.0f}"
 
@@ -137,7 +137,7 @@ def _left(seconds: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return seconds in the unit that suits them."""
+    """Return seconds as text, in a suitable unit."""
     if not seconds:
         return "0 s"
     if seconds < 1:
@@ -160,6 +160,6 @@ def mailers_of() -> dict[PoolKey, list[str]]:
     """Return the project's mailers by the pool that they use; before Django 6.1 there is one, without a name."""
     names: dict[PoolKey, list[str]] = {}
     for alias in aliases():
-        with suppress(Exception):  # of another backend, or invalid, which a check reports
+        with suppress(Exception):  # it has another backend, or is invalid, which a check reports
             names.setdefault(backend_of(alias).config.key, []).append(alias)
     return names

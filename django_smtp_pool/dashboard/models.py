@@ -1,4 +1,4 @@
-"""What the admin lists, and what the permission belongs to. There is no table."""
+"""The model for the admin's index and for the permission. It has no table."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from django.db import models
 
 
 class NoRows(models.Manager[Any]):
-    """Finds nothing, and never asks the database: `dumpdata` looks at every model."""
+    """Finds nothing, and never queries the database: `dumpdata` queries every model."""
 
     def get_queryset(self) -> models.QuerySet[Any]:
         """Return no rows."""
@@ -16,12 +16,12 @@ class NoRows(models.Manager[Any]):
 
 
 class Pool(models.Model):
-    """The pools of a process, which live in memory; Django knows permissions of models only."""
+    """Stands for the pools of a process, which are in memory; in Django, a permission belongs to a model."""
 
     objects = NoRows()
 
     class Meta:
-        """Have a permission, and nothing in the database."""
+        """Define a permission, and no table."""
 
         app_label = "smtp_pool"
         managed = False

@@ -1,8 +1,8 @@
-"""Staying with one process of a site.
+"""Keep the page on one process of a site.
 
-A site usually runs several processes, each has pools of its own, and the web server picks one for each request. An
-address of the page names its process. Another process that gets the request sends the browser back to the same
-address, and the next pick may be the right one.
+A site usually runs several processes, each has separate pools, and the web server picks a process for each request. The
+page's address names its process. If another process gets the request, it redirects the browser to the same address, so
+that the web server picks again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ MOST_TRIES = 16  # browsers give up after 20 redirects
 
 
 def elsewhere(request: HttpRequest) -> HttpResponse | None:
-    """Return a redirect if the request is for another process; None if it has been tried often enough."""
+    """Return a redirect if the request is for another process, or None, also after `MOST_TRIES` redirects."""
     tries = request.GET.get("tries", "0")
     tried = int(tries) if tries.isdecimal() and len(tries) < 3 else MOST_TRIES
     if request.GET.get("process", recorder.process) == recorder.process or tried >= MOST_TRIES:

@@ -1,7 +1,7 @@
-"""What the page shows of the last minutes, in memory: messages second by second, and the last failures.
+"""Record the last minutes for the page, in memory: messages second by second, and the last failures.
 
-There is no lock: an observer may run in a signal handler or a finalizer. Under free threading, two threads may count
-one message of a second between them; the exact counters are those of `pool.stats()`.
+There is no lock, because an observer may run in a signal handler or a finaliser. Under free threading, two threads may
+count only one of two messages; `pool.stats()` has the exact counters.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from ..remembered import PoolKey
 from ..verify.verification import Report
 
 WINDOW = 120  # seconds that the charts show
-MOST_FAILURES = 20  # kept for each pool
-MOST_WORDS = 500  # characters of one failure
+MOST_FAILURES = 20  # for each pool
+MOST_WORDS = 500  # characters for each failure
 
 _HEARD = frozenset({Finished, LeftInDoubt, DialFailed, Attempted})
 _ADDRESS = re.compile(r"[^\s<>\"',;:]+@[^\s<>\"',;:]+")
@@ -35,11 +35,11 @@ _numbers = count(1)
 
 @dataclass(kw_only=True)
 class Second:
-    """The messages that found their outcome in one second.
+    """The messages that got their final outcome within one second.
 
     Arguments:
         at: instant (monotonic).
-        waited, longest: seconds that they waited for a connection, together and at most.
+        waited, longest: seconds that they waited for a connection: the sum, and the maximum.
     """
 
     at: int
@@ -50,7 +50,7 @@ class Second:
 
     @property
     def messages(self) -> int:
-        """How many there were."""
+        """The number of messages."""
         return self.accepted + self.failed
 
     def add(self, *, accepted: bool, waited: float) -> None:
@@ -65,7 +65,7 @@ class Second:
 
 @dataclass(kw_only=True)
 class FailureSeen:
-    """A failure, and how often it has happened with the same words."""
+    """A failure, and how often it has occurred with the same text."""
 
     kind: str
     words: str
@@ -76,7 +76,7 @@ class FailureSeen:
 
 @dataclass(kw_only=True)
 class Verified:
-    """What a verification found, and when."""
+    """The result of a verification, and its time."""
 
     report: Report
     at: Any
@@ -87,13 +87,13 @@ class History(Observer):
     """The last minutes of one pool."""
 
     clock: Clock
-    number: int = field(default_factory=lambda: next(_numbers))  # the pool's name in addresses of the page
+    number: int = field(default_factory=lambda: next(_numbers))  # identifies the pool in the addresses of the page
     verified: Verified | None = None
     _seconds: deque[Second] = field(default_factory=lambda: deque(maxlen=WINDOW))
     _failures: deque[FailureSeen] = field(default_factory=lambda: deque(maxlen=MOST_FAILURES))
 
     def hears(self, kind: type[Event]) -> bool:
-        """Tell whether events of a kind are recorded."""
+        """Return whether events of a kind are recorded."""
         return kind in _HEARD
 
     def notice(self, event: Event) -> None:
@@ -130,7 +130,7 @@ class History(Observer):
         self._failures.append(FailureSeen(kind=kind, words=words, first_at=now, last_at=now))
 
     def seconds(self) -> list[Second]:
-        """Return the last `WINDOW` seconds, those without a message too; the last one is under way."""
+        """Return the last `WINDOW` seconds, also those without messages; the last one is not over yet."""
         now = int(self.clock.monotonic())
         found = {at: Second(at=at) for at in range(now - WINDOW + 1, now + 1)}
         for each in list(self._seconds):
@@ -143,7 +143,7 @@ class History(Observer):
         return list(found.values())
 
     def failures(self) -> Sequence[FailureSeen]:
-        """Return the failures, the last one first."""
+        """Return the failures, the latest first."""
         return sorted(self._failures, key=lambda each: each.last_at, reverse=True)
 
     def forget(self) -> None:
@@ -158,20 +158,20 @@ class Recorder:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        # By the options' own object, which the registry keeps as long as the pool is in use.
+        # The key is the object that the registry keeps as long as the pool is in use.
         self._histories: weakref.WeakKeyDictionary[PoolKey, History] = weakref.WeakKeyDictionary()
         self.start_over()
 
     def start_over(self) -> None:
-        """Begin in this process, in a forked child too."""
+        """Start recording in this process; called again in a forked child."""
         self.started_at = timezone.now()
         self.pid, self.host = os.getpid(), platform.node()
-        self.process = f"{self.pid}-{round(self._clock.wall() * 1000):x}"  # no other has ever had the same
+        self.process = f"{self.pid}-{round(self._clock.wall() * 1000):x}"  # unique, although process IDs are reused
         for history in list(self._histories.values()):
             history.forget()
 
     def watch(self, key: PoolKey) -> History:
-        """Return the history of a pool, which observes it."""
+        """Return the history of a pool, which is its observer."""
         history = self._histories.get(key)
         if history is None:
             history = self._histories[key] = History(clock=self._clock)
@@ -179,13 +179,13 @@ class Recorder:
 
 
 def words_of(error: BaseException | None) -> str:
-    """Return what the server said; without a reply, what the error says, with addresses masked."""
+    """Return the server's reply; if there is none, the text of the error, with addresses masked."""
     refused, reply = getattr(error, "refused", None), getattr(error, "reply", None)
     if refused:
         return _distinct(refused.values())
     if reply is not None:
         return str(reply)[:MOST_WORDS]
-    # Cut before and after: the search takes long in a long text, and an address at the end is not cut in two.
+    # Cut before, because the search is slow in a long text, and after, so that no address is cut in two and not masked.
     words = _ADDRESS.sub("***@***", (str(error) or type(error).__name__)[: 2 * MOST_WORDS])
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in words)[:MOST_WORDS]
 

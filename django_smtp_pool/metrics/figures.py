@@ -1,6 +1,6 @@
-"""What is measured: one table for Prometheus and OpenTelemetry, and what each event adds to it.
+"""The metrics, in one table for Prometheus and OpenTelemetry, and what each event adds to them.
 
-The values of labels are few: servers, outcomes, stages, reasons. An address, a user name or a reply is never one.
+Labels have few values: servers, outcomes, stages, reasons. An address, a user name or a reply is never a value.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class Metric:
     """One metric; `smtp_pool_` or `smtp_pool.` comes before its name.
 
     Arguments:
-        unit: as OpenTelemetry writes it: "s", or what is counted, in braces.
-        buckets: upper bounds; only a histogram has them.
+        unit: in the notation of OpenTelemetry: "s", or what is counted, in braces.
+        buckets: the upper bounds; only for histograms.
     """
 
     name: str
@@ -90,7 +90,7 @@ FAILED = Metric(
 )
 OUTAGES = Metric(
     name="rate_storage_outages",
-    help="Times that the store of a shared rate limit stopped answering",
+    help="How often the storage of a shared rate limit stopped answering",
     labels=("server",),
     unit="{outage}",
 )
@@ -110,7 +110,7 @@ ATTEMPTS = Metric(
 )
 ROUND_TRIPS = Metric(
     name="message.round_trips",
-    help="Times that a message waited for an answer of the server",
+    help="How often a message waited for an answer of the server",
     labels=("server",),
     unit="{round_trip}",
     buckets=(1, 2, 3, 4, 5, 10, 20),
@@ -151,7 +151,7 @@ Measurement = tuple[Metric, Labels, float]
 
 
 def stage_of(error: BaseException | None) -> str:
-    """Return where something failed, as the value of a label."""
+    """Return the stage at which something failed, as the value of a label."""
     stage = getattr(error, "stage", None)
     if isinstance(stage, Stage):
         return stage.name.lower()
@@ -165,7 +165,7 @@ def stage_of(error: BaseException | None) -> str:
 
 
 def zeros(server: str) -> list[Measurement]:
-    """Return what makes the counters of alerts begin with 0: in one that begins with 1, nobody sees a rise."""
+    """Return zeros for the counters of alerts: if a counter appears with the value 1, `increase()` does not see it."""
     found: list[Measurement] = [
         (MESSAGES, (server, outcome.value, reused), 0) for outcome in Outcome for reused in ("false", "true")
     ]
@@ -205,7 +205,7 @@ def _of_message(server: str, outcome: str, delivery: Any) -> list[Measurement]:
 
 
 def levels(pools: Iterable[Pool[Any]]) -> dict[tuple[Metric, Labels], float]:
-    """Return the values of the gauges; pools of the same server, with different options, are added up."""
+    """Return the values of the gauges; pools of one server with different options are added up."""
     found: dict[tuple[Metric, Labels], float] = {}
     for pool in pools:
         server, stats = pool.name, pool.stats()
@@ -213,7 +213,7 @@ def levels(pools: Iterable[Pool[Any]]) -> dict[tuple[Metric, Labels], float]:
             _add(found, (CONNECTIONS, (server, state)), getattr(stats, state))
         _add(found, (MAX_CONNECTIONS, (server,)), stats.max_connections)
         _add(found, (WAITING, (server,)), stats.waiting)
-        for limit, left in stats.rate_left.items():  # pools of one account share it: the smallest counts
+        for limit, left in stats.rate_left.items():  # pools of one account share it: the smallest value counts
             key = RATE_LEFT, (server, limit)
             found[key] = min(left, found.get(key, left))
     return found

@@ -1,9 +1,9 @@
-"""The way of events into a metrics library, whose locks may stop neither a message nor a forked child.
+"""Pass events to a metrics library, without letting its locks block a message or a forked child.
 
-Such libraries guard each value with a plain lock. A signal handler or a finaliser that sends mail may find its own
-thread inside one, and a forked child may inherit one that is held for ever. So an event is put into a queue, and
-whoever gets our lock without waiting passes on what is there: one thread at a time uses the library, and `os.fork()`
-waits until none does.
+Such libraries protect each value with a plain lock. A signal handler or a finaliser that sends mail may have
+interrupted its own thread inside such a lock, and a forked child may inherit one that is never released. So an event is
+put into a queue, and the thread that gets the lock of this module without waiting passes on what is in the queue. So
+only one thread at a time uses the library, and `os.fork()` waits until none does.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from ..core.events.events import Event, Observer
 from .figures import KINDS, Measurement, measured, zeros
 
 AT_ONCE = 50  # events that one message passes on at most
-BACKLOG = 10_000  # events; where the library is slower than the mail, the oldest are dropped
-LONGEST_HOLD = 0.1  # seconds that a fork waits for the library
+BACKLOG = 10_000  # events; if the library is slower than the mail, the oldest are dropped
+LONGEST_HOLD = 0.1  # seconds for which a fork waits for the library
 
 
 class Intake(Observer):
-    """An observer that passes on what it has seen, one event at a time."""
+    """An observer that passes events to a library, one at a time."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -33,18 +33,18 @@ class Intake(Observer):
         _intakes.add(self)
 
     def hears(self, kind: type[Event]) -> bool:
-        """Tell whether events of a kind are measured."""
+        """Return whether events of a kind are measured."""
         return kind in KINDS
 
     def notice(self, event: Event) -> None:
-        """Take note of an event, now or as soon as the library is free."""
+        """Record an event, now or as soon as the library is free."""
         self._queue.append(self._seen(event))
-        if len(self._queue) == BACKLOG:  # an interrupt may have struck just before somebody could let go
+        if len(self._queue) == BACKLOG:  # an interrupt may have occurred just before the lock was released
             self.lock = threading.Lock()
         self.pass_on()
 
     def pass_on(self) -> None:
-        """Pass on what is in the queue, unless somebody does; that one also sees what comes meanwhile."""
+        """Pass on what is in the queue, unless another thread does, which then passes on these events too."""
         passed_on, lock = 0, self.lock
         while self._queue and passed_on < AT_ONCE and lock.acquire(blocking=False):
             try:
@@ -55,7 +55,7 @@ class Intake(Observer):
                 lock.release()
 
     def measured(self, event: Event) -> list[Measurement]:
-        """Return what an event adds; the first one of a server makes its counters begin."""
+        """Return what an event adds; for the first event of a server, also the zeros of its counters."""
         if event.server in self._servers:
             return measured(event)
         self._servers.add(event.server)
@@ -63,14 +63,14 @@ class Intake(Observer):
 
     @abstractmethod
     def _seen(self, event: Event) -> Any:
-        """Return what matters of an event: it goes on changing, and this may be taken by another thread."""
+        """Return the data to record. The event may still change, and another thread may pass this on later."""
 
     @abstractmethod
     def _take(self, seen: Any) -> None:
-        """Pass it on to the library; one thread at a time."""
+        """Pass the data to the library; called in one thread at a time."""
 
     def start_over(self) -> None:
-        """Forget what the parent passes on, in a forked child."""
+        """Forget the events that the parent passes on, in a forked child."""
         self.lock = threading.Lock()
         self._queue.clear()
 

@@ -38,7 +38,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 
-# With the toolbar, each page shows what mail its request has sent.
+# With the toolbar, each page shows the mail that its request has sent.
 HAS_TOOLBAR = importlib.util.find_spec("debug_toolbar") is not None
 if HAS_TOOLBAR:
     INSTALLED_APPS.append("debug_toolbar")
@@ -82,7 +82,7 @@ SITE_BACKEND = os.environ.get("EXAMPLE_EMAIL_BACKEND", POOLED_BACKEND)
 SMTP_HOST = os.environ.get("EXAMPLE_SMTP_HOST", "localhost")
 SMTP_PORT = int(os.environ.get("EXAMPLE_SMTP_PORT", "1025"))
 SMTP_OPTIONS = {"host": SMTP_HOST, "port": SMTP_PORT}
-# The whole dialogue with the server goes to the log and to the toolbar: that takes its time.
+# The whole dialogue with the server goes to the log and to the toolbar, which makes sending slower.
 SMTP_DEBUG = bool(os.environ.get("EXAMPLE_SMTP_DEBUG"))
 
 if django.VERSION >= (6, 1):

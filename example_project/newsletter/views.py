@@ -72,10 +72,10 @@ def contact_thanks(request):
 @staff_member_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def workbench(request):
-    """Start a mailing, and tell the mail server how to behave meanwhile."""
+    """Start a mailing, and set the behaviour of the mail server."""
     if request.method == "POST":
         do_at_workbench(request)
-        if request.POST.get("do") != "one":  # whose answer has the toolbar with that message
+        if request.POST.get("do") != "one":  # without a redirect, the toolbar shows the message of this request
             return redirect("workbench")
     behaviours = [(name, words) for name, (words, _) in BEHAVIOURS.items()]
     return render(
@@ -86,7 +86,7 @@ def workbench(request):
 
 
 def do_at_workbench(request):
-    """Do what a button of the workbench says."""
+    """Do the action of a button of the workbench."""
     match request.POST.get("do"):
         case "behave" if request.POST.get("behaviour") in BEHAVIOURS:
             try:

@@ -1,6 +1,6 @@
-"""Something to look at: a mailing in the background, to a mail server in this process that misbehaves on demand.
+"""A demonstration: a mailing in the background, to a mail server in this process that misbehaves on demand.
 
-The server is the one of `django_smtp_pool.testing`, which a project's own tests can use as well.
+The server is `FaultServer` of `django_smtp_pool.testing`, which the tests of a project can use too.
 """
 
 import threading
@@ -17,11 +17,11 @@ from newsletter.sending import Mailing
 
 MESSAGES = 2000
 SUBSCRIBERS = settings.BASE_DIR / "newsletter" / "data" / "subscribers.csv"
-DELAY = 0.02  # seconds that the server takes for each message: without them, all is over before one can look
+DELAY = 0.02  # seconds that the server takes for each message; otherwise there is too little time to watch
 
 
 def answer_late(session, proper):
-    """Answer as a server does that writes the message to its disk."""
+    """Answer like a server that writes the message to its disk."""
     time.sleep(DELAY)
     session.say(proper)
     return int(proper[:3])
@@ -31,11 +31,11 @@ SLOW = Fault(at="end", do=faults.Misbehaviour(name="slow", act=answer_late, acce
 
 
 def sometimes(rate, points, *choices):
-    """Return a plan that goes wrong at random, in the same way each time."""
+    """Return a plan with random faults, the same in each run."""
     return [RandomFaults(rate=rate, seed="example", points=points, choices=choices), SLOW]
 
 
-# What the server may be told to do: the name of the choice, the words for it, and what goes wrong.
+# What the server can do: the name of the choice, its label, and the faults.
 BEHAVIOURS = {
     "well": ("accept everything", [SLOW]),
     "refuse": ("refuse one recipient in ten", sometimes(0.1, ["rcpt"], faults.reply("550 5.1.1 No such mailbox here"))),
@@ -68,11 +68,11 @@ class Workbench:
 
     @property
     def is_sending(self):
-        """Tell whether a mailing is under way."""
+        """Whether a mailing is under way."""
         return self._thread is not None and self._thread.is_alive()
 
     def behave(self, behaviour):
-        """Tell the server what to do from now on; start it if there is none. Raises OSError if it cannot start."""
+        """Set the behaviour of the server; start it if there is none. Raises OSError if it cannot start."""
         with self._lock:
             if self.server is None:
                 self.server = FaultServer(port=settings.SMTP_PORT, chunking=True).__enter__()
@@ -81,14 +81,14 @@ class Workbench:
             self.server.max_connections = 2 if behaviour == "crowded" else None
 
     def stop(self):
-        """End the server: nobody answers at its port."""
+        """Stop the server, so that its port refuses connections."""
         with self._lock:
             server, self.server = self.server, None
             if server is not None:
                 server.close()
 
     def start_mailing(self):
-        """Send to the subscribers of the CSV file, several times over, in a thread; return whether it has begun."""
+        """Send to the active subscribers, several times over, in a thread; return False if a mailing is under way."""
         with self._lock:
             if self.is_sending:
                 return False
@@ -104,10 +104,10 @@ class Workbench:
         try:
             mailing.run()
         finally:
-            connection.close()  # of the database, which belongs to this thread
+            connection.close()  # the database connection of this thread
 
     def wait(self, seconds):
-        """Wait until the mailing is through; return whether it is."""
+        """Wait until the mailing has ended; return whether it has."""
         if self._thread is not None:
             self._thread.join(seconds)
         return not self.is_sending

@@ -169,7 +169,7 @@ def test_another_process_that_takes_over_is_announced(visit, monkeypatch):
     before = recorder.pid
     monkeypatch.setattr(recorder, "pid", 4711)
     monkeypatch.setattr(recorder, "process", "4711-abc")
-    words = f"Process {before} does not answer any more. This is process 4711."
+    words = f"Process {before} no longer answers. This is process 4711."
     visitor.page.locator("#smtp-pools-state", has_text=words).wait_for()
     visitor.refresh()
     assert visitor.page.inner_text("#smtp-pools-state") == words

@@ -209,7 +209,7 @@ def test_verify_shows_the_step_that_failed_and_what_to_do(visit, server):
 def test_drain_closes_idle_connections_and_refuses_nothing(visit, server):
     send(server)
     seen = text_of(press(visit("manager"), "drain", follow=True))
-    assert "closes as soon as no message is on it" in seen
+    assert "closes as soon as it carries no message" in seen
     assert server.wait_for(lambda: not server.open_now)
     send(server)
     assert (server.connections, len(server.accepted)) == (2, 2)
@@ -217,7 +217,7 @@ def test_drain_closes_idle_connections_and_refuses_nothing(visit, server):
 
 def test_a_pool_that_has_gone(visit):
     seen = text_of(visit("manager").post(f"{PAGE}999999/drain/?process={recorder.process}", follow=True))
-    assert "Nothing was done: this pool is not in use any more." in seen
+    assert "Nothing was done: this pool is no longer in use." in seen
 
 
 # Several processes
@@ -226,7 +226,7 @@ def test_a_pool_that_has_gone(visit):
 def test_it_says_which_process_it_shows(visit):
     seen = text_of(visit("staff").get(PAGE))
     assert f"This is process {recorder.pid} on {recorder.host}, recorded since" in seen
-    assert "Each process of the site has pools of its own." in seen
+    assert "Each process of the site has separate pools." in seen
 
 
 def test_another_process_sends_the_browser_back_until_it_gives_up(visit):
@@ -235,7 +235,7 @@ def test_another_process_sends_the_browser_back_until_it_gives_up(visit):
         address, hops = response.url, hops + 1
         assert address.startswith(f"{PAGE}?process=1-abc&tries={hops}")
     assert hops == MOST_TRIES
-    assert "The process that you looked at does not answer any more" in text_of(response)
+    assert "The process that you viewed has ended" in text_of(response)
 
 
 def test_a_button_for_another_process_does_nothing_here(visit, server):

@@ -15,7 +15,7 @@ def install(tracer_provider: Any = None, meter_provider: Any = None) -> None:
     """Trace and measure the pools of this process from now on; a second call changes nothing.
 
     Arguments:
-        tracer_provider, meter_provider: where to; the global ones of the API unless given, whenever they are set.
+        tracer_provider, meter_provider: by default the global ones of the API, even if they are set later.
 
     Raises ImproperlyConfigured if opentelemetry-api is not installed.
     """

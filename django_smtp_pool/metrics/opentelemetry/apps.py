@@ -15,5 +15,5 @@ class OpenTelemetryConfig(AppConfig):
     verbose_name = "SMTP pool: OpenTelemetry"
 
     def ready(self) -> None:
-        """Begin to trace and to measure."""
+        """Start tracing and measuring."""
         install()

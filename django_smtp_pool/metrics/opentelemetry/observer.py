@@ -1,4 +1,4 @@
-"""OpenTelemetry: a span for each message, made when its outcome is known, and metrics."""
+"""OpenTelemetry: metrics, and a span for each message, which is created when the outcome is known."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ SCOPE = "django_smtp_pool"
 
 
 class _Seen(NamedTuple):
-    """What matters of an event; a trace belongs to a message that has found its outcome."""
+    """The data of an event; there is a trace if a message has its final outcome."""
 
     measurements: list[Measurement]
     trace: Trace | None
 
 
 class OpenTelemetryObserver(Intake):
-    """What makes spans and metrics of events.
+    """Turns events into spans and metrics.
 
     Arguments:
         pools: returns the pools of this process.
@@ -54,7 +54,7 @@ class OpenTelemetryObserver(Intake):
         }
         self._attributes: dict[tuple[Metric, Labels], dict[str, str]] = {}
         for metric in GAUGES:
-            # A sum may be added up over processes; what is left of a limit may not.
+            # The other gauges may be summed over processes; the rest of a rate limit may not.
             kind = "gauge" if metric is RATE_LEFT else "up_down_counter"
             create = getattr(meter, f"create_observable_{kind}")
             create(_name(metric), [partial(self._levels, metric)], metric.unit, metric.help)

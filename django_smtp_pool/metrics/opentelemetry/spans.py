@@ -1,10 +1,10 @@
-"""The spans of a message, reconstructed from what is known at its end: an interrupt or a fork leaves none open.
+"""The spans of a message, created when it has its outcome, so that an interrupt or a fork leaves no span open.
 
     smtp.send
       smtp.wait, smtp.connect, smtp.conversation    for each attempt
 
-A delivery keeps how long each phase took, and when the last one ended. What lies between them is a pause: the rate
-limit, or the wait before another attempt. No attribute has an address or the server's words, which may contain one.
+A delivery records how long each phase took, and when the last one ended. A gap between them is a pause: the rate limit,
+or the time before another attempt. No attribute contains an address or the server's words, which may contain one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Attributes = dict[str, str | int | bool]
 
 
 class Tried(NamedTuple):
-    """What was known of a delivery when an attempt had ended; seconds are those of all attempts so far."""
+    """The state of a delivery when an attempt ended; seconds are sums over all attempts so far."""
 
     error: BaseException | None
     attempts: int
@@ -35,11 +35,11 @@ class Tried(NamedTuple):
     connected: float
     sent: float
     round_trips: int
-    elapsed: float | None  # seconds since the delivery began, None where the attempt did not get that far
+    elapsed: float | None  # seconds since the delivery began, or None if the attempt was not ended
 
     @classmethod
     def of(cls, delivery: Any) -> Tried:
-        """Return what is known of a delivery now."""
+        """Return the current state of a delivery."""
         ended, asked_at = delivery.ended, delivery.asked_at
         return cls(
             error=delivery.error if delivery.receipt is None else None,
@@ -58,12 +58,12 @@ NOTHING = Tried(None, 0, False, 0.0, 0.0, 0.0, 0, 0.0)
 
 @dataclass(frozen=True, kw_only=True)
 class Trace:
-    """A message that has found its outcome.
+    """A message that has its final outcome.
 
     Arguments:
         begun: instant (monotonic) at which its delivery began.
-        now, wall: this moment, monotonic and since the epoch.
-        context: of the caller: its span is the parent.
+        now, wall: the present, monotonic and since the epoch.
+        context: the context of the caller, with the parent span.
     """
 
     server: str
@@ -97,7 +97,7 @@ class _Phase(NamedTuple):
 
 
 def write(tracer: trace.Tracer, of: Trace) -> None:
-    """Write the spans of a message."""
+    """Create the spans of a message."""
     phases = list(_phases(of))
     start = min([of.begun, *(phase.start for phase in phases)])
     span = tracer.start_span(

@@ -15,7 +15,7 @@ def install(registry: Any = None) -> None:
     """Measure the pools of this process from now on; a second call changes nothing.
 
     Arguments:
-        registry: a `CollectorRegistry`; `prometheus_client.REGISTRY` unless given. In multi-process mode none is used.
+        registry: a `CollectorRegistry`; by default `prometheus_client.REGISTRY`. Not used in multi-process mode.
 
     Raises ImproperlyConfigured if prometheus_client is not installed.
     """
@@ -35,5 +35,5 @@ def install(registry: Any = None) -> None:
     observer = PrometheusObserver(pools.pools, files)
     if files is None:
         registry.register(observer)
-    _installed[id(registry)] = registry  # kept, so that its id stays its own
+    _installed[id(registry)] = registry  # kept alive, so that no other object gets its id
     observers.add(observer)

@@ -15,5 +15,5 @@ class PrometheusConfig(AppConfig):
     verbose_name = "SMTP pool: Prometheus"
 
     def ready(self) -> None:
-        """Begin to measure."""
+        """Start measuring."""
         install()

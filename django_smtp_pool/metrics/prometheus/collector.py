@@ -1,6 +1,6 @@
-"""The metrics of Prometheus: counters and histograms by events, gauges when Prometheus asks.
+"""The metrics for Prometheus: counters and histograms change with events, gauges are read when Prometheus asks.
 
-In multi-process mode one process answers for all, by the files that each of them writes: see `files.py`.
+In multi-process mode, one process answers for all, with the files that each of them writes: see `files.py`.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from ..figures import COUNTERS, GAUGES, HISTOGRAMS, Labels, Measurement, Metric,
 from ..intake import Intake
 from .files import GaugeFiles, name_of
 
-LONGEST_WAIT = 1.0  # seconds that a scrape waits until no message uses the library
+LONGEST_WAIT = 1.0  # seconds for which a scrape waits until no message uses the library
 
 
 class PrometheusObserver(Intake):
-    """What counts events, and is itself a collector of `prometheus_client`.
+    """Counts events, and is a collector for `prometheus_client`.
 
     Arguments:
         pools: returns the pools of this process.
-        files: of the multi-process mode.
+        files: only in multi-process mode.
     """
 
     def __init__(self, pools: Callable[[], Iterable[Pool[Any]]], files: GaugeFiles | None = None) -> None:
@@ -42,7 +42,7 @@ class PrometheusObserver(Intake):
         self._children: dict[tuple[Metric, Labels], Callable[[float], None]] = {}
 
     def notice(self, event: Event) -> None:
-        """Count an event, and in multi-process mode see to it that the gauges are written."""
+        """Count an event, and in multi-process mode request that the gauges are written."""
         super().notice(event)
         if self._files is not None:
             self._files.ask()
@@ -68,7 +68,7 @@ class PrometheusObserver(Intake):
         finally:
             if is_mine:
                 lock.release()
-        self.pass_on()  # what came meanwhile
+        self.pass_on()  # events that arrived meanwhile
         families = {each: GaugeMetricFamily(name_of(each), each.help, labels=each.labels) for each in GAUGES}
         for (metric, labels), value in levels(self._pools()).items():
             families[metric].add_metric(labels, value)

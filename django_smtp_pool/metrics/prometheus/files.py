@@ -1,7 +1,8 @@
-"""The gauges of Prometheus' multi-process mode: each process writes its own into a file.
+"""The gauges of Prometheus' multi-process mode: each process writes its gauges into a file.
 
-It does so a moment after an event, and every `EVERY` seconds while something is going on: a message that begins to
-wait causes no event. The housekeeper's thread writes, so a process without mail has none, and a fork finds none.
+It writes them `EVERY` seconds after an event, and again every `EVERY` seconds while a gauge may change without an
+event, as when a message begins to wait. The housekeeper's thread does that, so a process that sends no mail needs no
+thread, and there is no additional thread during a fork.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ Watch = Callable[[Tidiable, float], None]  # calls `tidy()` at an instant
 
 
 def is_multiprocess() -> bool:
-    """Tell whether PROMETHEUS_MULTIPROC_DIR was set when prometheus_client was imported."""
+    """Return whether PROMETHEUS_MULTIPROC_DIR was set when prometheus_client was imported."""
     return bool(values.ValueClass._multiprocess)
 
 
@@ -37,7 +38,7 @@ class GaugeFiles:
 
     Arguments:
         pools: returns the pools of this process.
-        watch: calls `tidy()` at an instant, and again as it says.
+        watch: calls `tidy()` at an instant, and again at those that it returns.
     """
 
     has_news = False
@@ -53,11 +54,11 @@ class GaugeFiles:
         self._written: set[tuple[Metric, Labels]] = set()
 
     def ask(self) -> None:
-        """Have the gauges written in a moment."""
+        """Request that the gauges are written after `every` seconds."""
         self._watch(self, self._clock.monotonic() + self._every)
 
     def tidy(self) -> float | None:
-        """Write the gauges, and return the instant (monotonic) to do so again, None where nothing is going on."""
+        """Write the gauges, and return the instant (monotonic) to do so again, or None if they cannot change."""
         found = levels(self._pools())
         gone = self._written - found.keys()
         for (metric, labels), value in [*found.items(), *((key, 0) for key in gone)]:
@@ -67,17 +68,17 @@ class GaugeFiles:
         return self._clock.monotonic() + self._every if is_busy else None
 
     def tell(self) -> None:
-        """Do nothing: there are no news."""
+        """Do nothing: there are no events for observers."""
 
 
 def _gauge(metric: Metric) -> Gauge:
-    """Return a gauge that is added up over the processes that live; of a limit, the smallest rest counts."""
+    """Return a gauge that is summed over the live processes; for a rate limit, the smallest value counts."""
     mode: Any = "livemin" if metric is RATE_LEFT else "livesum"
     return Gauge(name_of(metric), metric.help, metric.labels, registry=None, multiprocess_mode=mode)
 
 
 def _may_change(metric: Metric, labels: Labels, value: float) -> bool:
-    """Tell whether a gauge may change although no event follows."""
+    """Return whether a gauge may change without an event."""
     if metric is CONNECTIONS:
         return bool(value) and labels[-1] != "idle"
     return metric is RATE_LEFT or (metric is WAITING and bool(value))

@@ -47,7 +47,7 @@
       replace(html);
       const now = document.getElementById("smtp-pools").dataset.process;
       if (now !== process) {
-        switched = `Process ${process.split("-")[0]} does not answer any more. This is process ${now.split("-")[0]}.`;
+        switched = `Process ${process.split("-")[0]} no longer answers. This is process ${now.split("-")[0]}.`;
       }
     }
     say(paused ? shown : switched);
