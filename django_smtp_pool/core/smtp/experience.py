@@ -35,8 +35,8 @@ def may_be_limit(reply: Reply) -> bool:
 class Suspicion:
     """MAIL was refused on a used connection: it may have reached a limit.
 
-    carried: number of messages that it had carried.
-        wear_out: retires the connection.
+    Arguments:
+        carried: number of messages that the connection had carried.
         wear_out: takes the connection out of use.
     """
 
