@@ -215,7 +215,7 @@ class _SideBySide:
             self._stand_in_line(life, need.waiter)
 
     def _forget(self, life: Life[None]) -> None:
-        """Watch nothing more for a generator: a socket that is being watched stays open, even if another thread closes it."""
+        """Stop watching for a generator: a socket that is polled stays open, even if another thread closes it."""
         for descriptor in self._descriptors.pop(life, ()):
             if descriptor in self._owners and self._owners[descriptor][0] is life:
                 del self._owners[descriptor]
