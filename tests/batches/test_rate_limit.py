@@ -96,7 +96,7 @@ class TogetherClock(ManualClock):
     def _is_quiet(self):
         with self._lock:
             all_wait = len(self._waiting) >= self._parties
-        return all_wait and self._server.idle_now == self._server.open_now > 0
+        return all_wait and self._server.open_now > 0 and self._server.is_at_rest
 
     def _leap(self):
         with self._lock:

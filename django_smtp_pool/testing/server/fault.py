@@ -180,6 +180,15 @@ class FaultServer(Options):
             return sum(session.state == "command" for session in self.sessions)
 
     @property
+    def is_at_rest(self):
+        """Return whether every session waits for its next command, and neither octets nor clients wait for us."""
+        with self.record.changed:
+            sessions = list(self.sessions)
+            if any(session.state != "command" or session.wire.has_unread() for session in sessions):
+                return False
+            return not select.select([self._listener], [], [], 0)[0]
+
+    @property
     def held(self):
         """Return how many sessions wait at a gate."""
         return self.gate.standing

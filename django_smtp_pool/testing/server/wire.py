@@ -39,9 +39,14 @@ class Wire:
         return self._tls
 
     def wake(self):
-        """Interrupt the current wait of the session; other threads may call only this and peer_gone()."""
+        """Interrupt the current wait of the session; other threads may call only this, has_unread() and peer_gone()."""
         with contextlib.suppress(BlockingIOError):  # full of earlier wake-ups, so one is pending
             self._waker.send(b"!")
+
+    def has_unread(self):
+        """Return whether octets from the client are still unread."""
+        descriptor = self._sock.fileno()
+        return descriptor >= 0 and bool(select.select([descriptor], [], [], 0)[0])
 
     def peer_gone(self):
         """Return whether the client has closed, even if some of its octets are still unread."""
