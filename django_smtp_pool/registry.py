@@ -17,7 +17,7 @@ from django.core.signals import setting_changed
 from django.dispatch import receiver
 
 from .conf import Config
-from .core.after_fork import AfterFork
+from .core.after_fork import AfterFork, NewWorld
 from .core.clock import Clock, SystemClock
 from .core.delivery.connection import Connection, Connector
 from .core.drivers.farewells import FAREWELL, Farewells
@@ -78,6 +78,7 @@ class Registry:
         self._observer = observer
         self._housekeeper = Housekeeper(clock, Farewells(clock))
         self._after_fork = AfterFork(self._housekeeper.resume)
+        self._new_world = NewWorld()
         self._pid = os.getpid()
         self._lock = threading.RLock()  # it knows its owner: a signal handler may find this very thread inside
         self._late: deque[Callable[[], None]] = deque()  # what such code asked for, to be done outside the lock
@@ -88,8 +89,8 @@ class Registry:
 
     def sender(self, key: PoolKey) -> Sender:
         """Return the sender over the pool for these options, made now if there is none."""
-        if self._is_foreign:
-            self.after_fork()
+        if self._is_foreign():
+            self._new_world.start_over(self._is_foreign, self.after_fork)
         while True:
             sender = self._senders.get(key)
             if sender is None or sender.pool.is_closed:
@@ -121,7 +122,6 @@ class Registry:
         """Whether this thread holds the lock: we run in the middle of its work."""
         return self._lock._is_owned()  # type: ignore[attr-defined, no-any-return]
 
-    @property
     def _is_foreign(self) -> bool:
         """Whether all this belongs to another world, and the hooks for forks did not say so in time."""
         # Forked by somebody who does not run Python's hooks; or gevent has replaced the locks since, as it does under
@@ -262,8 +262,6 @@ class Registry:
     def after_fork(self) -> None:
         """Start over in a child: new locks, no connections, and the parent's are not touched by an octet."""
         transport.close_inherited()
-        self._pid = os.getpid()
-        self._lock = threading.RLock()
         self._late.clear()
         self._housekeeper.after_fork()
         for caches in list(self._token_caches.values()):
@@ -272,6 +270,7 @@ class Registry:
             rate.after_fork()
         for sender in list(self._senders.values()):
             sender.after_fork()
+        self._lock, self._pid = threading.RLock(), os.getpid()  # last: from now on, other threads use what is here
 
     def at_exit(self) -> None:
         """Say QUIT on every idle connection, all at once; the process ends within two seconds all the same."""
