@@ -17,7 +17,7 @@ from django.core.signals import setting_changed
 from django.dispatch import receiver
 
 from .conf import Config
-from .core.after_fork import AfterFork
+from .core.after_fork import AfterFork, NewWorld
 from .core.clock import Clock, SystemClock
 from .core.delivery.connection import Connection, Connector
 from .core.drivers.farewells import FAREWELL, Farewells
@@ -80,6 +80,7 @@ class Registry:
         self.watchers: list[Callable[[PoolKey], Observer]] = []  # each returns an observer for a new pool
         self._housekeeper = Housekeeper(clock, Farewells(clock))
         self._after_fork = AfterFork(self._housekeeper.resume)
+        self._new_world = NewWorld()
         self._pid = os.getpid()
         self._lock = threading.RLock()  # knows its owner: a signal handler may interrupt this same thread inside it
         self._late: deque[Callable[[], None]] = deque()  # requests of such code, carried out after the lock is released
@@ -90,8 +91,8 @@ class Registry:
 
     def sender(self, key: PoolKey) -> Sender:
         """Return the sender over the pool for these options; make it if there is none."""
-        if self._is_foreign:
-            self.after_fork()
+        if self._is_foreign():
+            self._new_world.start_over(self._is_foreign, self.after_fork)
         while True:
             sender = self._senders.get(key)
             if sender is None or sender.pool.is_closed:
@@ -123,7 +124,6 @@ class Registry:
         """Whether this thread holds the lock: the caller has interrupted the registry's own code."""
         return self._lock._is_owned()  # type: ignore[attr-defined, no-any-return]
 
-    @property
     def _is_foreign(self) -> bool:
         """Whether the state belongs to another process or another kind of threads, and no hook has reported that."""
         # The process was forked by code that does not run Python's hooks; or gevent has replaced the locks since, as
@@ -275,8 +275,6 @@ class Registry:
     def after_fork(self) -> None:
         """Start over in a child: new locks, no connections, and no octet is sent on those of the parent."""
         transport.close_inherited()
-        self._pid = os.getpid()
-        self._lock = threading.RLock()
         self._late.clear()
         self._housekeeper.after_fork()
         for caches in list(self._token_caches.values()):
@@ -285,6 +283,7 @@ class Registry:
             rate.after_fork()
         for sender in list(self._senders.values()):
             sender.after_fork()
+        self._lock, self._pid = threading.RLock(), os.getpid()  # last: from now on, other threads use what is here
 
     def at_exit(self) -> None:
         """Send QUIT on every idle connection, all at once; the process still ends within two seconds."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -45,3 +46,17 @@ class AfterFork:
     def _pending(self, _: object) -> int:
         self._call()
         return 0
+
+
+class NewWorld:
+    """Lets one thread start over in a child whose fork ran no hooks, while the others wait for it."""
+
+    def __init__(self) -> None:
+        self._locks: dict[tuple[int, type], Any] = {}  # a lock of the parent's may be held by a thread that is no more
+
+    def start_over(self, is_foreign: Callable[[], bool], start_over: Callable[[], None]) -> None:
+        """Start over if it is still to be done; it has to make `is_foreign` false, and that last."""
+        lock = threading.RLock()
+        with self._locks.setdefault((os.getpid(), type(lock)), lock):
+            if is_foreign():
+                start_over()

@@ -12,6 +12,7 @@ from email.policy import SMTP
 from email.utils import getaddresses
 from typing import Any
 
+from .after_fork import NewWorld
 from .clock import Clock, SystemClock
 from .delivery.connection import Connector
 from .delivery.delivery import Delivery
@@ -57,10 +58,10 @@ class Client:
         self._server, self._options = server, pool or PoolOptions()
         self._clock, self._observer = clock or SystemClock(), Observers([observer or LogObserver()])
         self._rate = RateLimit(self._options.quotas)
+        self._new_world = NewWorld()
         self._start_over()
 
     def _start_over(self) -> None:
-        self._pid = os.getpid()
         self._housekeeper = Housekeeper(self._clock, Farewells(self._clock))
         connector = Connector(
             server=self._server,
@@ -77,6 +78,7 @@ class Client:
             observer=self._observer,
             rate_limit=limit if self._options.quotas else None,
         )
+        self._pid = os.getpid()  # last: from now on, other threads use what is here
 
     def send(self, message: Message | Envelope) -> Delivery:
         """Send a message and return the result, whose `outcome` is accepted.
@@ -108,11 +110,17 @@ class Client:
         self._housekeeper.finish(FAREWELL)
 
     def _current(self) -> Sender:
-        if os.getpid() != self._pid:  # forked: the connections are the parent's
-            transport.close_inherited()
-            self._rate.after_fork()
-            self._start_over()
+        if self._is_foreign():
+            self._new_world.start_over(self._is_foreign, self._after_fork)
         return self._sender
+
+    def _is_foreign(self) -> bool:
+        return os.getpid() != self._pid
+
+    def _after_fork(self) -> None:
+        transport.close_inherited()  # they are the parent's
+        self._rate.after_fork()
+        self._start_over()
 
 
 def envelope_of(message: Message | Envelope) -> Envelope:

@@ -5,20 +5,22 @@ end of a message and the assignment of what it returned, or inside Python's own 
 """
 
 import gc
+import logging
 import os
 import random
 import signal
 import ssl
 import sys
+import threading
 
 import pytest
 
-from django_smtp_pool.signals import message_sent
+from django_smtp_pool import signals
 from tests.batches.ledger import QUIET, misreported, settled
 from tests.handlers import handling, ring
 from tests.interrupts import KINDS
 from tests.mailing import backend_for, message
-from tests.servers import FaultServer
+from tests.servers import Fault, FaultServer, faults
 from tests.servers.certificates import certificates
 
 ROUNDS = 2000 if os.environ.get("NIGHTLY") else 30  # of each of 32 kinds
@@ -115,10 +117,83 @@ def test_an_alarm_while_a_receiver_makes_a_mailer(monkeypatch, server, struck):
         backend_for(server).send_messages([message(2)])
 
     backend = backend_for(server)
-    message_sent.connect(mails)
+    signals.message_sent.connect(mails)
     try:
         with handling(handler), pytest.raises(TimeoutError, match="mine") as caught:
             backend.send_messages([message()])
     finally:
-        message_sent.disconnect(mails)
+        signals.message_sent.disconnect(mails)
     assert caught.value is error
+
+
+class Ringing(logging.Handler):
+    """A log handler in which the alarm rings, at one of the records of the main thread."""
+
+    def __init__(self, at):
+        super().__init__()
+        self.left = at
+
+    def emit(self, record):
+        if threading.current_thread() is threading.main_thread():
+            self.left -= 1
+            if self.left == -1:
+                ring()
+
+
+def in_receiver(name):
+    def rings(**told):
+        ring()
+
+    getattr(signals, name).connect(rings, weak=False)
+    return lambda: getattr(signals, name).disconnect(rings)
+
+
+def in_log_handler(at):
+    logger, handler = logging.getLogger("django_smtp_pool"), Ringing(at)
+    level = logger.level
+    logger.setLevel(logging.DEBUG)
+    logger.addHandler(handler)
+
+    def end():
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+    return end
+
+
+@pytest.mark.parametrize("width", [1, 3], ids=["single", "batch"])
+@pytest.mark.parametrize(
+    ("guest", "where", "outcome"),
+    [
+        (in_receiver, "message_sent", "accepted"),
+        (in_receiver, "message_failed", "refused"),
+        (in_receiver, "connection_opened", "accepted"),
+        (in_log_handler, 0, "accepted"),
+        (in_log_handler, 1, "accepted"),
+        (in_log_handler, 0, "refused"),
+        (in_log_handler, 1, "refused"),
+    ],
+)
+def test_an_alarm_in_a_guests_code_comes_out_after_the_outcome_is_known(guest, where, outcome, width):
+    """The guards around receivers and log handlers keep in what those raise, and nothing else."""
+    error = TimeoutError("mine")
+
+    def handler(number, frame):
+        raise error
+
+    refusing = Fault(at="mail", do=faults.code_5xx, times=None) if outcome == "refused" else None
+    with FaultServer(fault=refusing) as server, handling(handler):
+        backend = backend_for(server, max_connections=1)
+        batch = [message(to=[f"to{number}@example.com"]) for number in range(width)]
+        end = guest(where)
+        try:
+            with pytest.raises(TimeoutError, match="mine") as caught:
+                backend.send_messages(batch)
+        finally:
+            end()
+        assert caught.value is error
+        if where in ("message_sent", "message_failed"):
+            assert batch[0].smtp_pool_status.outcome == outcome
+        assert settled_and_misreported(server, backend, batch) == (QUIET, [])
+        server.fault = None
+        assert backend.send_messages([message()]) == 1

@@ -132,7 +132,7 @@ def test_at_any_line(monkeypatch, name, kind):
             came = made.send(tracer)
             problems = [f"the caller got {came!r}"] if tracer.where and came is not own else []
             del came
-            own.__traceback__ = None
+            own.__traceback__ = own.__context__ = None  # they lead to the frames that it came through
             if problems := problems + made.leftovers():
                 found[tracer.where] = problems
             assert made.backend.send_messages([message(99)]) == 1  # whatever was left, the next one is none the worse

@@ -365,3 +365,43 @@ def test_children_however_multiprocessing_starts_them(server, tmp_path, method):
     assert sorted(carried[1:]) == [
         [f"Subject: {name} {number}".encode() for number in range(5)] for name in ("ann", "bob", "cid")
     ]
+
+
+@fork
+def test_a_fork_while_a_spare_connection_is_being_opened(server):
+    """By a thread that the child does not have: the child opens its own, and the parent's thread goes on."""
+    script = """
+import warnings
+from dataclasses import replace
+warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
+options = ServerOptions(host="127.0.0.1", port=int(sys.argv[1]), timeout=5, local_hostname="client.example")
+key = PoolKey(server=options, pool=PoolOptions(min_connections=2, max_connections=2))
+sender = lambda: registry.sender(key)
+send("parent 1")
+sys.stdin.readline()  # the spare is held at the greeting
+(dialling,) = [thread for thread in threading.enumerate() if thread.name == "django-smtp-pool-dial"]
+pid = os.fork()
+if pid == 0:
+    assert sender().pool.stats().connecting == 0
+    print("forked", flush=True)
+    send("child")
+    os._exit(0)
+wait_for(pid)
+dialling.join(10)
+assert sender().pool.stats().idle == 2
+send("parent 2")
+"""
+    server.hold("banner")
+    with started(server, script) as process:
+        assert server.wait_for(lambda: server.held == 1)
+        server.release(1)
+        assert server.wait_for(lambda: len(server.accepted) == 1 and server.held == 1)
+        process.stdin.write("now\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "forked\n"
+        server.release()
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
+    assert [each.content.split(b"\r\n")[0].decode() for each in server.accepted] == [
+        *("Subject: parent 1", "Subject: child", "Subject: parent 2")
+    ]

@@ -1,5 +1,6 @@
 """The registry: which options share a pool, which never do, and how pools end."""
 
+import threading
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,9 @@ from django_smtp_pool.core.options.options import PoolOptions, ServerOptions, TL
 from django_smtp_pool.core.pool.policy import IN_USE
 from django_smtp_pool.registry import PoolKey, Registry
 from tests.clocks import ManualClock
+from tests.core.fakes import in_thread, until
 from tests.core.options.test_options import POOL, SERVER, TLS
+from tests.mailing import backend_for, message
 
 OTHER = [
     *((ServerOptions, key, good[0]) for key, (good, _) in SERVER.items() if good),
@@ -93,3 +96,41 @@ def test_a_child_by_another_fork_is_noticed_at_the_next_use(registry):
     registry._lock.acquire()
     registry._pid -= 1
     assert registry.sender(KEY).pool.stats().open == 0
+
+
+def test_several_threads_of_such_a_child_start_over_once(registry, monkeypatch):
+    """The second one would have closed the connections of the first, and taken its places from it."""
+    registry.sender(KEY)
+    begun, looks = [], []
+    start_over, looks_foreign = registry.after_fork, registry._is_foreign
+
+    def after_fork():
+        begun.append(threading.get_ident())
+        until(lambda: len(looks) >= 8)  # all of them have seen that they are in another process
+        start_over()
+
+    monkeypatch.setattr(registry, "after_fork", after_fork)
+    monkeypatch.setattr(registry, "_is_foreign", lambda: looks.append(looks_foreign()) or looks[-1])
+    registry._pid -= 1
+    threads = [in_thread(registry.sender, KEY) for _ in range(8)]
+    assert len({thread.join().pool for thread in threads}) == 1
+    assert len(begun) == 1
+
+
+def test_a_pool_is_not_forgotten_while_a_batch_is_in_its_callers_code(server, mailer):
+    """For more than ten minutes, and without a connection: a second pool would have meant twice the ceiling."""
+    clock = ManualClock()
+    backend = mailer(server, clock=clock, idle_timeout=60)
+    backend.send_messages([message(1)])
+    clock.advance(61)
+    backend.pool.tidy()
+    until(lambda: not backend.pool._state.occupied)  # those that leave count, too
+    pool = backend.pool
+
+    def mailing():
+        clock.advance(IN_USE + 1)
+        assert backend_for(server, port=1).pool is not pool  # to make another one forgets what is unused
+        yield message(2)
+
+    assert backend.send_messages(mailing()) == 1
+    assert backend.pool is pool

@@ -30,7 +30,7 @@ NOT_NOW = [
     for text in ("454 4.7.0 Temporary failure", "450 4.3.2 Not now", "452 4.3.1 Insufficient system storage")
 ]
 SLOWEST_QUIT = 0.6  # seconds
-INHERITED = 0.1  # seconds in which a forked child has closed the sockets that it inherited
+FORKING = "forking"  # a file that is there until a child has closed the sockets that it has inherited
 
 ROOT = Path(__file__).parents[2]
 
@@ -43,6 +43,11 @@ class Place:
     port: int
     tls: bool
     limit: int | None
+
+    @property
+    def forking(self):
+        """The file that says so while a fork is under way; None for a server that does not want to know."""
+        return Path(self.host.removeprefix("unix:")).with_name(FORKING) if self.limit else None
 
 
 class Servers:
@@ -78,9 +83,9 @@ class Server(FaultServer):
     Only a Unix socket says which process is at its other end: elsewhere, all of them count as one.
     """
 
-    def __init__(self, *, limit=None, grace=0.0, **options):
-        super().__init__(**options)
-        self.limit, self._grace = limit, grace
+    def __init__(self, *, limit=None, path=None, **options):
+        super().__init__(path=path, **options)
+        self.limit, self._forking = limit, path and path.with_name(FORKING)
         self.most = 0  # connections of one process at once
         self.crowd = set()  # numbers of connections that were one too many
         self._owners = {}
@@ -97,9 +102,8 @@ class Server(FaultServer):
     def _admit(self, sock):
         owner, number = _owner(sock), self.record.connections + 1
         present = 1 + self._present(owner)
-        until = time.monotonic() + self._grace
-        while self.limit and present > self.limit and time.monotonic() < until:
-            time.sleep(0.01)  # closed here, and still open in a child that has just been forked
+        while self.limit and present > self.limit and self._forking.exists():
+            time.sleep(0.01)  # closed by its owner, and still open in the child
             present = 1 + self._present(owner)
         self.most = max(self.most, present)
         if self.limit and present > self.limit:
@@ -158,7 +162,7 @@ def _slow_quit(seconds):
     return Misbehaviour(name="slow", act=act)
 
 
-def servers(*, seed, rate, chunking, limited, forks, folder):
+def servers(*, seed, rate, chunking, limited, folder):
     """Yield the servers of a soak."""
     # In one shot the verdict is told from the replies before it by counting alone: there, a reply that nobody
     # asked for is taken for an answer. No client could know better.
@@ -168,8 +172,7 @@ def servers(*, seed, rate, chunking, limited, forks, folder):
         fault = RandomFaults(rate=rate, seed=f"{seed}/{len(way)}", points=points, choices=choices)
         yield Server(chunking=chunking, fault=fault, **way)
     if limited:
-        grace = INHERITED if forks else 0.0
-        server = Server(chunking=chunking, path=Path(folder) / "soak", limit=LIMIT, grace=grace)
+        server = Server(chunking=chunking, path=Path(folder) / "soak", limit=LIMIT)
         server.fault = Limits(server, f"{seed}/limits", rate / 3)
         yield server
 

@@ -51,7 +51,7 @@ class Soak:
     def run(self):
         """Send from all threads until the time is up; return the figures, and the first of the problems."""
         plan = {"seed": self.seed, "rate": self.rate, "chunking": self.chunking}
-        with Servers(**plan, limited=not self.stock, forks="forks" in self.troubles) as servers:
+        with Servers(**plan, limited=not self.stock) as servers:
             return _Run(self, servers).run()
 
 
@@ -214,7 +214,7 @@ class _Run:
     def _fork(self, numbers):
         numbers += self._take(max(0, CHILDS - len(numbers)))
         self._account.counts["forks"] += 1
-        verdict = forked(lambda: self._child(numbers), self._longest)
+        verdict = forked(lambda: self._child(numbers), self._longest, self._servers.places[-1].forking)
         if verdict is None:
             self._account.must_not("hung", f"a child with the messages {numbers}")
             return

@@ -119,11 +119,17 @@ class Timeouts:
             self._own.kept.append(error)
 
 
-def forked(work, patience):
-    """Do some work in a child; return what it has returned, by way of JSON, or None if it does not end in time."""
+def forked(work, patience, forking):
+    """Do some work in a child; return what it has returned, by way of JSON, or None if it does not end in time.
+
+    Arguments:
+        forking: a file that is there while the child may still have the sockets of its parent.
+    """
     ours, theirs = os.pipe()
+    forking.touch()
     child = os.fork()
     if child == 0:
+        forking.unlink()
         try:
             os.write(theirs, json.dumps(work()).encode())  # less than the buffer of a pipe
         finally:

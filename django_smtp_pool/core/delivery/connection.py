@@ -94,7 +94,10 @@ class Connector:
         try:
             yield from connection.open(clock, deadline)
         except BaseException:
-            connection.close()
+            try:
+                connection.close()
+            finally:  # an interrupt may have come in between, whose traceback keeps the connection
+                connection.close()
             raise
         return connection
 

@@ -605,6 +605,23 @@ def test_a_thread_that_cannot_be_started_disturbs_nobody(monkeypatch):
     assert (bench.pool.stats().idle, bench.pool.stats().connecting) == (1, 0)
 
 
+def test_a_waiter_that_came_while_no_thread_could_be_started_is_served(monkeypatch):
+    """The place that was to be for a spare is free again, and somebody decides what becomes of it."""
+    bench, waiter = Bench(max_connections=1, min_connections=1, max_messages=1), Waiter()
+    lease = bench.pool.acquire()
+    lease.connection.messages = 1
+
+    def fail(self):
+        bench.pool.request(waiter)
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", fail)
+        lease.give_back()
+    assert waiter.leave().connection is None
+    assert (bench.pool.stats().connecting, bench.pool.stats().waiting) == (1, 0)
+
+
 # Closing
 
 
