@@ -33,7 +33,7 @@ SLOW = 0.02
 QUICK = [
     Case(connections=1),
     Case(),
-    Case(rtt=0.01, is_secure=True),
+    Case(rtt=0.05, is_secure=True),
     Case(content="282K"),
     Case(delay=SLOW, connections=10),
 ]
