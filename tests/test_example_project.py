@@ -1,6 +1,7 @@
 """The example site, run as its users run it: in processes of its own."""
 
 import fcntl
+import importlib.util
 import mailbox
 import os
 import pty
@@ -346,6 +347,8 @@ def test_a_mailing_at_the_workbench_and_the_pool_meanwhile(site):
         one = visitor.post("/workbench/", {"do": "one"})
         print(visitor.get("/workbench/").content.decode())
         print(f"taken: {len(server.accepted)}", "The message was accepted." in one.content.decode())
+        if settings.HAS_METRICS:
+            print("metrics:", *visitor.get("/metrics/").content.decode().splitlines(), sep=chr(10))
         print("live:", visitor.get("/admin/smtp_pool/pool/").content.decode())
         mailers.pool().close()
         visitor.post("/workbench/", {"do": "stop"})
@@ -356,6 +359,9 @@ def test_a_mailing_at_the_workbench_and_the_pool_meanwhile(site):
     assert accepted + refused == 60
     assert refused
     assert f"taken: {accepted + 1} True" in said
+    if importlib.util.find_spec("prometheus_client"):
+        counted = re.findall(r"(?m)^smtp_pool_messages_total{.*outcome=\"accepted\".*} (\S+)$", said)
+        assert sum(map(float, counted)) == accepted + 1
     live = said.split("live:")[1]
     assert "550 5.1.1 No such mailbox here" in live
     assert f"<dt>accepted</dt><dd>{accepted + 1}</dd>" in live

@@ -52,6 +52,11 @@ if HAS_TOOLBAR:
         "debug_toolbar.panels.templates.TemplatesPanel",
     ]
 
+# With prometheus_client, /metrics/ has the figures of the pools, for Prometheus to scrape.
+HAS_METRICS = importlib.util.find_spec("prometheus_client") is not None
+if HAS_METRICS:
+    INSTALLED_APPS.append("django_smtp_pool.metrics.prometheus")
+
 ROOT_URLCONF = "example.urls"
 TEMPLATES = [
     {

@@ -13,5 +13,7 @@ urlpatterns = [
     path("workbench/", views.workbench, name="workbench"),
     path("admin/", admin.site.urls),
 ]
+if settings.HAS_METRICS:
+    urlpatterns.append(path("metrics/", views.metrics, name="metrics"))
 if settings.HAS_TOOLBAR:
     urlpatterns.append(path("__debug__/", include("debug_toolbar.urls")))

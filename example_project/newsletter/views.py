@@ -105,3 +105,11 @@ def do_at_workbench(request):
                 messages.error(request, f"The message was not accepted: {error}")
             else:
                 messages.success(request, "The message was accepted.")
+
+
+@require_safe
+def metrics(request):  # noqa: ARG001 - a view
+    """Return the metrics of this process in the format of Prometheus."""
+    from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+    return HttpResponse(generate_latest(), content_type=CONTENT_TYPE_LATEST)
