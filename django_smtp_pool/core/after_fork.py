@@ -9,13 +9,10 @@ be Python code, or its own next step would be that step; and it has to be the la
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Any
-
-WARNS = sys.version_info >= (3, 12)
 
 
 class AfterFork:
@@ -29,23 +26,27 @@ class AfterFork:
         """See to it that the call follows the fork that is about to happen; from a hook that runs before it."""
         if self._hook is not None:
             return
-        if not WARNS:
-            os.register_at_fork(after_in_parent=self._call)
-            self._hook = self._call
-            return
         try:
             import ctypes
 
-            self._hook = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(self._pending)
-            add = ctypes.pythonapi.Py_AddPendingCall
+            # No callback of ctypes: it keeps an exception in, and what it returns then is anything.
+            add, call = ctypes.pythonapi.Py_AddPendingCall, ctypes.pythonapi.PyObject_IsTrue
         except (ImportError, AttributeError):  # another interpreter: the call has to wait for the next use
             self._hook = False
         else:
-            os.register_at_fork(after_in_parent=partial(add, self._hook, None))
+            self._hook = _Pending(self._call)
+            os.register_at_fork(after_in_parent=partial(add, call, ctypes.py_object(self._hook)))
 
-    def _pending(self, _: object) -> int:
+
+class _Pending:
+    """Makes a call when the interpreter asks whether this is true, and raises what it raises: an alarm may strike."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self._call = call
+
+    def __bool__(self) -> bool:
         self._call()
-        return 0
+        return False  # the interpreter takes anything else for an error
 
 
 class NewWorld:
