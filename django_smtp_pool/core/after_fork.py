@@ -9,13 +9,10 @@ Python code, since its own next step would run the call; and it must be the last
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Any
-
-WARNS = sys.version_info >= (3, 12)
 
 
 class AfterFork:
@@ -29,23 +26,27 @@ class AfterFork:
         """Register the hook, so that the call follows the fork that is about to happen; called by a hook before it."""
         if self._hook is not None:
             return
-        if not WARNS:
-            os.register_at_fork(after_in_parent=self._call)
-            self._hook = self._call
-            return
         try:
             import ctypes
 
-            self._hook = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(self._pending)
-            add = ctypes.pythonapi.Py_AddPendingCall
+            # Not a ctypes callback: that swallows an exception, and then returns an undefined value.
+            add, call = ctypes.pythonapi.Py_AddPendingCall, ctypes.pythonapi.PyObject_IsTrue
         except (ImportError, AttributeError):  # another interpreter: the call waits for the next use
             self._hook = False
         else:
-            os.register_at_fork(after_in_parent=partial(add, self._hook, None))
+            self._hook = _Pending(self._call)
+            os.register_at_fork(after_in_parent=partial(add, call, ctypes.py_object(self._hook)))
 
-    def _pending(self, _: object) -> int:
+
+class _Pending:
+    """Makes a call when the interpreter tests its truth, and raises what the call raises, such as an alarm."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self._call = call
+
+    def __bool__(self) -> bool:
         self._call()
-        return 0
+        return False  # anything else is an error to the interpreter
 
 
 class NewWorld:

@@ -405,3 +405,34 @@ send("parent 2")
     assert [each.content.split(b"\r\n")[0].decode() for each in server.accepted] == [
         *("Subject: parent 1", "Subject: child", "Subject: parent 2")
     ]
+
+
+@fork
+def test_an_alarm_in_what_follows_a_fork_reaches_the_caller(server):
+    """It follows in the main thread, wherever that is, between two of its steps."""
+    ran(
+        server,
+        """
+import signal
+send()
+
+def handler(number, frame):
+    raise TimeoutError("mine")
+
+signal.signal(signal.SIGUSR1, handler)
+resume = registry._housekeeper.resume
+registry._after_fork._call = lambda: signal.raise_signal(signal.SIGUSR1)
+caught = []
+try:
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    for _ in range(1000):
+        abs(1)
+except TimeoutError as error:
+    caught.append(str(error))
+assert caught == ["mine"], caught
+os.wait()
+resume()
+""",
+    )

@@ -45,7 +45,7 @@ class FaultServer(Options):
 
     def __enter__(self):
         self._waker, self._alarm = socket.socketpair()
-        self._held = socket.socket()  # keeps our port from everybody else while we do not listen
+        self._held = None  # keeps our port from everybody else while we do not listen
         self._listener = self._listen(self.port or self._free_port())
         self.host, self.port = (f"unix:{self._path}", 25) if self._path else self._listener.getsockname()
         self._acceptor = threading.Thread(target=self._accept_all, name="fault-server", daemon=True)
@@ -67,7 +67,7 @@ class FaultServer(Options):
                 session.wire.wake()
         for thread in self._threads:
             self._join(thread)
-        for each in (self._listener, self._held, self._waker, self._alarm):
+        for each in filter(None, (self._listener, self._held, self._waker, self._alarm)):
             each.close()
 
     # Faults
@@ -219,6 +219,7 @@ class FaultServer(Options):
         """Take a port, where two sockets may share one as long as only one of them listens; else leave the choice."""
         if self._path or sys.platform != "linux":
             return 0
+        self._held = socket.socket()
         self._held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._held.bind((FaultServer.host, 0))
         return self._held.getsockname()[1]
