@@ -31,7 +31,9 @@ class Drops:
 
     def pick(self, moment):
         """Return what is to be done at this moment, or None."""
-        session = next(each for each in self._server.sessions if each.number == moment.connection)
+        session = next((each for each in list(self._server.sessions) if each.number == moment.connection), None)
+        if session is None:  # it has just ended
+            return None
         draw = random.Random(f"{self._seed}/{moment.connection}/{session.delivered}")
         points = MESSAGE if session.delivered else OPENING + MESSAGE
         is_dropped, point, how = draw.random() < SHARE, draw.choice(points), draw.choice(DROPS)

@@ -31,6 +31,7 @@ from ..net.transport import track, untrack
 from ..net.trouble import Trouble, attempt
 from .polling import Poller
 
+SHORTEST_WAIT = 1e-6  # seconds: less may be lost when it is added to the time
 BRIEF = 0.01  # seconds; if resuming a generator takes longer, that time does not count
 
 
@@ -159,7 +160,7 @@ class _SideBySide:
             until = min(self._due, self._held_until()) if self._calls else self._due
             seconds = until - self._clock.monotonic()
             if seconds > 0:
-                return self._clock.wait(self._poller.wait, seconds)
+                return self._clock.wait(self._poller.wait, max(seconds, SHORTEST_WAIT))
         return self._poller.wait(0.0)
 
     def _add_those_due(self, ready: dict[Life[None], None]) -> None:
