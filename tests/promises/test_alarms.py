@@ -161,6 +161,7 @@ def in_log_handler(at):
     return end
 
 
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("width", [1, 3], ids=["single", "batch"])
 @pytest.mark.parametrize(
     ("guest", "where", "outcome"),

@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..interrupts import from_signal_handler
 from ..options.fields import LONGEST_PATH_SHOWN, shown
 from ..options.options import ServerOptions
 
@@ -41,6 +42,8 @@ def _look(option: str, path: str) -> str | None:
         with Path(path).open("rb"):
             return None
     except (OSError, ValueError) as error:
+        if from_signal_handler(error):
+            raise
         return f"{option} {_name(path)} cannot be read: {getattr(error, 'strerror', None) or error}"
 
 
@@ -68,8 +71,7 @@ def named(server: ServerOptions) -> Iterator[None]:
     try:
         yield
     except OSError as error:  # SSLError is a subclass
-        flaw = _flaw(server, error)
-        if flaw is None:
+        if from_signal_handler(error) or (flaw := _flaw(server, error)) is None:
             raise
         raise type(error)(error.errno, flaw) from None
 

@@ -45,11 +45,15 @@ def context_for(server: ServerOptions) -> ssl.SSLContext:
 
 def _stamp(path: str | None) -> Stamp | None:
     """Return a value that changes if a file is replaced; None if there is no file, which is reported later."""
-    try:
-        found = Path(path).stat() if path is not None else None
-    except OSError:
+    if path is None:
         return None
-    return None if found is None else (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size)
+    try:
+        found = Path(path).stat()
+    except OSError as error:
+        if from_signal_handler(error):
+            raise
+        return None
+    return (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size)
 
 
 def _make(server: ServerOptions) -> ssl.SSLContext:
