@@ -11,12 +11,11 @@ from typing import Generic
 from ..clock import Clock
 from ..errors import PoolFull, PoolTimeout, is_failure, without_frames
 from ..events.events import DialFailed, Observer, Opened
-from ..interrupts import is_defect
 from ..options.options import PoolOptions
 from . import policy, retirement
 from .closing import Closing
 from .contracts import Caretaker, ConnectionT
-from .shielding import ends_lease, harmless, report, surely
+from .shielding import ends_lease, harmless, surely
 from .slots import DialSpare, Slot, Waiter
 from .stats import Details, copied, detailed
 from .waiters import reentered, timed_out, turned_away
@@ -192,22 +191,18 @@ class Pool(Closing, Generic[ConnectionT]):
             else:
                 policy.give_up(self._state, slot, "out of step")
 
-    def lend_again(self, slot: Slot, sender: str) -> bool:
+    @harmless
+    def lend_again(self, slot: Slot, sender: str) -> bool | None:
         """Let the borrower keep a connection for another message, after one from this sender was accepted.
 
-        Return False if another waiter needs the slot, or the connection may carry no further message.
+        Return False, or None after a defect, if another waiter needs the slot, or the connection may carry no further
+        message.
         """
         connection = slot.connection
         if self._is_inside or not connection.in_step or connection.found_limit is not None:
             return False
-        try:
-            with self._lock:
-                return policy.lend_again(self._state, slot, connection.messages, self._clock.monotonic(), sender)
-        except Exception as error:
-            if not is_defect(error):
-                raise
-            report("lending again")
-        return False
+        with self._lock:
+            return policy.lend_again(self._state, slot, connection.messages, self._clock.monotonic(), sender)
 
     @ends_lease
     def take_back_stale(self, slot: Slot) -> None:

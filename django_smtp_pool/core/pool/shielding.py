@@ -16,20 +16,24 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("django_smtp_pool.pool")
 
-MethodT = TypeVar("MethodT", bound=Callable[..., None])
+MethodT = TypeVar("MethodT", bound=Callable[..., Any])
 
 
 def harmless(method: MethodT) -> MethodT:
-    """Log defects in a method instead of raising them, so they cannot make a message fail; interrupts are raised."""
+    """Log defects in a method instead of raising them, so they cannot make a message fail; interrupts are raised.
+
+    The method then returns None.
+    """
 
     @wraps(method)
-    def shielded(*arguments: Any, **keywords: Any) -> None:
+    def shielded(*arguments: Any, **keywords: Any) -> Any:
         try:
-            method(*arguments, **keywords)
+            return method(*arguments, **keywords)
         except Exception as error:
             if not is_defect(error):
                 raise
             report(method.__name__)
+            return None
 
     return shielded  # type: ignore[return-value]
 
