@@ -172,8 +172,7 @@ class Batch:
             try:
                 if (yield from self._has_connection(loan)):
                     self._wake_worker()
-                    yield from self._deliver(loan)
-                    while loan.is_kept:
+                    while loan.has_connection:
                         yield from self._deliver(loan)
             except BaseException:
                 loan.abandon()

@@ -42,7 +42,6 @@ class Loan:
         self._slot: Slot | None = None
         self._connection: Connection | None = None
         self._wants_more = wants_more
-        self.is_kept = False
         self.reused = False
         self.waited = 0.0
         self.connected = 0.0
@@ -120,18 +119,22 @@ class Loan:
         """Whether this waits in the pool's line."""
         return self._waiter is not None and not self._waiter.served and self._slot is None
 
+    @property
+    def has_connection(self) -> bool:
+        """Whether a connection is lent, and ready for a message."""
+        return self._connection is not None
+
     def keep(self, sender: str) -> bool:
         """Keep the connection for another message, if there is one and no other waiter needs the slot."""
-        slot, self.is_kept = self._slot, False
+        slot = self._slot
         if slot is None or self._wants_more is None or not self._wants_more():
             return False
-        self.is_kept = self._service.pool.lend_again(slot, sender)
         self.reused, self.waited, self.connected = True, 0.0, 0.0
-        return self.is_kept
+        return bool(self._service.pool.lend_again(slot, sender))
 
     def end(self, error: Exception | None = None, sender: str | None = None) -> None:
         """Give the slot back, with the error of its message if there was one; a connection out of step is closed."""
-        slot, self.is_kept = self._slot, False
+        slot = self._slot
         if slot is None:
             return
         if self.reused and error is not None and was_closed_while_idle(error):
