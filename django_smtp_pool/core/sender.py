@@ -54,11 +54,10 @@ class Sender(Service):
             blocking.run(live(self, delivery, self.clock), self.clock)
         except BaseException as interrupt:
             delivery.cut_short(interrupt)
-            self.finish(delivery)
             raise
         finally:
             self.pool.end(delivery)
-        self.finish(delivery)
+            self.finish(delivery)
         return delivery
 
     def send_many(
@@ -112,11 +111,10 @@ class Sender(Service):
             await aio.run(live(self, delivery, self.clock, loan), self.clock)
         except BaseException as interrupt:
             delivery.cut_short(interrupt)
-            self.finish(delivery)
             raise
         finally:
             self.pool.end(delivery)
-        self.finish(delivery)
+            self.finish(delivery)
         return delivery
 
     async def asend_many(
