@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .core.events.events import Event, Line, Observer
+from .core.events.records import counted
 from .core.options.extras import missing
-from .registry import registry
-from .remembered import PoolKey
+from .registry import observers
 from .signals import message_failed, message_sent
 from .status import SmtpPoolStatus
 
@@ -82,10 +82,6 @@ def _shown(message: Any, status: SmtpPoolStatus) -> dict[str, Any]:
 _listener = _Listener()
 
 
-def _listen(key: PoolKey) -> Observer:  # noqa: ARG001 - a watcher
-    return _listener
-
-
 class MailPanel(Panel):  # type: ignore[misc]
     """The mail of one request."""
 
@@ -96,11 +92,10 @@ class MailPanel(Panel):  # type: ignore[misc]
 
     @classmethod
     def ready(cls) -> None:
-        """Connect to the signals, and observe each pool that is made from now on; only once."""
+        """Connect to the signals, and observe the pools of this process; only once."""
         for signal in (message_sent, message_failed):
             signal.connect(_note, dispatch_uid="django_smtp_pool.toolbar")
-        if _listen not in registry.watchers:
-            registry.watchers.append(_listen)
+        observers.add(_listener)
 
     @property
     def nav_subtitle(self) -> str:
@@ -119,7 +114,7 @@ class MailPanel(Panel):  # type: ignore[misc]
     def generate_stats(self, request: Any, response: Any) -> None:  # noqa: ARG002 - the toolbar's
         """Record the data that the panel shows."""
         mail = self._mail
-        summary = f"{mail.count} message{'' if mail.count == 1 else 's'}, {mail.seconds * 1000:.0f} ms"
+        summary = f"{counted(mail.count, 'message')}, {mail.seconds * 1000:.0f} ms"
         self.record_stats(
             {
                 "summary": summary if mail.count else "none",

@@ -67,11 +67,10 @@ def _site():
     with checks_as_before(), override_settings(**SETTINGS), override_settings(INSTALLED_APPS=APPS):
         urlpatterns[3:] = [path("__debug__/", include("debug_toolbar.urls"))]  # which needs the app
         yield
-    from django_smtp_pool import signals, toolbar
+    from django_smtp_pool import signals
 
     for signal in (signals.message_sent, signals.message_failed):
         signal.disconnect(dispatch_uid="django_smtp_pool.toolbar")
-    registries.registry.watchers.remove(toolbar._listen)
 
 
 def panel(answer, client=None):

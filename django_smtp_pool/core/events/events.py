@@ -143,8 +143,9 @@ class Observers(Observer):
         self._observers = tuple(observers)
 
     def add(self, observer: Observer) -> None:
-        """Add an observer."""
-        self._observers += (observer,)
+        """Add an observer, unless it is there already."""
+        if observer not in self._observers:
+            self._observers += (observer,)
 
     def hears(self, kind: type[Event]) -> bool:
         """Return whether one of them wants events of a kind."""
