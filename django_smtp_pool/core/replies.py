@@ -32,6 +32,11 @@ class MalformedReply(ValueError):
     line: bytes = b""
 
 
+def printable(text: str) -> str:
+    """Return a text on one line, safe to log: control characters are escaped."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Reply:
     """One complete reply: its code, and its lines without code and line end."""
@@ -48,7 +53,7 @@ class Reply:
     def text(self) -> str:
         """The text of the reply on one line, safe to log: control characters are escaped."""
         decoded = b" ".join(self.lines).decode("utf-8", "backslashreplace")
-        return "".join(char if char.isprintable() else repr(char)[1:-1] for char in decoded)[:500]
+        return printable(decoded)[:500]
 
     @cached_property
     def enhanced(self) -> tuple[int, int, int] | None:

@@ -21,6 +21,7 @@ from django.utils import timezone
 from ..core.clock import Clock, SystemClock
 from ..core.errors import Outcome
 from ..core.events.events import Attempted, DialFailed, Event, Finished, LeftInDoubt, Observer
+from ..core.replies import printable
 from ..remembered import PoolKey
 from ..verify.verification import Report
 
@@ -187,7 +188,7 @@ def words_of(error: BaseException | None) -> str:
         return str(reply)[:MOST_WORDS]
     # Cut before, because the search is slow in a long text, and after, so that no address is cut in two and not masked.
     words = _ADDRESS.sub("***@***", (str(error) or type(error).__name__)[: 2 * MOST_WORDS])
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in words)[:MOST_WORDS]
+    return printable(words)[:MOST_WORDS]
 
 
 def _distinct(replies: Any) -> str:
