@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from ..interrupts import as_failure, foreign, from_signal_handler
 from ..options.options import IN_CLEAR, ServerOptions, TLSOptions
-from .certificate_files import named as with_names
+from .certificate_files import named
 
 MOST = 32  # contexts to cache; each needs about a megabyte
 
@@ -58,7 +58,7 @@ def _stamp(path: str | None) -> Stamp | None:
 
 def _make(server: ServerOptions) -> ssl.SSLContext:
     wanted = server.tls_options
-    with with_names(server):
+    with named(server):
         context = foreign(partial(ssl.create_default_context, cafile=wanted.ca_file), ssl.Purpose.SERVER_AUTH)
     context.minimum_version = {"TLSv1.2": ssl.TLSVersion.TLSv1_2, "TLSv1.3": ssl.TLSVersion.TLSv1_3}[
         wanted.minimum_version
@@ -70,7 +70,7 @@ def _make(server: ServerOptions) -> ssl.SSLContext:
         context.verify_mode = ssl.CERT_NONE
     if server.ssl_certfile:
         # Without this callback, OpenSSL would ask for the password on the terminal, and block.
-        with with_names(server):
+        with named(server):
             foreign(context.load_cert_chain, server.ssl_certfile, server.ssl_keyfile, _no_password)
     return context
 
@@ -80,10 +80,10 @@ def _no_password() -> NoReturn:
 
 
 def _given(source: Any) -> ssl.SSLContext:
-    named = foreign(found, source, "tls_options['context']")
-    if not (isinstance(named, ssl.SSLContext) or callable(named)):
+    target = foreign(found, source, "tls_options['context']")
+    if not (isinstance(target, ssl.SSLContext) or callable(target)):
         raise as_failure(TypeError(f"tls_options['context'] names {source!r}, which is neither a context nor callable"))
-    context = named if isinstance(named, ssl.SSLContext) else foreign(named)
+    context = target if isinstance(target, ssl.SSLContext) else foreign(target)
     if not isinstance(context, ssl.SSLContext):
         raise as_failure(TypeError(f"tls_options['context'] returned {type(context).__name__}, not an SSLContext"))
     return context
