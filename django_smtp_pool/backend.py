@@ -68,14 +68,13 @@ class PooledBackend(EmailBackend):
         if unknown := conf.unknown_options(key for key in kwargs if key not in ignored):
             known = {key: value for key, value in kwargs.items() if key not in unknown}
             raise conf.all_problems(conf.complaint_of_unknown(unknown), known, alias=alias)
-        given_options = dict(kwargs)
         own = {key: kwargs.pop(key) for key in kwargs.keys() & _OWN_KEYS}
         if alias is not None:
             kwargs.update(conf.place({**own, **kwargs}, alias=alias))  # Django requires a host
         try:
             super().__init__(**kwargs)
         except (ImproperlyConfigured, ValueError) as error:
-            raise conf.all_problems(error, given_options, alias=alias) from None
+            raise conf.all_problems(error, {**own, **kwargs}, alias=alias) from None
         if alias is None:
             found = {key: getattr(self, key) for key in conf.STOCK_PLACE_KEYS}
             vars(self).update(conf.place_by_settings({**own, **kwargs}, found))
