@@ -1,5 +1,6 @@
 """What the tests of metrics share: a backend that is watched, and messages that wait."""
 
+import asyncio
 import contextlib
 import threading
 
@@ -7,11 +8,28 @@ import pytest
 
 import django_smtp_pool.backend
 from django_smtp_pool.core.events.events import Observers
+from tests.aio.waiting import until
+from tests.mailing import message
 
 
 def pools():
     """Return the pools of the backend that the test has made."""
     return django_smtp_pool.backend.registry.pools()
+
+
+def cancel_at_the_end(server, backend):
+    """Cancel a task that waits for the reply to the content of its message."""
+
+    async def main():
+        server.hold("end")
+        task = asyncio.create_task(backend.asend_messages([message()]))
+        await until(server, lambda: server.held)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        server.release()
+
+    asyncio.run(main())
 
 
 @pytest.fixture(name="watched")

@@ -6,10 +6,9 @@ import itertools
 import pytest
 
 from django_smtp_pool.core.errors import DeliveryUnknown, Failure, PoolTimeout, SenderRefused
-from tests.aio.waiting import until
 from tests.clocks import ManualClock
 from tests.mailing import message
-from tests.metrics.conftest import pools
+from tests.metrics.conftest import cancel_at_the_end, pools
 from tests.servers import Fault, faults
 
 pytest.importorskip("opentelemetry.sdk")
@@ -250,18 +249,7 @@ def test_a_batch_in_the_time_of_the_world(server, watched):
 
 
 def test_an_interrupt(server, watched, telemetry):
-    backend = watched(server, telemetry.observer)
-
-    async def main():
-        server.hold("end")
-        task = asyncio.create_task(backend.asend_messages([message()]))
-        await until(server, lambda: server.held)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        server.release()
-
-    asyncio.run(main())
+    cancel_at_the_end(server, watched(server, telemetry.observer))
     (span,) = telemetry.messages
     assert span.attributes["error.type"] == "CancelledError"
     assert span.attributes["smtp.outcome"] == "unknown"

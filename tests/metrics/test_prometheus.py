@@ -7,10 +7,9 @@ import threading
 import pytest
 
 from django_smtp_pool.core.errors import Failure, PoolTimeout
-from tests.aio.waiting import until
 from tests.handlers import SIGNAL, handling
 from tests.mailing import message
-from tests.metrics.conftest import pools
+from tests.metrics.conftest import cancel_at_the_end, pools
 from tests.realservers.waiting import eventually
 from tests.servers import Fault, FaultServer, faults
 from tests.servers.certificates import certificates
@@ -182,18 +181,7 @@ def test_in_an_event_loop(server, watched, scraped):
 
 
 def test_a_message_that_an_interrupt_leaves_in_doubt_counts(server, watched, scraped):
-    backend = watched(server, scraped.observer)
-
-    async def main():
-        server.hold("end")
-        task = asyncio.create_task(backend.asend_messages([message()]))
-        await until(server, lambda: server.held)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        server.release()
-
-    asyncio.run(main())
+    cancel_at_the_end(server, watched(server, scraped.observer))
     assert scraped("failures_total", outcome="unknown", stage="interrupt") == scraped("messages_total") == 1
 
 
