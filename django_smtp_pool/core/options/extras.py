@@ -28,5 +28,5 @@ def missing(extra: str) -> str | None:
 
 @functools.cache
 def _is_there(library: str) -> bool:
-    # Not at every login: where a signal handler raises meanwhile, Python's lock for imports is never let go of.
+    # Not at every login: if a signal handler raises during the search, Python's import lock stays held.
     return importlib.util.find_spec(library) is not None
