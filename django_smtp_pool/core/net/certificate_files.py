@@ -60,7 +60,9 @@ def problem_of(error: Exception) -> str:
 def _are_ciphers(ciphers: str) -> bool:
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).set_ciphers(ciphers)
-    except ssl.SSLError:
+    except ssl.SSLError as error:
+        if from_signal_handler(error):
+            raise
         return False
     return True
 
