@@ -250,16 +250,19 @@ def callables(value: Any) -> tuple[Any, ...]:
     return tuple(each)
 
 
+def is_dotted_path(value: str) -> bool:
+    """Return whether text has the form of a dotted path, such as "project.mail.sign"."""
+    return re.fullmatch(r"\w+([.:]\w+)+", value) is not None
+
+
 def _is_callable(value: Any) -> bool:
-    if isinstance(value, str):
-        return re.fullmatch(r"\w+([.:]\w+)+", value) is not None
-    return callable(value)
+    return is_dotted_path(value) if isinstance(value, str) else callable(value)
 
 
 def context_source(value: Any) -> Any:
     """Accept an SSLContext, a callable that returns one, or a dotted path, which is compared as text."""
     if isinstance(value, str):
-        if not re.fullmatch(r"\w+([.:]\w+)+", value):
+        if not is_dotted_path(value):
             raise ValueError(f"must be a dotted path such as 'project.tls.context', not {shown(value)}")
         return value
     if not (hasattr(value, "wrap_bio") or callable(value)):  # this module does not import ssl

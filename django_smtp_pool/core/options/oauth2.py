@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MethodType
@@ -14,6 +13,7 @@ from .fields import (
     Secret,
     check_fields,
     choice,
+    is_dotted_path,
     made_of,
     nonempty_text,
     option,
@@ -60,7 +60,7 @@ def generator(value: Any) -> str | Same:
     if isinstance(value, Same):
         return value
     if isinstance(value, str):
-        if not re.fullmatch(r"\w+([.:]\w+)+", value):
+        if not is_dotted_path(value):
             raise ValueError(f"must be a dotted path such as 'project.mail.access_token', not {shown(value)}")
         return value
     if not callable(value):
