@@ -18,9 +18,28 @@ class Killed(BaseException):
     """What a killed thread dies of."""
 
 
+STARTING = threading.Lock()
+
+
 def kill(thread):
-    """Raise in another thread, at whatever it does next; nothing happens to one that has ended."""
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(Killed))
+    """Raise in another thread, at whatever it does next; nothing happens to one that has ended.
+
+    Not while it starts a thread: before Python 3.12 the new one has the same ident for an instant. It would be killed
+    instead, and `start()` would wait for it for ever.
+    """
+    with STARTING:
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(Killed))
+
+
+@pytest.fixture(autouse=True)
+def _a_starting_thread_is_not_killed(monkeypatch):
+    start = threading.Thread.start
+
+    def start_alone(thread):
+        with STARTING:
+            start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_alone)
 
 
 def send_until_killed(backend, batch):

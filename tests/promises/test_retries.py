@@ -155,6 +155,15 @@ def test_each_further_try_is_one_warning_that_says_why_and_when(mailer, caplog, 
     assert re.fullmatch(rf"Attempt 1 to send a message by {place} failed, trying again in 0\.0\d s: .* reset .*", text)
 
 
+def test_a_handler_that_keeps_records_keeps_no_frames(mailer, caplog):
+    plan = [Fault(at="mail", do=faults.reset), Fault(at="end", do=faults.reset)]
+    with FaultServer(fault=plan) as server, pytest.raises(DeliveryUnknown):
+        mailer(server, LeapingClock(), LogObserver()).send_messages([message()])
+    records = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert [record.getMessage().split()[0] for record in records] == ["Attempt", "Outcome"]
+    assert not [value for record in records for value in record.args if isinstance(value, BaseException)]
+
+
 @pytest.mark.parametrize("at", ["mail", "rcpt", "data", "end"])
 @pytest.mark.parametrize("text", ["451 4.7.1 Greylisting in action, please come back later", "450 4.2.0 Greylisted"])
 def test_nobody_waits_for_greylisting(mailer, at, text):

@@ -50,6 +50,9 @@ def write(
 ) -> None:
     """Log a record; do nothing while a record of this package is being handled. Raises only interrupts.
 
+    Exceptions among the arguments are logged as text: a handler may keep the record, and an exception would keep the
+    frames that it came through, with their messages and sockets.
+
     Arguments:
         extra: values for some of `FIELDS`.
     """
@@ -60,7 +63,8 @@ def write(
     handling = UnderWay()
     token = _handling.set(weakref.ref(handling))
     try:
-        logger.log(level, text, *args, exc_info=exc_info, stacklevel=2, extra={**FIELDS, **(extra or {})})
+        values = [str(value) if isinstance(value, BaseException) else value for value in args]
+        logger.log(level, text, *values, exc_info=exc_info, stacklevel=2, extra={**FIELDS, **(extra or {})})
     except Exception as error:  # the error of a handler cannot be logged, since it may fail again
         if from_signal_handler(error):
             raise
