@@ -65,7 +65,7 @@ class PooledBackend(EmailBackend):
             super().__init__(*args, **kwargs)  # raises TypeError, as Python does for any function
         kwargs.update(zip(_ARGUMENTS, args, strict=False))
         ignored = kwargs.get("_ignore_unknown_kwargs") or ()
-        if unknown := conf.unknown_options(key for key in kwargs if key not in ignored):
+        if unknown := conf.unknown_options([key for key in kwargs if key not in ignored]):
             known = {key: value for key, value in kwargs.items() if key not in unknown}
             raise conf.all_problems(conf.complaint_of_unknown(unknown), known, alias=alias)
         own = {key: kwargs.pop(key) for key in kwargs.keys() & _OWN_KEYS}
@@ -209,7 +209,7 @@ class PooledBackend(EmailBackend):
     def _is_customised(self) -> bool:
         """Whether a subclass or the object overrides how each message is sent, or brings its own connection."""
         kind, own = type(self), vars(self)
-        is_overridden = any(getattr(kind, name) is not original for name, original in _HOOKS.items())
+        is_overridden = [getattr(kind, name) for name in _HOOKS] != list(_HOOKS.values())
         return is_overridden or not own.keys().isdisjoint(_HOOKS) or self._has_own_class or self._has_own_connection
 
     @property

@@ -110,7 +110,7 @@ def _is_known(message: Any) -> bool:
     ):
         return False
     own = vars(message)
-    if any(name in own for name in _METHODS):
+    if not own.keys().isdisjoint(_METHODS):
         return False
     if MODERN and (hasattr(message, "mixed_subtype") or hasattr(message, "alternative_subtype")):
         return False
