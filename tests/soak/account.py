@@ -87,6 +87,7 @@ def compare(account, memory, report, limits):
     twice = [number for number, count in taken.items() if count > 1]
     for what, numbers in (("misreported", denied), ("lost", lost), ("duplicated", twice)):
         account.problems += [f"{what}: message {number}, told {told.get(number)}" for number in numbers[:10]]
+    account.problems += [f"above limit: {crowd}" for crowd in report["crowds"][:10]]
     return Result(
         sent=outcomes["accepted"],
         refused=outcomes["refused"],

@@ -89,7 +89,7 @@ class Server(FaultServer):
         super().__init__(path=path, **options)
         self.limit, self._forking = limit, path and path.with_name(FORKING)
         self.most = 0  # connections of one process at once
-        self.crowd = set()  # numbers of connections that were one too many
+        self.crowd = {}  # connections that were one too many: their number, and what the others were doing
         self._owners = {}
         for name in ("note", "command", "strike"):
             setattr(self.record, name, lambda *_: None)
@@ -109,9 +109,18 @@ class Server(FaultServer):
             present = 1 + self._present(owner)
         self.most = max(self.most, present)
         if self.limit and present > self.limit:
-            self.crowd.add(number)
+            self.crowd[number] = self._doings(owner)
         self._owners[number] = owner
         super()._admit(sock)
+
+    def _doings(self, owner):
+        now, mine = time.monotonic(), [each for each in self.sessions if self._owners.get(each.number) == owner]
+        quits = {each.number: now - each.quit_at for each in mine if hasattr(each, "quit_at")}
+        return [
+            f"#{each.number} {each.state}, {each.delivered} messages"
+            + (f", QUIT {quits[each.number]:.2f} s ago" if each.number in quits else "")
+            for each in mine
+        ]
 
     def _present(self, owner):
         with self.record.changed:
@@ -191,6 +200,11 @@ def _report(running):
         "open": [server.open_now for server in running],
         "most": [server.most for server in running],
         "turned_away": [len(server.crowd) for server in running],
+        "crowds": [
+            f"connection {number} beside {'; '.join(doings)}"
+            for each in running
+            for number, doings in each.crowd.items()
+        ],
     }
 
 
