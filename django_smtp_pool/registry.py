@@ -31,8 +31,7 @@ from .core.options.host import name_to_greet_with
 from .core.options.options import ServerOptions
 from .core.options.quotas import Quota
 from .core.options.storage_uri import StorageURI
-from .core.pool.contracts import Tidiable
-from .core.pool.housekeeper import Housekeeper
+from .core.pool.housekeeper import Housekeeper, Tidiable
 from .core.pool.pool import Pool
 from .core.pool.waiters import reentered
 from .core.rate_limit.limit import Limiter, Rate, RateLimit

@@ -13,6 +13,8 @@ class Channel(RealChannel):
     def __init__(self, transport=None):
         super().__init__({})
         self.transport = transport
+        if transport is not None:
+            self._wire = transport
 
 
 class Run:

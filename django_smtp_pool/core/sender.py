@@ -14,13 +14,13 @@ from .delivery.loan import Loan
 from .drivers import aio, blocking, side_by_side
 from .needs import Life
 from .options.options import PoolOptions
-from .pool.contracts import Caretaker
+from .pool.housekeeper import Housekeeper
 from .pool.pool import Pool
 from .replies import Reply
 from .smtp.envelope import Envelope
 
 
-def pool_over(connector: Connector, options: PoolOptions, caretaker: Caretaker) -> Pool[Connection]:
+def pool_over(connector: Connector, options: PoolOptions, housekeeper: Housekeeper) -> Pool[Connection]:
     """Return a pool of a connector's connections."""
     clock = connector.clock
     return Pool(
@@ -29,7 +29,7 @@ def pool_over(connector: Connector, options: PoolOptions, caretaker: Caretaker) 
         connect=lambda deadline: blocking.run(connector.open(clock, deadline), clock),
         clock=clock,
         observer=connector.observer,
-        caretaker=caretaker,
+        housekeeper=housekeeper,
     )
 
 

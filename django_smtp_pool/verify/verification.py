@@ -26,7 +26,7 @@ LIMITS = ("max_connections", "max_messages", "idle_timeout", "max_lifetime")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class StepResult:
     """One step, and its result."""
 
     name: str
@@ -39,7 +39,7 @@ class Report:
     """The result of a verification."""
 
     server: str
-    steps: Sequence[Step]
+    steps: Sequence[StepResult]
     tls: TLSFacts | None = None
     days_left: int | None = None  # until the certificate expires
     extensions: Sequence[str] = ()
@@ -174,7 +174,7 @@ class Verification:
             advice=None if error is None else advice_for(error, self._config.server),
         )
 
-    def _steps(self, error: Exception | None) -> list[Step]:
+    def _steps(self, error: Exception | None) -> list[StepResult]:
         """Return the steps up to the first that failed."""
         secures = self._config.server.use_tls or self._recorder.began_tls
         logs_in = self._config.server.has_login or self._recorder.mechanism is not None
@@ -182,8 +182,8 @@ class Verification:
         names = expected(self._config.server, asks=asks, secures=secures, logs_in=logs_in, sends=sends)
         failed = self._failed_at(error, names) if error is not None else None
         passed = names if failed is None else names[: names.index(failed)] if failed in names else names[:0]
-        steps = [Step(name=name, ok=True, detail=self._detail(name)) for name in passed]
-        return steps if failed is None else [*steps, Step(name=failed, ok=False, detail=str(error))]
+        steps = [StepResult(name=name, ok=True, detail=self._detail(name)) for name in passed]
+        return steps if failed is None else [*steps, StepResult(name=failed, ok=False, detail=str(error))]
 
     def _failed_at(self, error: Exception, names: Sequence[str]) -> str:
         if isinstance(error, TokenUnavailable):

@@ -58,7 +58,7 @@ class FakeServer:
         return connection
 
 
-class FakeCaretaker:
+class FakeHousekeeper:
     """Remembers what it was asked for, and sees off at once; later, where it is not quick."""
 
     def __init__(self):
@@ -100,7 +100,7 @@ class Bench:
         jitter = options.pop("uniform", lambda low, high: high)
         self.clock = options.pop("clock", None) or ManualClock()
         self.server = FakeServer()
-        self.caretaker = FakeCaretaker()
+        self.housekeeper = FakeHousekeeper()
         self.diary = Diary()
         self.pool = Pool(
             PoolOptions(**options),
@@ -108,7 +108,7 @@ class Bench:
             connect=self.server.connect,
             clock=self.clock,
             observer=self.diary,
-            caretaker=self.caretaker,
+            housekeeper=self.housekeeper,
             uniform=jitter,
         )
         self.service = Service(pool=self.pool, connector=self.server, clock=self.clock, observer=self.diary)

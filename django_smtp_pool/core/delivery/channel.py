@@ -45,6 +45,7 @@ class Channel:
 
     def __init__(self, patience: Mapping[Patience, float], trace: Trace | None = None) -> None:
         self.transport: Transport | None = None
+        self._wire: Transport  # the same, from the first step of the first dialogue on
         self.is_closed = False
         self._patience = patience
         self._trace = trace
@@ -77,12 +78,6 @@ class Channel:
         """Forget the message before: from now on, `in_doubt` is about the next one."""
         self._saying = None
         self.exchanges = 0
-
-    @property
-    def _wire(self) -> Transport:
-        if self.transport is None:
-            raise AssertionError("a dialogue connects first")
-        return self.transport
 
     # -- holding a dialogue ----------------------------------------------------------------------------
 
@@ -234,6 +229,7 @@ class Channel:
                 except Trouble as trouble:
                     raise _failed_to_connect(trouble) from None
                 if self.transport is not None:
+                    self._wire = self.transport
                     return Heard()
                 if clock.monotonic() >= until:
                     late = TimeoutError(f"timed out after {clock.monotonic() - began:.1f} s {dial.progress}")
@@ -252,14 +248,13 @@ class Channel:
         if self._has_heard:
             # An attacker may have added unencrypted octets after the 220, so that they are read as the server's.
             self._check_nothing_unasked(step)
-        wire.begin_tls(tls, step.server_hostname)
         began = clock.monotonic()
         until = began + self._patience[step.patience]
         if deadline is not None:
             until = min(until, deadline)
         while True:
             try:
-                if wire.shake_hands():
+                if wire.shake_hands(tls, step.server_hostname):
                     return Heard()
             except Trouble as trouble:
                 if not isinstance(trouble.error, ssl.SSLError):

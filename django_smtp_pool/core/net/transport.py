@@ -107,7 +107,7 @@ class Transport:
         `all_left` becomes True just before the call with the last queued octet, and False again if that call did not
         take it. After an interrupt in between it stays True.
         """
-        return self._flush_tls() if self._tls else self._flush_clear()
+        return self._flush_clear() if self._tls is None else self._flush_tls(self._tls)
 
     def _flush_clear(self) -> int:
         taken = 0
@@ -121,9 +121,9 @@ class Transport:
                 break
         return taken
 
-    def _flush_tls(self) -> int:
+    def _flush_tls(self, tls: ssl.SSLObject) -> int:
         taken = 0
-        while taken < _BURST and self._fill_ciphertext():
+        while taken < _BURST and self._fill_ciphertext(tls):
             size = len(self._ciphertext)
             count = self._hand_over([self._ciphertext], size, last=not self._unsent)
             taken += count
@@ -153,22 +153,20 @@ class Transport:
             count -= len(view)
             self._unsent.popleft()
 
-    def _fill_ciphertext(self) -> bool:
+    def _fill_ciphertext(self, tls: ssl.SSLObject) -> bool:
         if not self._ciphertext:
-            while self._unsent and self._outgoing.pending < _SLICE and self._encrypt_record():
+            while self._unsent and self._outgoing.pending < _SLICE and self._encrypt_record(tls):
                 pass
             if self._outgoing.pending:
                 self._ciphertext = memoryview(self._outgoing.read())
         return bool(self._ciphertext)
 
-    def _encrypt_record(self) -> bool:
+    def _encrypt_record(self, tls: ssl.SSLObject) -> bool:
         """Encrypt some octets; return False if the peer renegotiates, since the handshake must be written first."""
-        if self._tls is None:
-            raise AssertionError("only called under TLS")
         views = self._next_views(_RECORD)
         data = views[0] if len(views) == 1 else b"".join(views)
         try:
-            count = self._tls.write(data)
+            count = tls.write(data)
         except ssl.SSLError as error:
             if not is_networks(error):
                 raise
@@ -211,7 +209,7 @@ class Transport:
 
         Raises PeerClosed if the peer has closed the connection, and Trouble if it was reset.
         """
-        return (self._take() or b"") if self._tls is None else self._receive_tls()
+        return (self._take() or b"") if self._tls is None else self._receive_tls(self._tls)
 
     def _take(self) -> bytes | None:
         """Return the next octets as they arrived, or None if there are none."""
@@ -224,11 +222,11 @@ class Transport:
             raise PeerClosed
         return raw
 
-    def _receive_tls(self) -> bytes:
+    def _receive_tls(self, tls: ssl.SSLObject) -> bytes:
         if self._peer_closed:
             raise PeerClosed
         has_remainder, self._has_remainder = self._has_remainder, False
-        clear = bytearray(self._decrypt(b"") if has_remainder else b"")
+        clear = bytearray(self._decrypt(tls, b"") if has_remainder else b"")
         for _ in range(_READS):  # a peer could send TLS records without content forever
             if len(clear) >= _READ:
                 break
@@ -236,7 +234,7 @@ class Transport:
                 raw = self._take()
                 if raw is None:
                     break
-                clear += self._decrypt(raw)
+                clear += self._decrypt(tls, raw)
             except Trouble:
                 if clear:  # first return what the peer sent before it closed; the next call raises
                     break
@@ -245,15 +243,13 @@ class Transport:
                 break
         return bytes(clear)
 
-    def _decrypt(self, raw: bytes) -> bytes:
+    def _decrypt(self, tls: ssl.SSLObject, raw: bytes) -> bytes:
         """Return the content that can be decrypted now; raise PeerClosed if there is none and none follows."""
-        if self._tls is None:
-            raise AssertionError("only called under TLS")
         self._incoming.write(raw)
         clear = bytearray()
         while not self._peer_closed:
             try:
-                piece = self._tls.read(_READ)
+                piece = tls.read(_READ)
             except ssl.SSLError as error:
                 if not is_networks(error):
                     raise
@@ -268,17 +264,15 @@ class Transport:
             return bytes(clear)
         raise PeerClosed
 
-    def begin_tls(self, context: ssl.SSLContext, server_hostname: str) -> None:
-        """Start TLS; call `shake_hands` whenever the socket is ready, until it returns True."""
-        name: str | bytes = server_hostname
-        if type(context) is ssl.SSLContext and server_hostname.isascii():
-            name = server_hostname.encode()  # a str is encoded by the idna codec, which wraps interrupts up to 3.11
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=name)
-
-    def shake_hands(self) -> bool:
-        """Continue the handshake and return whether it is complete."""
+    def shake_hands(self, context: ssl.SSLContext, server_hostname: str) -> bool:
+        """Start TLS, or continue, and return whether the handshake is complete; call again when the socket is ready."""
+        if self._tls is None:
+            name: str | bytes = server_hostname
+            if type(context) is ssl.SSLContext and server_hostname.isascii():
+                name = server_hostname.encode()  # a str is encoded by idna, which wraps interrupts up to Python 3.11
+            self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=name)
         while True:
-            is_done = self._handshake_step()
+            is_done = self._handshake_step(self._tls)
             self.flush()
             if is_done:
                 # The greeting may have arrived in one segment with the last octets of the handshake.
@@ -289,11 +283,9 @@ class Transport:
                 return False
             self._incoming.write(raw)
 
-    def _handshake_step(self) -> bool:
-        if self._tls is None:
-            raise AssertionError("begin_tls comes first")
+    def _handshake_step(self, tls: ssl.SSLObject) -> bool:
         try:
-            self._tls.do_handshake()
+            tls.do_handshake()
         except ssl.SSLError as error:
             if not is_networks(error):
                 raise

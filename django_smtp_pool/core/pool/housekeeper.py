@@ -18,11 +18,28 @@ from typing import Protocol
 from ..clock import Clock
 from ..events import records
 from ..interrupts import is_defect
-from .contracts import PooledConnection, Tidiable
+from .slots import PooledConnection
 
 logger = logging.getLogger("django_smtp_pool.pool")
 
 END_OF_THREAD = 0.5  # seconds that a fork or an exit waits for the thread, which normally ends at once
+
+
+class Tidiable(Protocol):
+    """A pool, as the housekeeper knows it."""
+
+    def tidy(self) -> float | None:
+        """Do what is due, and return the instant (monotonic) to call this again."""
+        ...
+
+    def tell(self) -> None:
+        """Pass events to observers, which may be slow."""
+        ...
+
+    @property
+    def has_news(self) -> bool:
+        """Whether there are events that observers have not received."""
+        ...
 
 
 class Farewells(Protocol):

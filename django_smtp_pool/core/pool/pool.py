@@ -14,9 +14,9 @@ from ..events.events import DialFailed, Observer, Opened
 from ..options.options import PoolOptions
 from . import policy, retirement
 from .closing import Closing
-from .contracts import Caretaker, ConnectionT
+from .housekeeper import Housekeeper
 from .shielding import ends_lease, harmless, surely
-from .slots import DialSpare, Slot, Waiter
+from .slots import ConnectionT, DialSpare, Slot, Waiter
 from .stats import Details, copied, detailed
 from .waiters import reentered, timed_out, turned_away
 
@@ -29,7 +29,7 @@ class Pool(Closing, Generic[ConnectionT]):
     Arguments:
         name: the name of the server in errors and events.
         connect: opens a connection that is ready for messages; blocks, at most until the given deadline.
-        caretaker: closes what is idle or old, sends QUIT, and serves waiters after a pause, without delaying callers.
+        housekeeper: closes what is idle or old, sends QUIT, and serves waiters after a pause, without delaying callers.
         uniform: returns a random number between two bounds, for the jitter.
     """
 
@@ -41,12 +41,12 @@ class Pool(Closing, Generic[ConnectionT]):
         connect: Callable[[float | None], ConnectionT],
         clock: Clock,
         observer: Observer,
-        caretaker: Caretaker,
+        housekeeper: Housekeeper,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
         self._connect = connect
         self._uniform = uniform
-        super().__init__(options, name=name, clock=clock, observer=observer, caretaker=caretaker)
+        super().__init__(options, name=name, clock=clock, observer=observer, housekeeper=housekeeper)
 
     def after_fork(self) -> None:
         """Start over in a forked child; the parent's sockets are closed by `transport.close_inherited`."""

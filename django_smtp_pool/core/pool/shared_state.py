@@ -26,9 +26,9 @@ from ..events.events import Closed, Event, Learnt, Observer
 from ..interrupts import from_signal_handler, is_defect
 from ..options.options import PoolOptions
 from . import policy
-from .contracts import Caretaker, PooledConnection
+from .housekeeper import Housekeeper
 from .shielding import harmless, report, surely
-from .slots import Action, Close, DialSpare, Lend, Refuse, Sever, Slot
+from .slots import Action, Close, DialSpare, Lend, PooledConnection, Refuse, Sever, Slot
 from .state import State
 from .stats import Gauges, Stats, gauges, snapshot
 from .waiters import Alarm
@@ -42,13 +42,13 @@ class SharedState(ABC):
     """The part of a pool that all threads share."""
 
     def __init__(
-        self, options: PoolOptions, *, name: str, clock: Clock, observer: Observer, caretaker: Caretaker
+        self, options: PoolOptions, *, name: str, clock: Clock, observer: Observer, housekeeper: Housekeeper
     ) -> None:
         self.options = options
         self.name = name
         self._clock = clock
         self._observer = observer
-        self._caretaker = caretaker
+        self._housekeeper = housekeeper
         self.rate_left: Callable[[], Mapping[str, int]] = dict  # set by the owner of the rate limit
         self._start_over()
 
@@ -135,7 +135,7 @@ class SharedState(ABC):
 
     def _ask_for_a_look(self, due: float = float("-inf")) -> None:
         """Let the housekeeper call `tidy` at an instant; may be called under any lock, also by finalisers."""
-        self._caretaker.watch(self, due)
+        self._housekeeper.watch(self, due)
 
     def _do(self, action: Action | Callable[[], None]) -> None:
         if isinstance(action, Lend):
@@ -145,7 +145,7 @@ class SharedState(ABC):
         elif isinstance(action, Close):
             self._see_off(action.slot, action.reason)
         elif isinstance(action, Sever):
-            self._caretaker.sever(action.slot.connection)
+            self._housekeeper.sever(action.slot.connection)
         elif isinstance(action, DialSpare):
             self._start_dialling(action)
         elif callable(action):
@@ -180,7 +180,7 @@ class SharedState(ABC):
     def _says_quit(self, slot: Slot, connection: PooledConnection) -> bool:
         try:
             if connection.in_step:
-                self._caretaker.see_off(connection, partial(self.left, slot))
+                self._housekeeper.see_off(connection, partial(self.left, slot))
                 return True
         except Exception as error:
             if not is_defect(error):
@@ -222,7 +222,7 @@ class SharedState(ABC):
     def count_elders(self, number: int) -> None:
         """Record how many connections the pool before this one still has.
 
-        The caretaker makes the change: this pool may have an heir too, and so on, deeper than the stack allows.
+        The housekeeper makes the change: this pool may have an heir too, and so on, deeper than the stack allows.
         """
         self._late.append(partial(self._apply, self._set_elders, number))
         self._ask_for_a_look()

@@ -8,7 +8,30 @@ from __future__ import annotations
 import weakref
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
+
+ConnectionT = TypeVar("ConnectionT", bound="PooledConnection")
+
+
+class PooledConnection(Protocol):
+    """A connection, as the pool knows it."""
+
+    number: int
+    messages: int
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it is alive, as far as its socket shows without waiting."""
+        ...
+
+    @property
+    def in_step(self) -> bool:
+        """Whether the last exchange ended cleanly."""
+        ...
+
+    def close(self) -> None:
+        """Close it at once."""
+        ...
 
 
 class Place(Enum):

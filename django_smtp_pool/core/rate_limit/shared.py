@@ -113,7 +113,7 @@ class SharedRateLimit:
         return self._alone.is_idle(now)
 
     def _take(self, ticket: Ticket) -> float:
-        failure = self._failure
+        failure, pause = self._failure, 0.0
         # After a failure, one thread finds out whether the storage is back, and the others do not wait for it.
         if self._asking.acquire(blocking=failure is None):
             try:
@@ -122,11 +122,7 @@ class SharedRateLimit:
             finally:
                 self._asking.release()
             self._tell()
-            if failure is None:
-                return pause
-        if failure is None:
-            raise AssertionError("the storage is skipped only after a failure")
-        return self._go_without(ticket, failure)
+        return pause if failure is None else self._go_without(ticket, failure)
 
     def _ask(self, ticket: Ticket) -> float:
         now = self._clock.monotonic()

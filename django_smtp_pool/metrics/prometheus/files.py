@@ -13,7 +13,7 @@ from typing import Any
 from prometheus_client import Gauge, values
 
 from ...core.clock import Clock, SystemClock
-from ...core.pool.contracts import Tidiable
+from ...core.pool.housekeeper import Tidiable
 from ...core.pool.pool import Pool
 from ..figures import CONNECTIONS, GAUGES, RATE_LEFT, WAITING, Labels, Metric, levels
 

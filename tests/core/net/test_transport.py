@@ -112,10 +112,10 @@ def tls_pair(*, small=False, maximum=None, greeting=b""):
     """Yield a transport and its peer with TLS between them."""
     with pair() as (transport, sock):
         peer = TLSPeer(sock, maximum=maximum)
-        transport.begin_tls(certificates().client_context(), "localhost")
+        context = certificates().client_context()
         done = {"ours": False, "peer": False}
         for _ in range(10):
-            done["ours"] = done["ours"] or transport.shake_hands()
+            done["ours"] = done["ours"] or transport.shake_hands(context, "localhost")
             done["peer"] = done["peer"] or peer.shake(say=greeting)
             if all(done.values()):
                 break
@@ -422,14 +422,14 @@ def test_a_bad_certificate_ends_the_handshake(context):
     with pair() as (transport, sock):
         peer = TLSPeer(sock)
         peer.tls = certificates().server_context(context).wrap_bio(peer._incoming, peer._outgoing, server_side=True)
-        transport.begin_tls(certificates().client_context(), "localhost")
         with trouble(ssl.SSLCertVerificationError):
             shaken(transport, peer)
 
 
 def shaken(transport, peer):
+    context = certificates().client_context()
     for _ in range(10):
-        transport.shake_hands()
+        transport.shake_hands(context, "localhost")
         peer.shake()
 
 

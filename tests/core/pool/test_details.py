@@ -48,12 +48,12 @@ def test_one_that_is_being_opened_has_no_number_yet():
 
 def test_one_that_says_quit_is_leaving():
     bench = Bench()
-    bench.caretaker.is_quick = False
+    bench.housekeeper.is_quick = False
     bench.use()
     bench.pool.drain()
     bench.clock.advance(2)
     assert shown(bench.pool) == [("leaving", 2, 2, 1)]
-    bench.caretaker.leaving.pop()()
+    bench.housekeeper.leaving.pop()()
     assert shown(bench.pool) == []
 
 

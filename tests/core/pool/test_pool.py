@@ -20,7 +20,7 @@ from django_smtp_pool.core.pool.slots import Slot
 from django_smtp_pool.core.pool.waiters import _GONE, Waiter
 from django_smtp_pool.core.replies import Reply
 from tests.clocks import LeapingClock
-from tests.core.fakes import Bench, Diary, FakeCaretaker, in_thread, until
+from tests.core.fakes import Bench, Diary, FakeHousekeeper, in_thread, until
 
 
 def waiting(bench, count):
@@ -457,7 +457,7 @@ def test_0_messages_is_no_limit():
 def test_after_idle_timeout():
     bench = Bench(idle_timeout=10)
     connection = bench.use()
-    assert bench.caretaker.due[-1] == bench.clock.monotonic() + 10
+    assert bench.housekeeper.due[-1] == bench.clock.monotonic() + 10
     bench.clock.advance(9.9)
     assert bench.pool.tidy() == pytest.approx(bench.clock.monotonic() + 0.1)
     bench.clock.advance(0.1)
@@ -476,7 +476,7 @@ def test_an_idle_connection_past_its_time_is_not_used_although_nobody_tidied():
 def test_after_max_lifetime_jittered_downwards_only(draw):
     bench = Bench(max_lifetime=100, idle_timeout=0, uniform=lambda low, high: low + (high - low) * draw)
     connection = bench.use()
-    due = bench.caretaker.due[-1] - bench.clock.monotonic()
+    due = bench.housekeeper.due[-1] - bench.clock.monotonic()
     assert 90 <= due <= 100
     bench.clock.advance(due - 0.1)
     assert bench.use() is connection
@@ -488,7 +488,7 @@ def test_after_max_lifetime_jittered_downwards_only(draw):
 def test_0_is_never():
     bench = Bench(max_lifetime=0, idle_timeout=0)
     connection = bench.use()
-    assert bench.caretaker.due == []
+    assert bench.housekeeper.due == []
     bench.clock.advance(10**6)
     assert bench.use() is connection
 
@@ -760,7 +760,7 @@ def test_nothing_is_told_dialled_or_closed_under_the_lock():
 
     connect = bench.server.connect
     bench.server.connect = lambda deadline: free() or connect(deadline)
-    bench.diary.notice = bench.caretaker.watch = bench.caretaker.see_off = free
+    bench.diary.notice = bench.housekeeper.watch = bench.housekeeper.see_off = free
     bench.use()
     bench.use()
 
@@ -819,22 +819,22 @@ def test_the_repr_tells_the_state():
 
 def test_a_connection_that_says_quit_keeps_its_place_until_it_has_left():
     bench = Bench(max_connections=1, max_messages=1)
-    bench.caretaker.is_quick = False
+    bench.housekeeper.is_quick = False
     first = bench.use()
     second = in_thread(bench.pool.acquire)
     waiting(bench, 1)
     assert bench.server.connections == [first]
-    bench.caretaker.leaving.pop()()
+    bench.housekeeper.leaving.pop()()
     assert second.join().connection is not first
 
 
 def test_a_goodbye_takes_no_longer_than_a_second_where_the_place_is_needed():
     bench = Bench(max_connections=1, max_messages=1)
-    bench.caretaker.is_quick = False
+    bench.housekeeper.is_quick = False
     first = bench.use()
     second = in_thread(bench.pool.acquire)
     waiting(bench, 1)
-    assert bench.caretaker.due[-1] == bench.clock.monotonic() + GRACE
+    assert bench.housekeeper.due[-1] == bench.clock.monotonic() + GRACE
     bench.clock.advance(GRACE)
     bench.pool.tidy()
     assert second.join().connection is not first
@@ -848,11 +848,11 @@ def test_the_pool_after_a_closed_one_counts_what_is_left_of_it():
     new.pool.follow(old.pool)
     waiter = in_thread(new.pool.acquire)
     waiting(new, 1)
-    old.caretaker.is_quick = False
+    old.housekeeper.is_quick = False
     lease.give_back()
     assert new.pool.stats().waiting == 1
-    old.caretaker.leaving.pop()()
-    assert new.caretaker.due[-1] == float("-inf")
+    old.housekeeper.leaving.pop()()
+    assert new.housekeeper.due[-1] == float("-inf")
     new.pool.tidy()
     assert not waiter.join().reused
 
@@ -867,7 +867,7 @@ def test_a_line_of_closed_pools_may_be_longer_than_the_stack_is_deep():
     waiting(line[-1], 1)
     lease.give_back()
     for bench in line[1:]:
-        assert bench.caretaker.due[-1] == float("-inf")
+        assert bench.housekeeper.due[-1] == float("-inf")
         bench.pool.tidy()
     assert not waiter.join().reused
 
@@ -890,7 +890,7 @@ def test_a_dial_that_is_broken_off_teaches_nothing(interrupt):
 
 def test_who_leaves_the_line_makes_way_for_the_next():
     bench = Bench(max_connections=2, max_messages=1)
-    bench.caretaker.is_quick = False
+    bench.housekeeper.is_quick = False
     worn, good = bench.pool.acquire(), bench.pool.acquire()
     worn.connection.messages = 1
     worn.give_back()
@@ -926,7 +926,7 @@ def test_one_that_waits_for_the_end_of_a_pause_is_looked_after():
     lease.give_back(refusal(DataRefused, Reply(code=454, lines=(b"later",)), stage=Stage.CONTENT))
     waiter = in_thread(bench.pool.acquire)
     waiting(bench, 1)
-    assert bench.caretaker.due[-1] == bench.clock.monotonic() + 1
+    assert bench.housekeeper.due[-1] == bench.clock.monotonic() + 1
     bench.clock.advance(1)
     bench.pool.tidy()
     assert waiter.join().reused
@@ -946,8 +946,8 @@ def test_where_nobody_looks_it_looks_for_itself():
 @pytest.mark.parametrize(
     "where",
     [
-        (FakeCaretaker, "watch"),
-        (FakeCaretaker, "see_off"),
+        (FakeHousekeeper, "watch"),
+        (FakeHousekeeper, "see_off"),
         (Diary, "notice"),
         (policy, "learn"),
         (policy, "put_back"),
