@@ -21,8 +21,9 @@ class Base64Lines:
     def __init__(self, content: bytes) -> None:
         self._content = content
 
-    def __len__(self) -> int:
-        """Return the number of octets in all lines."""
+    @property
+    def octets(self) -> int:
+        """The number of octets in all lines. It is not the length: `tuple` would reserve a place for each octet."""
         size = memoryview(self._content).nbytes
         return (size + 2) // 3 * 4 + -(-size // _LINE) * 2
 

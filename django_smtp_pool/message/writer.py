@@ -292,7 +292,7 @@ def _multipart_head(subtype: str, boundary: str) -> str:
 
 def _room(node: _Multipart | Leaf) -> int:
     if isinstance(node, Leaf):
-        return len(node.body) if isinstance(node.body, Base64Lines) else sum(map(len, node.body))
+        return node.body.octets if isinstance(node.body, Base64Lines) else sum(map(len, node.body))
     return sum(map(_room, node.children))
 
 
