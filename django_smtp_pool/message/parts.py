@@ -45,11 +45,13 @@ class Leaf:
         head: its header fields, with line ends.
         body: the content after the blank line, in pieces.
         text: the pieces that may contain a boundary by chance or on purpose.
+        is_base64: whether the body is a file in base64, in lines of 76 octets except for the last one.
     """
 
     head: str
     body: Iterable[bytes]
     text: tuple[bytes, ...] = ()
+    is_base64: bool = False
 
 
 def text_leaf(role: str, content: str, subtype: str, charset: str, filename: str | None = None) -> Leaf:
@@ -70,7 +72,7 @@ def text_leaf(role: str, content: str, subtype: str, charset: str, filename: str
 def file_leaf(role: str, content: Iterable[bytes], mimetype: str, filename: str | None = None) -> Leaf:
     """Return a file whose content is in base64 already."""
     maintype, subtype = mimetype.split("/", 1)
-    return Leaf(head=_head_of(role, maintype, subtype, "", "base64", filename), body=content)
+    return Leaf(head=_head_of(role, maintype, subtype, "", "base64", filename), body=content, is_base64=True)
 
 
 @lru_cache(maxsize=32)

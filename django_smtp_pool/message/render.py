@@ -11,7 +11,7 @@ from typing import Any
 from django.core.mail import EmailMessage
 
 from ..core.interrupts import foreign
-from ..core.smtp.envelope import Envelope, with_crlf
+from ..core.smtp.envelope import Envelope, Ranges, with_crlf
 from .addresses import (
     RENDERS_SMTPUTF8,
     PrepareAddress,
@@ -27,7 +27,6 @@ from .smtp_options import asked_by
 from .transfer import seven_bit, short_lined
 from .writer import Written, drawn_boundary, write
 
-_LARGE = 1 << 20  # octets of content; from this size on, memory matters
 _MARGIN = 1 << 16  # octets for headers and boundaries
 
 LARGE = 65536  # bytes; from this size on, an event loop renders in a thread
@@ -57,10 +56,10 @@ def envelope_of(
         prepare = partial(addr_spec, prepare=prep_address, smtputf8=smtputf8)
         recipients = [prepare(address) for address in message.recipients()]
         asked = asked_by(message, recipients, prepare)
-        content, message_id = _render(message, smtputf8=smtputf8, batch=batch)
+        content, message_id, base64 = _render(message, smtputf8=smtputf8, batch=batch)
     recode: Callable[[], bytes] = partial(seven_bit, content)
     if finishers:
-        content, recode = finish(_ready(content, smtputf8=smtputf8), finishers), refuse_to_encode
+        content, recode, base64 = finish(_ready(content, smtputf8=smtputf8), finishers), refuse_to_encode, ()
     return Envelope(
         sender=sender,
         recipients=tuple(recipients),
@@ -71,6 +70,7 @@ def envelope_of(
         message_id=message_id,
         dsn=asked.dsn,
         require_tls=asked.require_tls,
+        base64=base64,
     )
 
 
@@ -97,10 +97,11 @@ def _ready(content: bytes, *, smtputf8: bool) -> bytes:
     return content if smtputf8 or content.isascii() else seven_bit(content)
 
 
-def _render(message: Any, *, smtputf8: bool, batch: Batch) -> tuple[bytes, str | None]:
-    """Return the checked octets and the Message-ID, and free what they were rendered from."""
+def _render(message: Any, *, smtputf8: bool, batch: Batch) -> tuple[bytes, str | None, Ranges]:
+    """Return the checked octets, the Message-ID and where files are, and free what they were rendered from."""
     if not smtputf8 and (written := write(message, batch)) is not None:
-        return joined(written), written.message_id
+        content, base64 = joined(written)
+        return content, written.message_id, base64
     if RENDERS_SMTPUTF8:
         rendered = foreign(partial(message.message, policy=SMTPUTF8 if smtputf8 else SMTP))
         _set_boundaries(rendered)
@@ -112,22 +113,26 @@ def _render(message: Any, *, smtputf8: bool, batch: Batch) -> tuple[bytes, str |
     check_rendered(rendered, content)
     if has_long_line(content):
         content = short_lined(content)
-    return content, _message_id(rendered)
+    return content, _message_id(rendered), ()
 
 
-def joined(written: Written) -> bytes:
-    """Return the content as one bytes object: only this function knows that the envelope needs it so."""
-    if written.room < _LARGE:
-        content = b"".join(written.pieces)
-    else:
-        file = BytesIO()  # joining a list would hold the content twice, and a growing buffer takes an eighth more
+def joined(written: Written) -> tuple[bytes, Ranges]:
+    """Return the content as one bytes object, and where its files are: only this function knows that it must be one."""
+    file, base64 = BytesIO(), []
+    if written.room >= LARGE:  # joining a list would hold the content twice, and a growing buffer takes an eighth more
         file.seek(written.room + _MARGIN)
         file.write(b"\0")
         file.seek(0)
-        file.writelines(written.pieces)
-        file.truncate()
-        content = file.getvalue()
-    return content if content.endswith(b"\r\n") else content + b"\r\n"
+    for piece in written.pieces:
+        if isinstance(piece, bytes):
+            file.write(piece)
+        else:
+            start = file.tell()
+            file.writelines(piece)
+            base64.append((start, file.tell()))
+    file.truncate()
+    content = file.getvalue()
+    return content if content.endswith(b"\r\n") else content + b"\r\n", base64
 
 
 def _set_boundaries(rendered: Any) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from email.message import EmailMessage as Part
 from email.message import Message
@@ -52,10 +52,11 @@ class Written:
     """A message on the wire, in pieces.
 
     Arguments:
+        pieces: texts, and files as the pieces of their base64.
         room: octets of the bodies of all parts.
     """
 
-    pieces: Iterator[bytes]
+    pieces: Iterator[bytes | Iterable[bytes]]
     message_id: str
     room: int
 
@@ -296,11 +297,11 @@ def _room(node: _Multipart | Leaf) -> int:
     return sum(map(_room, node.children))
 
 
-def _pieces(node: _Multipart | Leaf, head: str) -> Iterator[bytes]:
+def _pieces(node: _Multipart | Leaf, head: str) -> Iterator[bytes | Iterable[bytes]]:
     """Yield the octets of a part, beginning with its header."""
     yield head.encode("ascii", "surrogateescape") + b"\r\n"
     if isinstance(node, Leaf):
-        yield from node.body
+        yield from (node.body,) if node.is_base64 else node.body
         return
     before, boundary = b"", node.boundaries[0].encode()
     for child in node.children:

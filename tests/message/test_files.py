@@ -57,6 +57,18 @@ def test_the_same_file_is_encoded_once_for_a_mailing(server, encoded):
     assert [read(each.content).parts[1].content for each in server.accepted] == [file] * 5
 
 
+@pytest.mark.parametrize("batch", [Batch(), Batch(is_alone=False)])
+@pytest.mark.parametrize("sizes", [[], [0], [57], [1000, 1], [BLOCK + 1, 3, 400_000]])
+def test_an_envelope_says_where_its_files_are(batch, sizes):
+    contents = [bytes(number % 251 for number in range(size)) for size in sizes]
+    mail = message()
+    for number, content in enumerate(contents):
+        mail.attach(f"{number}.bin", content, "application/octet-stream")
+    envelope = envelope_of(mail, None, batch=batch)
+    assert [base64.b64decode(envelope.content[start:end]) for start, end in envelope.base64] == contents
+    assert [part.content for part in read(envelope.content).parts[1:]] == contents
+
+
 def test_equal_files_that_are_not_the_same_are_encoded_each(encoded):
     batch = Batch(is_alone=False)
     for number in range(3):

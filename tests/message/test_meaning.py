@@ -125,7 +125,7 @@ def assert_right(mail, meant):
     random.seed(7)
     found = write(mail, ALONE)
     assert found is not None
-    content = joined(found)
+    content = joined(found)[0]
     read(content)
     ours, body = fields_of(content)
     djangos_fields, djangos_body = fields_of(by_django(mail))

@@ -51,7 +51,7 @@ def written(mail):
     random.seed(7)
     found = write(mail, ALONE)
     assert found is not None
-    return joined(found)
+    return joined(found)[0]
 
 
 ORDINARY = {

@@ -28,7 +28,7 @@ from ..options.options import ServerOptions
 from ..replies import Reply
 from ..smtp.credentials import Credentials, TokenSource
 from ..smtp.delivery import UNKNOWN_COMMAND, Receipt, deliver
-from ..smtp.envelope import Envelope, dot_stuffed, may_be_chunk, names_recipients
+from ..smtp.envelope import Envelope, Ranges, dot_stuffed, may_be_chunk, names_recipients
 from ..smtp.experience import Experience, Suspicion, may_be_limit
 from ..smtp.extensions import Extensions, fit
 from ..smtp.session import Greeter, noop, open_session, quit_politely
@@ -193,10 +193,10 @@ class Connection:
         Raises what `fit` raises, before any command is sent, and what `smtp.delivery.deliver` raises.
         """
         is_large, stuffed = len(envelope.content) > LARGE, None
-        content, may_chunk = (yield Call(partial(self._fit, envelope))) if is_large else self._fit(envelope)
+        content, base64, may_chunk = (yield Call(partial(self._fit, envelope))) if is_large else self._fit(envelope)
         session = self._session(envelope.sender, content, chunking=may_chunk)
         if is_large and not session.chunking:
-            stuffed = yield Call(partial(dot_stuffed, content))
+            stuffed = yield Call(partial(dot_stuffed, content, base64))
         carried, self.messages = self.messages, self.messages + 1
         try:
             receipt = yield from self._keep_step(deliver(session, envelope, content, stuffed), clock, deadline)
@@ -239,10 +239,11 @@ class Connection:
             found.wear_out()
             self.found_limit = (found.carried, found.reply)
 
-    def _fit(self, envelope: Envelope) -> tuple[bytes, bool]:
-        """Return the content in the form that this server accepts, and whether it may be sent with BDAT."""
+    def _fit(self, envelope: Envelope) -> tuple[bytes, Ranges, bool]:
+        """Return the content in the form that this server accepts, its base64, and whether it may be sent with BDAT."""
         content = foreign(partial(fit, self.extensions, envelope, tls_flaw=flaw_of(self.tls)), kinds=ValueError)
-        return content, self._may_chunk and may_be_chunk(content)
+        base64 = envelope.base64 if content is envelope.content else ()
+        return content, base64, self._may_chunk and may_be_chunk(content, base64)
 
     def _session(self, sender: str, content: bytes, *, chunking: bool) -> Session:
         pipelining = self.server.pipelining and self.extensions.pipelining

@@ -99,10 +99,10 @@ def fit(extensions: Extensions, envelope: Envelope, *, tls_flaw: str | None = IN
     """
     if (missing := _missing(extensions, envelope, tls_flaw)) is not None:
         raise NotOffered(f"{missing}; the message was not sent", stage=Stage.MAIL, session_survives=True)
-    content = envelope.content
+    content, base64 = envelope.content, envelope.base64
     if envelope.seven_bit is not None and not extensions.eight_bit_mime and envelope.is_eight_bit:
-        content = envelope.seven_bit()
-    content = with_crlf(content)
+        content, base64 = envelope.seven_bit(), ()
+    content = with_crlf(content, base64)
     _check_size(extensions, envelope, len(content))
     return content
 

@@ -1,12 +1,13 @@
 """Envelopes: content that a server reads as it was meant, and addresses that stay in their command."""
 
+import base64
 import re
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from django_smtp_pool.core.smtp.envelope import Envelope, check_address, dot_stuffed, with_crlf
+from django_smtp_pool.core.smtp.envelope import Envelope, check_address, dot_stuffed, may_be_chunk, with_crlf
 
 lines = st.lists(
     st.sampled_from([b".", b"..", b"a", b"", b"\r", b"\n", b"\r\n", b"\r\r\n", b"\n\r", b".\r\n", b"\x00"])
@@ -55,6 +56,64 @@ def test_no_look_alike_ends_the_content(end):
     wire = dot_stuffed(with_crlf(smuggled)) + b".\r\n"
     assert wire.count(b"\r\n.\r\n") == 1
     assert wire.endswith(b"\r\n.\r\n")
+
+
+def in_lines(file):
+    return base64.encodebytes(file).replace(b"\n", b"\r\n")
+
+
+def ending_with(word):
+    """Return what a line of base64 is made from, so that it ends with a word."""
+    return base64.b64decode(word.rjust(76, b"A"))
+
+
+files = st.lists(
+    st.one_of(
+        st.binary(min_size=57, max_size=57),
+        st.sampled_from([b"DATA", b"dAtA", b"BDAT", b"bUrL", b"DATAx", b"xDATA+aa", b"RCPT", b"aaaa"]).map(ending_with),
+    ),
+    max_size=6,
+).map(b"".join)
+ends = st.one_of(
+    st.binary(max_size=56), st.sampled_from([base64.b64decode(word) for word in (b"DATA", b"xxDATA==", b"xxxdata=")])
+)
+texts = lines.map(lambda text: b"".join(text) + b"\r\n")
+
+
+@st.composite
+def mixed(draw):
+    """Return content of texts and files in turn, and where the files are."""
+    content, ranges = b"X: y" + draw(texts), []
+    for _ in range(draw(st.integers(0, 3))):
+        file = in_lines(draw(files) + draw(ends))
+        ranges.append((len(content), len(content) + len(file)))
+        content += file + draw(texts)
+    return content, ranges
+
+
+@given(mixed())
+def test_where_files_are_is_searched_less_with_the_same_result(given):
+    content, ranges = given
+    sent = with_crlf(content, ranges)
+    assert sent == with_crlf(content)
+    if sent is content:
+        assert dot_stuffed(content, ranges) == dot_stuffed(content)
+
+
+@given(mixed())
+def test_no_line_of_base64_begins_content_wherever_it_is_entered(given):
+    content, ranges = given
+    tokens = {re.match(rb"[ \t]*([^\s]*)", content[at:])[1].upper() for at in range(len(content))}
+    if not tokens.isdisjoint({b"DATA", b"BDAT", b"BURL"}):
+        assert not may_be_chunk(content, ranges)
+    if may_be_chunk(content):
+        assert may_be_chunk(content, ranges)
+
+
+def test_a_word_inside_a_line_of_base64_is_no_command():
+    file = in_lines(base64.b64decode(b"data/" + b"A" * 71) * 3)
+    assert not may_be_chunk(file)
+    assert may_be_chunk(file, [(0, len(file))])
 
 
 def test_proper_content_is_not_copied():
