@@ -26,6 +26,13 @@ def test_measures_count_every_row():
     assert 2 < int(rows["files in our code that take part in a warm send_mail()"]) < int(calls)
 
 
+def test_first_message_is_measured_for_both_backends():
+    rows = re.findall(r"(?m)^(stock|pool|limit) +(\d+) ms ", output("benchmarks.cold", "--rounds", "1"))
+    taken = {name: int(milliseconds) for name, milliseconds in rows}
+    assert taken["limit"] <= taken["pool"]
+    assert taken["limit"] <= taken["stock"]
+
+
 def test_metering_measures_every_way():
     pytest.importorskip("prometheus_client")
     pytest.importorskip("opentelemetry.sdk")
