@@ -4,8 +4,11 @@ A port that was free a moment ago may be anybody's: another test's server, or th
 """
 
 import contextlib
+import itertools
 import os
 import socket
+
+_below_those_given_out = itertools.count(10_000 + os.getpid() % 200 * 100)
 
 
 @contextlib.contextmanager
@@ -22,3 +25,15 @@ def free():
     with socket.socket() as held:
         held.bind((f"127.{64 + (number >> 16) % 64}.{number >> 8 & 255}.{number & 255}", 0))
         return held.getsockname()
+
+
+def for_program() -> int:
+    """Return a port of 127.0.0.1 for a program that is started now, and opens it some time later.
+
+    The system gives it to nobody meanwhile: those that it gives out begin at 32768 (ip(7), ip_local_port_range).
+    """
+    while True:
+        port = next(_below_those_given_out)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import ports
 from tests.neighbours.available import need_program
 from tests.neighbours.ledger import Ledger
 from tests.neighbours.processes import Process, environment, python
@@ -67,17 +68,11 @@ def _answers(port):
     return False
 
 
-def _free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @pytest.fixture(name="redis_of_the_session", scope="session")
 def fixture_redis_of_the_session(tmp_path_factory):
     """Run Redis for the session, in memory only, and return its port."""
     program = need_program("redis-server", install="apt-get install redis-server")
-    directory, port = tmp_path_factory.mktemp("redis"), _free_port()
+    directory, port = tmp_path_factory.mktemp("redis"), ports.for_program()
     command = [program, "--bind", "127.0.0.1", "--port", port, "--dir", directory, "--save", "", "--appendonly", "no"]
     with Process(*command, directory=directory, env=dict(os.environ), name="redis") as process:
         eventually(lambda: _answers(port) or process.has_ended, otherwise=lambda: process.output)

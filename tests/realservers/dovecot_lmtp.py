@@ -6,10 +6,12 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests import ports
+
 from . import mailbox
 from .certificates import Certificates
 from .mailbox import Mail
-from .programs import Daemon, find, free_port, unavailable
+from .programs import Daemon, find, unavailable
 from .server import DOMAIN, Account, MailServer
 
 _CONFIGURATION = """\
@@ -120,8 +122,8 @@ def create(directory: Path, *, account: Account, certificates: Certificates) -> 
     server = DovecotLmtp(
         directory=directory,
         daemon=Daemon(program, "-F", "-c", str(directory / "dovecot.conf"), output=directory / "log" / "output"),
-        port=free_port(),
-        tls_port=free_port(),
+        port=ports.for_program(),
+        tls_port=ports.for_program(),
         account=account,
         certificates=certificates,
     )

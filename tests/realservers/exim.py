@@ -6,8 +6,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests import ports
+
 from .certificates import HOSTNAME, Certificates
-from .programs import Daemon, find, free_port, unavailable
+from .programs import Daemon, find, unavailable
 from .server import DOMAIN, Account, MailServer
 
 _INSTALL = (
@@ -146,8 +148,8 @@ def create(directory: Path, *, account: Account, certificates: Certificates) -> 
         program=program,
         directory=directory,
         daemon=Daemon(program, "-C", f"{directory}/exim.conf", "-bdf", "-q2s", output=directory / "log" / "output"),
-        port=free_port(),
-        tls_port=free_port(),
+        port=ports.for_program(),
+        tls_port=ports.for_program(),
         account=account,
         certificates=certificates,
     )

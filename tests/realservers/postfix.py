@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
+from tests import ports
+
 from .certificates import HOSTNAME, Certificates
 from .dovecot import Dovecot
-from .programs import Daemon, find, free_port
+from .programs import Daemon, find
 from .server import DOMAIN, MailServer
 from .waiting import eventually
 
@@ -148,8 +150,8 @@ def create(directory: Path, *, dovecot: Dovecot, certificates: Certificates) -> 
     server = Postfix(
         directory=directory,
         daemon=Daemon(str(master), "-c", f"{directory}/etc", "-s", output=directory / "log" / "output"),
-        port=free_port(),
-        tls_port=free_port(),
+        port=ports.for_program(),
+        tls_port=ports.for_program(),
         account=dovecot.account,
         certificates=certificates,
         sasl=dovecot.socket,

@@ -4,7 +4,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 from pathlib import Path
 
@@ -31,13 +30,6 @@ def find(program: str, *, install: str, variable: str = "", as_root: bool = True
     if path is None:
         unavailable(f"{program} is not there: {install}")
     return str(path)
-
-
-def free_port() -> int:
-    """Return a TCP port of loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Daemon:

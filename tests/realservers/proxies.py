@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from .programs import Daemon, find, free_port
+from tests import ports
+
+from .programs import Daemon, find
 from .waiting import eventually
 
 USER = "postman"
@@ -93,7 +95,7 @@ class Proxy:
 def create(name: str, directory: Path, *, allowed: Sequence[int], login: bool = False) -> Proxy:
     """Say how a proxy is to run; those that know rules connect to these ports only."""
     directory.mkdir()
-    port, log = free_port(), directory / "log"
+    port, log = ports.for_program(), directory / "log"
     make = {"microsocks": _microsocks, "dante": _dante, "tinyproxy": _tinyproxy}[name]
     password = PASSWORDS[name] if login else None
     command = make(directory, port, log, allowed, password)

@@ -7,7 +7,9 @@ from typing import Any
 
 import redis
 
-from .programs import Daemon, find, free_port
+from tests import ports
+
+from .programs import Daemon, find
 from .waiting import eventually
 
 
@@ -67,7 +69,7 @@ class RedisServer:
 
 def create(directory: Path, *more: str) -> RedisServer:
     """Say how Redis is to run, with arguments of one's own; nothing runs yet."""
-    program, port = find("redis-server", install="apt-get install redis-server", as_root=False), free_port()
+    program, port = find("redis-server", install="apt-get install redis-server", as_root=False), ports.for_program()
     where = ["--bind", "127.0.0.1", "--port", str(port), "--dir", str(directory)]
     lasts = ["--unixsocket", str(directory / "redis.sock"), "--save", "", "--appendonly", "no"]
     daemon = Daemon(program, *where, *lasts, *more, output=directory / "output")
@@ -77,7 +79,7 @@ def create(directory: Path, *more: str) -> RedisServer:
 
 def create_sentinel(directory: Path, of: RedisServer) -> RedisServer:
     """Say how a Sentinel is to watch another Redis, which it calls mymaster; nothing runs yet."""
-    program, port = find("redis-server", install="apt-get install redis-server", as_root=False), free_port()
+    program, port = find("redis-server", install="apt-get install redis-server", as_root=False), ports.for_program()
     configuration = directory / "sentinel.conf"
     configuration.write_text(f"bind 127.0.0.1\nport {port}\nsentinel monitor mymaster 127.0.0.1 {of.port} 1\n")
     daemon = Daemon(program, str(configuration), "--sentinel", output=directory / "output")

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
+from tests import ports
+
 from . import proxies
 from .mailer import a_message, backend, on_the_wire, options_for, send
 from .postfix import Postfix
-from .programs import free_port
 from .proxies import Proxy
 from .test_backend import use_in_settings
 
@@ -124,7 +125,7 @@ def test_nobody_listens_behind_the_proxy(postfix: Postfix, proxy: Proxy) -> None
     message = a_message()
     kind = ConnectionRefusedError if proxy.name == "microsocks" else PermissionError
     with pytest.raises(kind, match=r"could not connect to 127.0.0.1 port \d+ through the proxy"):
-        send(postfix, message, port=free_port(), proxy=proxy.url())
+        send(postfix, message, port=ports.for_program(), proxy=proxy.url())
     assert message.smtp_pool_status.attempts == 1
 
 
@@ -187,7 +188,7 @@ def test_verify_shows_the_proxy(postfix: Postfix, proxy: Proxy, settings: Any) -
     where = f"127.0.0.1:{postfix.port} through the proxy {proxy.url(password=None)}\n"
     assert f"ok    connect        {where}" in shown
     assert "ok    QUIT" in shown
-    shown = verified(settings, {**options, "port": free_port()})
+    shown = verified(settings, {**options, "port": ports.for_program()})
     assert "FAIL  connect" in shown
     assert f"fix            check that the proxy {proxy.url(password=None)} is running, and that its rules" in shown
     if proxy.password:
