@@ -25,8 +25,7 @@ from .core.events import records
 from .core.events.events import Observer, Observers
 from .core.events.logs import LogObserver
 from .core.interrupts import foreign
-from .core.net import transport
-from .core.net.tls import forget_contexts
+from .core.net import tls, transport
 from .core.options.host import name_to_greet_with
 from .core.options.options import ServerOptions
 from .core.options.quotas import Quota
@@ -78,7 +77,7 @@ class Registry:
         self._observer = observer
         self.watchers: list[Callable[[PoolKey], Observer]] = []  # each returns an observer for a new pool
         self._housekeeper = Housekeeper(clock, Farewells(clock))
-        self._after_fork = AfterFork(self._housekeeper.resume)
+        self._after_fork = AfterFork(self._housekeeper.end_pause, self._housekeeper.resume)
         self._new_world = NewWorld()
         self._pid = os.getpid()
         self._lock = threading.RLock()  # knows its owner: a signal handler may interrupt this same thread inside it
@@ -274,6 +273,7 @@ class Registry:
     def after_fork(self) -> None:
         """Start over in a child: new locks, no connections, and no octet is sent on those of the parent."""
         transport.close_inherited()
+        tls.after_fork()
         self._late.clear()
         self._housekeeper.after_fork()
         for caches in list(self._token_caches.values()):
@@ -335,7 +335,7 @@ def reset() -> None:
     registry.forget_tokens()
     configurations.forget()
     registry.forget_rates()
-    forget_contexts()
+    tls.forget_contexts()
 
 
 @receiver(setting_changed, dispatch_uid="django_smtp_pool.close_pools")

@@ -16,9 +16,16 @@ from typing import Any
 
 
 class AfterFork:
-    """Calls a function in the parent after each fork."""
+    """Calls functions in the parent after each fork.
 
-    def __init__(self, call: Callable[[], None]) -> None:
+    Arguments:
+        allow: called by a hook, in the thread that forks. It must not be Python code: hooks swallow interrupts. The main
+            thread may wait for a lock for a long time, so the other threads depend on it.
+        call: called by the main thread.
+    """
+
+    def __init__(self, allow: Callable[[], object], call: Callable[[], None]) -> None:
+        self._allow = allow
         self._call = call
         self._hook: Any = None
 
@@ -26,6 +33,7 @@ class AfterFork:
         """Register the hook, so that the call follows the fork that is about to happen; called by a hook before it."""
         if self._hook is not None:
             return
+        os.register_at_fork(after_in_parent=self._allow)
         try:
             import ctypes
 

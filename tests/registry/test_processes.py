@@ -436,3 +436,51 @@ os.wait()
 resume()
 """,
     )
+
+
+@fork
+def test_a_fork_by_a_thread_does_not_stop_goodbyes_while_the_main_thread_waits(server):
+    """What follows a fork in the main thread cannot run while that thread waits for a lock, here for another thread."""
+    ran(
+        server,
+        """
+import warnings
+warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
+
+def work():
+    send()
+    pool = sender().pool  # whose idle connection the housekeeper looks after
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    wait_for(pid)
+    registry.close_all(timeout=0)
+    while pool.details().connections:
+        pause.wait(0.01)
+
+pause = threading.Event()
+thread = threading.Thread(target=work, daemon=True)
+thread.start()
+thread.join(10)
+assert not thread.is_alive(), "nobody said goodbye"
+""",
+    )
+    assert server.commands("QUIT")
+
+
+@fork
+def test_a_child_makes_its_own_tls_contexts(server):
+    """Another thread of the parent may have held a lock of one during the fork: a handshake would wait for ever."""
+    ran(
+        server,
+        """
+from django_smtp_pool.core.net.tls import context_for
+options = ServerOptions(host="mail.example.com", use_tls=True)
+ours = context_for(options)
+pid = os.fork()
+if pid == 0:
+    os._exit(context_for(options) is ours)
+wait_for(pid)
+assert context_for(options) is ours
+""",
+    )

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.soak.account import Account, compare, together
 from tests.soak.servers import Servers
-from tests.soak.troubles import Alarms, Receivers, Timeouts, forked
+from tests.soak.troubles import Alarms, ChildError, Receivers, Timeouts, forked
 
 BATCH = 5  # messages
 FORKS = 0.005  # share of a thread's calls that are made in a child
@@ -215,9 +215,11 @@ class _Run:
     def _fork(self, numbers):
         numbers += self._take(max(0, CHILDS - len(numbers)))
         self._account.counts["forks"] += 1
-        verdict = forked(lambda: self._child(numbers), self._longest, self._servers.places[-1].forking)
-        if verdict is None:
-            self._account.must_not("hung", f"a child with the messages {numbers}")
+        try:
+            verdict = forked(lambda: self._child(numbers), self._longest, self._servers.places[-1].forking)
+        except ChildError as error:
+            what, how = error.args
+            self._account.must_not(what, f"a child with the messages {numbers} {how}")
             return
         account = Account(**{**verdict, "told": {int(number): told for number, told in verdict["told"].items()}})
         account.counts = type(self._account.counts)(account.counts)

@@ -1,5 +1,6 @@
 """What disturbs the senders of a soak: alarms, forks, and receivers of signals."""
 
+import faulthandler
 import json
 import os
 import select
@@ -7,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 
 from tests.handlers import handling
 
@@ -120,7 +122,9 @@ class Timeouts:
 
 
 def forked(work, patience, forking):
-    """Do some work in a child; return what it has returned, by way of JSON, or None if it does not end in time.
+    """Do some work in a child; return what it has returned, by way of JSON, or raise ChildError.
+
+    What it was doing when it did not end in time, or what it has raised, goes to standard error.
 
     Arguments:
         forking: a file that is there while the child may still have the sockets of its parent.
@@ -129,27 +133,40 @@ def forked(work, patience, forking):
     forking.touch()
     child = os.fork()
     if child == 0:
-        forking.unlink()
+        faulthandler.dump_traceback_later(0.9 * patience)
         try:
+            forking.unlink()
             os.write(theirs, json.dumps(work()).encode())  # less than the buffer of a pipe
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
         finally:
             os._exit(0)
     os.close(theirs)
     try:
-        return _heard(ours, time.monotonic() + patience)
+        said = _heard(ours, time.monotonic() + patience)
     finally:
         os.close(ours)
         os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+        _, status = os.waitpid(child, 0)
+    if said is None:
+        raise ChildError("hung", "did not end")
+    if not said:
+        raise ChildError("crashed", f"ended with status {os.waitstatus_to_exitcode(status)}")
+    return json.loads(said)
 
 
 def _heard(pipe, until):
     said = b""
     while (left := until - time.monotonic()) > 0 and select.select([pipe], [], [], left)[0]:
         if not (part := os.read(pipe, 65536)):
-            return json.loads(said) if said else None
+            return said
         said += part
     return None
+
+
+class ChildError(Exception):
+    """What a child must not do, and how it ended."""
 
 
 class Receivers:

@@ -73,10 +73,12 @@ class Farewells:
     def add(self, connection: Any, left: Callable[[], None]) -> None:
         """Close a connection with QUIT, and call `left` when it is closed."""
         self._coming.append(_Farewell(connection, left))
+        self.wake()
 
     def sever(self, connection: Any) -> None:
         """Close a connection now, without waiting for the reply to QUIT."""
         self._severed.append(connection)
+        self.wake()
 
     def wake(self) -> None:
         """End the current wait, or the next one."""

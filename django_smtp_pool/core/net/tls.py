@@ -18,6 +18,7 @@ MOST = 32  # contexts to cache; each needs about a megabyte
 Stamp = tuple[Any, ...]  # changes if a file is replaced
 
 _contexts: dict[tuple[TLSOptions, str | None, str | None], tuple[Stamp, ssl.SSLContext]] = {}
+_inherited: list[object] = []
 
 
 def context_for(server: ServerOptions) -> ssl.SSLContext:
@@ -150,6 +151,16 @@ def facts_of(session: ssl.SSLObject | None) -> TLSFacts | None:
         expires=expires,
         expires_at=float(ssl.cert_time_to_seconds(expires)) if expires else None,
     )
+
+
+def after_fork() -> None:
+    """Make new contexts in a forked child.
+
+    During the fork, another thread may have held a lock of an old one, which nobody can release in the child: the next
+    handshake would wait for it for ever. The old ones are kept, because freeing one takes its locks.
+    """
+    _inherited.append(dict(_contexts))
+    _contexts.clear()
 
 
 def forget_contexts() -> None:

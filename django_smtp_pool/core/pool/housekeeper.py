@@ -13,6 +13,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from ..clock import Clock
@@ -81,6 +82,8 @@ class Housekeeper:
     def __init__(self, clock: Clock, farewells: Farewells) -> None:
         self._clock = clock
         self._farewells = farewells
+        # Lets the next request start the thread. Not Python code, so that no interrupt can occur in it.
+        self.end_pause = partial(setattr, self, "_is_paused", False)
         self._start_over()
 
     def _start_over(self) -> None:
@@ -198,7 +201,7 @@ class Housekeeper:
 
     def resume(self) -> None:
         """Start the thread again if there is work left."""
-        self._is_paused = False
+        self.end_pause()
         if self.has_work:
             self._stir()
 
