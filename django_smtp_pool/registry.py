@@ -272,6 +272,7 @@ class Registry:
 
     def after_fork(self) -> None:
         """Start over in a child: new locks, no connections, and no octet is sent on those of the parent."""
+        self._housekeeper.begin_pause()  # a finaliser may make a request meanwhile, about connections of the parent
         transport.close_inherited()
         tls.after_fork()
         self._late.clear()
@@ -282,6 +283,7 @@ class Registry:
             rate.after_fork()
         for sender in list(self._senders.values()):
             sender.after_fork()
+        self._housekeeper.end_pause()
         self._lock, self._pid = threading.RLock(), os.getpid()  # last: from now on, other threads use what is here
 
     def at_exit(self) -> None:

@@ -19,8 +19,8 @@ class AfterFork:
     """Calls functions in the parent after each fork.
 
     Arguments:
-        allow: called by a hook, in the thread that forks. It must not be Python code: hooks swallow interrupts. The main
-            thread may wait for a lock for a long time, so the other threads depend on it.
+        allow: called by a hook, in the thread that forks. It must not be Python code: hooks swallow interrupts. The
+            main thread may wait for a lock for a long time, so the other threads depend on it.
         call: called by the main thread.
     """
 

@@ -484,3 +484,36 @@ wait_for(pid)
 assert context_for(options) is ours
 """,
     )
+
+
+@fork
+def test_no_thread_starts_while_a_child_starts_over(server):
+    """A finaliser may ask the housekeeper to look after a pool of the parent, whose connections are not closed yet."""
+    ran(
+        server,
+        """
+from django_smtp_pool.core.net import transport
+options = ServerOptions(host="127.0.0.1", port=int(sys.argv[1]), timeout=5, local_hostname="client.example")
+key = PoolKey(server=options, pool=PoolOptions(idle_timeout=0, max_lifetime=0))  # nothing to look after in the parent
+sender = lambda: registry.sender(key)
+send()
+pool, close_inherited = sender().pool, transport.close_inherited
+assert not registry._housekeeper.has_work
+
+def ask_first():
+    registry.look_after(pool, float("-inf"))
+    assert registry._housekeeper._threads == []
+    close_inherited()
+    print("closed", flush=True)
+
+transport.close_inherited = ask_first
+pid = os.fork()
+if pid == 0:
+    send("child")
+    os._exit(0)
+wait_for(pid)
+""",
+    )
+    assert [each.content.split(b"\r\n")[0].decode() for each in server.accepted] == [
+        *("Subject: hello", "Subject: child")
+    ]

@@ -86,14 +86,14 @@ class Housekeeper:
         self.end_pause = partial(setattr, self, "_is_paused", False)
         self._start_over()
 
-    def _start_over(self) -> None:
+    def _start_over(self, *, is_paused: bool = False) -> None:
+        self._is_paused = is_paused
         self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()  # reentrant: a finaliser may interrupt `put`
         self._asked: deque[tuple[Tidiable, float]] = deque()
         self._due: dict[Tidiable, float] = {}  # only the thread changes it
         self._baton = threading.Lock()  # held by the one thread that works
         self._threads: list[threading.Thread] = []  # one, or for a moment more
         self._is_working = False
-        self._is_paused = False
 
     # -- what pools ask for ----------------------------------------------------------------------------
 
@@ -190,9 +190,13 @@ class Housekeeper:
 
     # -- what the registry asks for --------------------------------------------------------------------
 
+    def begin_pause(self) -> None:
+        """Start no thread until `end_pause`; requests wait."""
+        self._is_paused = True
+
     def pause(self) -> None:
         """End the thread and wait for it, because `os.fork()` warns about live threads. No server can delay this."""
-        self._is_paused = True
+        self.begin_pause()
         self._bell.put(None)
         self._farewells.wake()
         for thread in self._threads:
@@ -211,9 +215,9 @@ class Housekeeper:
         return bool(self._is_working or self._due or self._asked or self._farewells.are_due)
 
     def after_fork(self) -> None:
-        """Start over in a forked child, which does not have the thread."""
+        """Start over in a forked child, which does not have the thread; it starts after `end_pause`."""
         self._farewells.after_fork()
-        self._start_over()
+        self._start_over(is_paused=True)
 
     def finish(self, seconds: float) -> None:
         """Close the remaining connections with QUIT, all at once, in the calling thread; at the end of the process."""

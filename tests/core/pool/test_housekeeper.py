@@ -176,10 +176,14 @@ def test_after_a_pause_it_goes_on_by_itself():
 
 
 def test_in_a_child_it_starts_over_whatever_was_held():
-    keeper = keeper_with(ManualClock())
+    clock = ManualClock()
+    keeper, pool = keeper_with(clock), Pool(clock=clock)
     keeper._baton.acquire()
     keeper.after_fork()
-    keeper.watch(Pool(), 1000.0)
+    keeper.watch(pool, 1000.0)
+    assert keeper._threads == []
+    keeper.resume()
+    until(lambda: pool.looked_at)
     ended(keeper)
 
 
