@@ -156,8 +156,8 @@ def facts_of(session: ssl.SSLObject | None) -> TLSFacts | None:
 def after_fork() -> None:
     """Make new contexts in a forked child.
 
-    During the fork, another thread may have held a lock of an old one, which nobody can release in the child: the next
-    handshake would wait for it for ever. The old ones are kept, because freeing one takes its locks.
+    During the fork, another thread may have held a lock of an old one. The child does not have that thread, so the next
+    handshake would wait for the lock for ever. The old ones are kept, because freeing one takes its locks.
     """
     _inherited.append(dict(_contexts))
     _contexts.clear()
