@@ -16,6 +16,7 @@ from django.core.mail.utils import DNS_NAME
 from django.core.signals import setting_changed
 from django.dispatch import receiver
 
+from . import signals
 from .conf import Config
 from .core.after_fork import AfterFork, NewWorld
 from .core.clock import Clock, SystemClock
@@ -40,7 +41,6 @@ from .core.sender import Sender, pool_over
 from .core.smtp.envelope import Envelope
 from .oauth2.caches import TokenCaches, Tokens
 from .remembered import PoolKey, configurations
-from .signals import SignalObserver, tell_of_token
 from .verify.verification import Recorder, Verification, watched
 
 logger = logging.getLogger("django_smtp_pool.pool")
@@ -202,7 +202,7 @@ class Registry:
             return None
         caches = self._token_caches.get(source)
         if caches is None:
-            caches = self._token_caches[source] = TokenCaches(source, clock=self._clock, announce=tell_of_token)
+            caches = self._token_caches[source] = TokenCaches(source, clock=self._clock, announce=signals.tell_of_token)
         return Tokens(caches, server.username)
 
     def forget_tokens(self) -> None:
@@ -277,6 +277,7 @@ class Registry:
         tls.after_fork()
         self._late.clear()
         self._housekeeper.after_fork()
+        signals.after_fork()
         for caches in list(self._token_caches.values()):
             caches.after_fork()
         for rate in list(self._rates.values()):
@@ -320,7 +321,7 @@ def _ehlo_name(server: ServerOptions, local_address: str | None) -> str:
     return server.local_hostname or name_to_greet_with(foreign(DNS_NAME.get_fqdn), local_address)
 
 
-observers = Observers([LogObserver(), SignalObserver()])
+observers = Observers([LogObserver(), signals.SignalObserver()])
 registry = Registry(clock=SystemClock(), observer=observers)
 
 atexit.register(registry.at_exit)

@@ -81,6 +81,12 @@ _which: ContextVar[tuple[Signal, int] | None] = ContextVar("django_smtp_pool_rec
 _being_sent: ContextVar[tuple[weakref.ref[records.UnderWay], ...]] = ContextVar("django_smtp_pool_signals", default=())
 
 
+def after_fork() -> None:
+    """Give each signal a new lock in a forked child: another thread may have held Django's during the fork."""
+    for signal in (message_sent, message_failed, connection_opened, connection_closed, token_refreshed):
+        signal.lock = threading.Lock()
+
+
 def have_receivers(sender: type) -> bool:
     """Return whether `message_sent` or `message_failed` has a receiver."""
     return message_sent.has_listeners(sender) or message_failed.has_listeners(sender)

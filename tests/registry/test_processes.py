@@ -469,6 +469,25 @@ assert not thread.is_alive(), "nobody said goodbye"
 
 
 @fork
+def test_a_child_waits_for_no_lock_of_a_signal(server):
+    """Another thread of the parent may have looked at the receivers during the fork."""
+    ran(
+        server,
+        """
+from django_smtp_pool import signals
+for name in ("message_sent", "message_failed", "connection_opened", "connection_closed", "token_refreshed"):
+    getattr(signals, name).lock.acquire()
+pid = os.fork()
+if pid == 0:
+    send("child")
+    os._exit(not signals.message_sent.lock.acquire(blocking=False))
+wait_for(pid)
+""",
+    )
+    assert len(server.accepted) == 1
+
+
+@fork
 def test_a_child_makes_its_own_tls_contexts(server):
     """Another thread of the parent may have held a lock of one during the fork: a handshake would wait for ever."""
     ran(
@@ -517,3 +536,21 @@ wait_for(pid)
     assert [each.content.split(b"\r\n")[0].decode() for each in server.accepted] == [
         *("Subject: hello", "Subject: child")
     ]
+
+
+def test_nothing_is_imported_for_the_first_message(server):
+    """A fork during an import leaves a lock to the child for ever."""
+    ran(
+        server,
+        """
+from types import SimpleNamespace
+from tests.mailing import backend_for, message
+before = set(sys.modules)
+mail = message(body="Grüße")
+mail.attach("a.bin", b"a", "application/octet-stream")
+server = SimpleNamespace(host="localhost", port=int(sys.argv[1]))
+assert backend_for(server, local_hostname=None).send_messages([mail]) == 1
+found = set(sys.modules) - before - {"encodings.ascii"}  # looked up in Python's development mode only
+assert found == set(), found
+""",
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import encodings.idna  # noqa: F401 - or the first lookup imports it, and a fork meanwhile leaves its lock to the child
 import errno
 import ipaddress
 import selectors
