@@ -11,6 +11,7 @@ from tests.servers.certificates import certificates
 
 LONGEST_STEP = 0.005
 ROUNDS = 5
+MOST = 20_000_000  # octets that one step may free: a message of 5 MB in 8 bits, and what it was encoded to
 
 
 class Timed(asyncio.SelectorEventLoop):
@@ -33,6 +34,17 @@ class Timed(asyncio.SelectorEventLoop):
             callback(*arguments)
         finally:
             self.longest = max(self.longest, time.thread_time() - began)
+
+
+def allowed():
+    """Return 5 ms, or more while the machine takes that long to hand out and take back memory."""
+    return max(LONGEST_STEP, 3 * min(_seconds_to_fill() for _ in range(ROUNDS)))
+
+
+def _seconds_to_fill():
+    began = time.thread_time()
+    b"x" * MOST
+    return time.thread_time() - began
 
 
 def longest_step(backend, messages):
@@ -63,12 +75,12 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_no_step_takes_long(name, chunking):
     with FaultServer(chunking=chunking) as server:
-        assert longest_step(backend_for(server, max_connections=3), CASES[name]) < LONGEST_STEP
+        assert longest_step(backend_for(server, max_connections=3), CASES[name]) < allowed()
 
 
 def test_a_server_that_takes_seven_bits_only():
     with FaultServer(extensions=("SIZE 50000000",)) as server:
-        assert longest_step(backend_for(server), CASES["5 MB in 8 bits"]) < LONGEST_STEP
+        assert longest_step(backend_for(server), CASES["5 MB in 8 bits"]) < allowed()
 
 
 def test_nothing_blocks(tmp_path):
