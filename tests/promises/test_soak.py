@@ -28,7 +28,7 @@ def test_nothing_is_lost_duplicated_misreported_or_hung(chunking):
     status, figures, done = soaked(*([] if chunking else ["--no-chunking"]))
     assert done.stderr == ""
     assert {name: figures[name] for name in NEVER if figures[name]} == {}, done.stdout
-    # A connection that an alarm cuts off is closed at once, and the server may still count it for a moment.
+    # Not mended yet: once or twice in half an hour, the server sees one connection more than the pool counts.
     assert figures["above limit"] <= 1
     assert status == 0 or figures["above limit"], done.stdout
     assert figures["sent"] >= 150
