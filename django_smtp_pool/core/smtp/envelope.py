@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 
 from .dsn import DSN
 
@@ -86,14 +87,18 @@ def _outside_quotes(address: str) -> str:
     return re.sub(r'"(?:[^"\\]|\\.)*"', "", address)
 
 
+def _outside(base64: Ranges, content: bytes) -> Iterator[tuple[int, int]]:
+    """Return (start, end) of each part of the content that is not base64."""
+    edges = [0, *chain.from_iterable(base64), len(content)]
+    return zip(edges[::2], edges[1::2], strict=True)
+
+
 def with_crlf(content: bytes, base64: Ranges = ()) -> bytes:
     """Return the content with CRLF line ends, also at its end; bare CR and bare LF count as line ends."""
-    at = 0
-    for start, end in (*base64, (len(content), 0)):
-        if not content.count(b"\r\n", at, start) == content.count(b"\n", at, start) == content.count(b"\r", at, start):
+    for part in _outside(base64, content):
+        if not content.count(b"\r\n", *part) == content.count(b"\n", *part) == content.count(b"\r", *part):
             content = _BARE_LINE_END.sub(b"\r\n", content)
             break
-        at = end
     return content if content.endswith(b"\r\n") or not content else content + b"\r\n"
 
 
@@ -104,16 +109,10 @@ def may_be_chunk(content: bytes, base64: Ranges = ()) -> bool:
     BDAT or BURL, the server takes what follows for a message, which an attacker may have written. So text before the
     word on its line is ignored here. With DATA, no content is sent before the server asks for it.
     """
-    at = 0
-    for start, end in (*base64, (len(content), 0)):
-        if _begins_content(content, at, start):
-            return False
-        if end:
-            words = _last_words(content, start, end)
-            if _begins_content(words, 0, len(words)):
-                return False
-        at = end
-    return True
+    if any(_begins_content(content, *part) for part in _outside(base64, content)):
+        return False
+    words = b"".join([_last_words(content, start, end) for start, end in base64])
+    return not _begins_content(words, 0, len(words))
 
 
 def _begins_content(text: bytes, start: int, end: int) -> bool:
@@ -147,10 +146,8 @@ def names_recipients(content: bytes) -> bool:
 
 def dot_stuffed(content: bytes, base64: Ranges = ()) -> bytes:
     """Return CRLF content for DATA: a line that begins with a dot gets a second one (RFC 5321 §4.5.2)."""
-    at = 0
-    for start, end in (*base64, (len(content), 0)):
-        if content.find(b"\r\n.", max(0, at - 2), start) >= 0:
+    for start, end in _outside(base64, content):
+        if content.find(b"\r\n.", max(0, start - 2), end) >= 0:
             content = content.replace(b"\r\n.", b"\r\n..")
             break
-        at = end
     return b"." + content if content.startswith(b".") else content
