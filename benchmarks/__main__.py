@@ -12,7 +12,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import django
-import trustme
 
 from benchmarks import cases, measured, project, report, scaling, senders, servers
 
@@ -31,10 +30,7 @@ class Runner:
         self._directory, self._rounds, self._budget = directory, rounds, budget
         self.skipped = {name: why for name in names if (why := senders.missing(name))}
         self._names = [name for name in names if name not in self.skipped]
-        authority = trustme.CA()
-        self._authority, self._certificate = directory / "authority.pem", directory / "server.pem"
-        authority.cert_pem.write_to_path(self._authority)
-        authority.issue_cert("127.0.0.1", "localhost").private_key_and_cert_chain_pem.write_to_path(self._certificate)
+        self._authority, self._certificate = servers.certificates(directory)
         if any(senders.SENDERS[name] is None for name in self._names):
             command = ["npm", "install", "--silent", "--no-audit", "--no-fund", "nodemailer@10"]
             subprocess.run(command, cwd=directory, check=True, stdout=subprocess.DEVNULL)

@@ -13,9 +13,6 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack
-from pathlib import Path
-
-import trustme
 
 from benchmarks import project, senders, servers
 
@@ -39,10 +36,7 @@ def first_message(backend, port):
 def main(rounds):
     """Print the median of all rounds for each backend."""
     with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
-        authority, certificate = Path(directory, "authority.pem"), Path(directory, "server.pem")
-        issuer = trustme.CA()
-        issuer.cert_pem.write_to_path(authority)
-        issuer.issue_cert("127.0.0.1", "localhost").private_key_and_cert_chain_pem.write_to_path(certificate)
+        authority, certificate = servers.certificates(directory)
         port = stack.enter_context(servers.distance(stack.enter_context(servers.sink(certificate=certificate)), RTT))
         found = {name: [] for name in BACKENDS}
         for _ in range(rounds):

@@ -39,6 +39,16 @@ def distance(port, rtt):
         yield nearer
 
 
+def certificates(directory):
+    """Write a certificate for this machine; return the paths of its authority and of the server's part."""
+    import trustme  # not for those that only count
+
+    issuer, authority, certificate = trustme.CA(), Path(directory, "authority.pem"), Path(directory, "server.pem")
+    issuer.cert_pem.write_to_path(authority)
+    issuer.issue_cert("127.0.0.1", "localhost").private_key_and_cert_chain_pem.write_to_path(certificate)
+    return authority, certificate
+
+
 class Counted(NamedTuple):
     """The counts of a sink so far; in seconds, how long messages waited for their replies, and its CPU time."""
 
