@@ -124,8 +124,9 @@ def test_nobody_listens_behind_the_proxy(postfix: Postfix, proxy: Proxy) -> None
     """Those that have rules do not even try: the port is none of theirs."""
     message = a_message()
     kind = ConnectionRefusedError if proxy.name == "microsocks" else PermissionError
-    with pytest.raises(kind, match=r"could not connect to 127.0.0.1 port \d+ through the proxy"):
-        send(postfix, message, port=ports.for_program(), proxy=proxy.url())
+    why = pytest.raises(kind, match=r"could not connect to 127.0.0.1 port \d+ through the proxy")
+    with ports.refusing() as (_, port), why:
+        send(postfix, message, port=port, proxy=proxy.url())
     assert message.smtp_pool_status.attempts == 1
 
 
@@ -188,7 +189,8 @@ def test_verify_shows_the_proxy(postfix: Postfix, proxy: Proxy, settings: Any) -
     where = f"127.0.0.1:{postfix.port} through the proxy {proxy.url(password=None)}\n"
     assert f"ok    connect        {where}" in shown
     assert "ok    QUIT" in shown
-    shown = verified(settings, {**options, "port": ports.for_program()})
+    with ports.refusing() as (_, port):
+        shown = verified(settings, {**options, "port": port})
     assert "FAIL  connect" in shown
     assert f"fix            check that the proxy {proxy.url(password=None)} is running, and that its rules" in shown
     if proxy.password:

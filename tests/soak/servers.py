@@ -115,10 +115,9 @@ class Server(FaultServer):
 
     def _doings(self, owner):
         now, mine = time.monotonic(), [each for each in self.sessions if self._owners.get(each.number) == owner]
-        quits = {each.number: now - each.quit_at for each in mine if hasattr(each, "quit_at")}
         return [
             f"#{each.number} {each.state}, {each.delivered} messages"
-            + (f", QUIT {quits[each.number]:.2f} s ago" if each.number in quits else "")
+            + (f", QUIT {now - each.quit_at:.2f} s ago" if hasattr(each, "quit_at") else "")
             for each in mine
         ]
 
