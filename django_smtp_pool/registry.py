@@ -259,8 +259,10 @@ class Registry:
             sender.close(max(0.0, limit - self._clock.monotonic()))
         if timeout > 0:
             # The process may end next, and without running its exit handlers (Celery does that).
-            self._housekeeper.finish(FAREWELL)
-            self._housekeeper.resume()
+            self._housekeeper.say_quit_without_thread(FAREWELL)
+            limit = self._clock.monotonic() + FAREWELL
+            for sender in senders:
+                sender.pool.wait_for_farewells(limit - self._clock.monotonic())
 
     # -- the process -----------------------------------------------------------------------------------
 

@@ -107,7 +107,8 @@ class Client:
     def close(self, timeout: float = 10.0) -> None:
         """Close the connections with QUIT, after waiting at most `timeout` seconds for messages under way."""
         self._current().close(timeout)
-        self._housekeeper.finish(FAREWELL)
+        self._housekeeper.say_quit_without_thread(FAREWELL)
+        self._sender.pool.wait_for_farewells(FAREWELL)
 
     def _current(self) -> Sender:
         if self._is_foreign():

@@ -32,10 +32,10 @@ def handovers(monkeypatch):
         handovers.returns += 1
         take_back(pool, *lease)
 
-    def granted(state, slot, where):
-        if state.waiting.first.holder is None:  # a single message
+    def granted(state, waiter, slot, where):
+        if waiter.holder is None:  # a single message
             handovers.granted_at.append(handovers.returns)
-        grant(state, slot, where)
+        grant(state, waiter, slot, where)
 
     monkeypatch.setattr(Pool, "take_back", counting)
     monkeypatch.setattr(policy, "_grant", granted)

@@ -26,9 +26,13 @@ class FakeConnection:
         self.in_step = True
         self.closed = 0
         self.seen_off = 0
+        self.severed = 0
 
     def close(self):
         self.closed += 1
+
+    def sever(self):
+        self.severed += 1
 
 
 class FakeServer:

@@ -292,6 +292,11 @@ class Channel:
         if self.transport is not None:
             self.transport.close()
 
+    def sever(self) -> None:
+        """End the connection at once, from any thread; whoever uses the channel closes it."""
+        if self.transport is not None:
+            self.transport.sever()
+
 
 def _failed_to_connect(trouble: Trouble) -> _Wrong:
     """Keep the type of the error (ConnectionRefusedError, gaierror): callers expect it."""

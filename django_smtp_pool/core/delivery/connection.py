@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from weakref import WeakMethod
 
 from ..clock import Clock
 from ..errors import (
@@ -230,13 +231,15 @@ class Connection:
             self._experience.refused(sender, now)
         if not carried or self._experience.refusal_stands(sender, now) or not may_be_limit(reply):
             return False
-        self._experience.suspect(sender, Suspicion(carried=carried, reply=reply, wear_out=self.wear_out))
+        suspicion = Suspicion(carried=carried, reply=reply, wear_out=WeakMethod(self.wear_out))
+        self._experience.suspect(sender, suspicion)
         return True
 
     def _sender_accepted(self, sender: str, carried: int) -> None:
         found = self._experience.accepted(sender, is_fresh=not carried)
         if found is not None:
-            found.wear_out()
+            if (wear_out := found.wear_out()) is not None:
+                wear_out()
             self.found_limit = (found.carried, found.reply)
 
     def _fit(self, envelope: Envelope) -> tuple[bytes, Ranges, bool]:
@@ -308,6 +311,10 @@ class Connection:
         """Close the socket at once, without QUIT."""
         self._is_broken = True
         self.channel.close()
+
+    def sever(self) -> None:
+        """End the connection at once, from any thread, although another one may be using it."""
+        self.channel.sever()
 
     def _trace(self, said: bool, text: str) -> None:  # noqa: FBT001 - a Trace
         self._observer.tell(Line, connection=self.number, server=self.server.place, said=said, text=text)

@@ -127,6 +127,7 @@ class Farewells:
         while self._severed:
             connection = self._severed.popleft()
             self._close([farewell for farewell in self._under_way if farewell.connection is connection])
+            connection.close()
         self._close([farewell for farewell in self._under_way if farewell.need is None])
 
     def _wait(self, until: float) -> None:
@@ -155,8 +156,8 @@ class Farewells:
 
     def _close(self, farewells: list[_Farewell]) -> None:
         for farewell in farewells:
-            self._under_way.remove(farewell)
             farewell.connection.close()
+            self._under_way.remove(farewell)
             farewell.left()
         if self._wakeup is not None and not self.are_due:
             wakeup, self._wakeup = self._wakeup, None

@@ -324,6 +324,11 @@ class Transport:
         self._left = 0
         self._sock.close()
 
+    def sever(self) -> None:
+        """End the connection in both directions, from any thread; whoever uses the socket closes it."""
+        with contextlib.suppress(Trouble):  # it is closed already
+            attempt(self._sock.shutdown, socket.SHUT_RDWR)
+
     def __del__(self) -> None:
         """Close a connection that has become unreachable."""
         with contextlib.suppress(AttributeError):  # `__init__` was interrupted

@@ -42,6 +42,15 @@ class Closing(SharedState):
         if self._closes_at is not None:
             self._wake_all()
 
+    @property
+    def _is_in_use(self) -> bool:
+        return bool(self._state.own or self._state.waiting or self._users)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the pool is closed, and has no connection, no waiter and no user any more."""
+        return self._state.closed and not self._is_in_use
+
     def announce_close(self, timeout: float) -> None:
         """Announce that `close` follows; sends and batches under way may continue for so many seconds."""
         self._closes_at = self._clock.monotonic() + timeout
@@ -95,6 +104,10 @@ class Closing(SharedState):
         if self._closes_at is not None and threading.get_ident() not in tuple(self._users.values()):
             self._wait_while(lambda: not self.is_closed, self._closes_at - self._clock.monotonic())
         return self.is_closed
+
+    def wait_for_farewells(self, seconds: float) -> None:
+        """Wait until the server has answered every QUIT, at most for so many seconds."""
+        self._wait_while(lambda: bool(self._state.leaving), seconds)
 
     def naps(self, waiter: Waiter) -> None:
         """Refuse a waiter, with PoolClosed, as soon as the pool is closed; until `wakes`."""

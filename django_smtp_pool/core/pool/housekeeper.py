@@ -188,6 +188,11 @@ class Housekeeper:
             return False
         return True
 
+    def say_quit_without_thread(self, seconds: float) -> None:
+        """Send QUIT in the calling thread and wait for the replies, if no thread could be started for that."""
+        if not self._is_paused and not any(thread.is_alive() for thread in self._threads):
+            self._farewells.finish(seconds)
+
     # -- what the registry asks for --------------------------------------------------------------------
 
     def begin_pause(self) -> None:

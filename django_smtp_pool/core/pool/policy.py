@@ -11,14 +11,16 @@ at which `decide` would do something although nothing has happened, and the hous
 forgotten: either a slot will come back for it, or there is such an instant.
 
 An interrupt (Ctrl-C, a killed thread) may occur between any two lines, and must lose no slot. Therefore a slot refers
-to its borrower weakly; a slot that moves is added to its new container before it leaves the old one; and `decide`
-begins by taking back the slots whose borrowers no longer exist.
+to its borrower weakly; a slot that moves is added to its new container before it leaves the old one; a change of
+several lines is remembered until it is complete, and the next thread makes it again (`complete`); and `decide` begins
+by taking back the slots whose borrowers no longer exist.
 
 No step takes longer with more waiters or more idle connections, except after the machine was asleep and on closing.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import takewhile
 from typing import Any
 
@@ -37,6 +39,12 @@ AFTER_MAIL = frozenset({Stage.RCPT, Stage.DATA, Stage.CONTENT})
 
 
 # -- what happens -----------------------------------------------------------------------------------------
+
+
+def complete(state: State) -> None:
+    """Make the change again that an interrupt has cut short, if there is one; nobody has seen half of it."""
+    if state.half_done is not None:
+        state.half_done()
 
 
 def queue_up(state: State, waiter: Waiter, now: float, *, first: bool = False) -> None:
@@ -76,7 +84,7 @@ def put_back(state: State, slot: Slot, messages: int, now: float) -> None:
 def lend_again(state: State, slot: Slot, messages: int, now: float, sender: str) -> bool:
     """Record that a message was accepted, and let the borrower keep the slot, unless there is anything to decide."""
     lessons = state.lessons
-    if slot not in state.busy or state.waiting or state.closed or state.is_needed:
+    if slot not in state.busy or state.waiting or state.closed or state.half_done is not None:
         return False
     if state.lost or state.alive > state.ceiling_in_force or now < lessons.paused_until:
         return False
@@ -133,7 +141,7 @@ def learn(state: State, slot: Slot, error: BaseException | None, now: float, sen
         error=error,
         stage=stage,
         reply=getattr(error, "reply", None),
-        alive=others + (len(state.leaving) + state.elders if others else 0),
+        alive=others + (len(state.leaving) + state.others if others else 0),
         carried=max(0, carried),
         idled=max(0.0, slot.busy_since - slot.idle_since) if slot.idle_since else 0.0,
         sender=getattr(error, "sender", sender),
@@ -191,12 +199,25 @@ def decide(state: State, now: float) -> None:
 
 
 def _help_those_left(state: State) -> None:
-    """Refuse a waiter that would wait for itself, and ask the pool before this one for its places."""
+    """Refuse a waiter that would wait for itself, and ask the pools before and after this one for their slots."""
     if (starved_one := _starved_by_batches(state)) is not None:
         _refuse(state, starved_one, starved())
-    if state.waiting and state.elders and not state.has_hurried and state.occupied >= state.ceiling_in_force:
-        state.has_hurried = True
+    if state.waiting and state.others_can_hurry and state.occupied >= state.ceiling_in_force:
+        state.others_can_hurry = False
         state.todo.append(Hurry())
+
+
+def can_hurry(state: State) -> bool:
+    """Return whether this pool can free a slot sooner for the pool before or after it."""
+    return not state.is_needed if state.closed else bool(state.idle)
+
+
+def hurry(state: State) -> None:
+    """Free a slot sooner: a closed pool waits less for the replies to QUIT, an open one closes an idle connection."""
+    if state.closed:
+        state.is_needed = True
+    elif state.idle:
+        close(state, longest_idle(state), "replaced")
 
 
 def _take_back_lost(state: State) -> None:
@@ -236,8 +257,7 @@ def _serve_first(state: State, now: float) -> bool:
     if state.idle and not waiter.fresh:
         slot = next(reversed(state.idle))
         slot.place, slot.busy_since = Place.BUSY, now
-        _grant(state, slot, state.busy)
-        state.idle.pop(slot, None)
+        _grant(state, waiter, slot, state.busy)
         return True
     blocked = not state.lessons.may_log_in(now)
     if blocked and (waiter.fresh or not state.alive):
@@ -249,7 +269,7 @@ def _serve_first(state: State, now: float) -> bool:
     if blocked or not _has_room(state, now):
         return False
     state.lessons.logs_in(now)
-    _grant(state, Slot(since=now), state.dialling)
+    _grant(state, waiter, Slot(since=now), state.dialling)
     return True
 
 
@@ -260,19 +280,21 @@ def _has_room(state: State, now: float) -> bool:
     return state.occupied < state.ceiling_in_force
 
 
-def _grant(state: State, slot: Slot, where: set[Slot]) -> None:
-    waiter = state.waiting.first
+def _grant(state: State, waiter: Waiter, slot: Slot, where: set[Slot]) -> None:
+    state.half_done = partial(_grant, state, waiter, slot, where)
     slot.holder = waiter.holder
     slot.thread = waiter.blocks if waiter.holder is None else waiter.holder
     state.lend(slot, waiter)
     where.add(slot)
     state.todo.append(Lend(waiter, slot))
     state.waiting.leave(waiter)
+    state.idle.pop(slot, None)
+    state.half_done = None
 
 
 def _starved_by_batches(state: State) -> Waiter | None:
     """Return a waiter that must give up, because every slot is held by batches whose own threads wait in line."""
-    if not state.out or state.leaving or state.elders:
+    if not state.out or state.leaving or state.others:
         return None
     waiter: Waiter | None = None
     for slot in state.everything_out():

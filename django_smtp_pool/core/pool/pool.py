@@ -64,6 +64,7 @@ class Pool(Closing, Generic[ConnectionT]):
             raise reentered(self.name)
         now = self._clock.monotonic()
         with self._lock:
+            policy.complete(self._state)
             policy.look_at_clocks(self._state, now, self._clock.wall())
             policy.queue_up(self._state, waiter, now, first=first)
             self._settle()
@@ -91,7 +92,7 @@ class Pool(Closing, Generic[ConnectionT]):
         """Return whether every slot is held by batches of this thread: then this thread would wait forever."""
         with self._lock:
             state = self._state
-            taken_by_others = state.idle or state.leaving or state.elders
+            taken_by_others = state.idle or state.leaving or state.others
             return (
                 bool(state.out)
                 and not taken_by_others
@@ -217,6 +218,7 @@ class Pool(Closing, Generic[ConnectionT]):
             self._late.append(partial(self.take_back_dead, slot))
             return
         with self._lock:  # without deciding: the waiter that found it dead joins the line first
+            policy.complete(self._state)
             self._take_back_dead(slot)
 
     def _take_back_dead(self, slot: Slot, *also: Callable[..., None]) -> None:
@@ -271,12 +273,10 @@ class Pool(Closing, Generic[ConnectionT]):
 
     @property
     def is_forgettable(self) -> bool:
-        """Whether the pool has no connection, no waiter and no user, and is closed or was unused for ten minutes."""
-        state = self._state
+        """Whether the pool has ended, or has no connection, no waiter and no user and was unused for ten minutes."""
         # A new pool counts as used: its creator is about to request a connection.
-        unused = self._clock.monotonic() - max(state.used_at, self._started_at)
-        in_use = state.occupied or state.waiting or self._users
-        return not in_use and (state.closed or unused > retirement.IN_USE)
+        unused = self._clock.monotonic() - max(self._state.used_at, self._started_at)
+        return self.has_ended or (unused > retirement.IN_USE and not self._is_in_use)
 
     def __repr__(self) -> str:
         return f"<Pool {self.name}: {self._gauges}>"

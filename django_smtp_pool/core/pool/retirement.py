@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from .slots import Close, Place, Slot
 from .state import State
 
@@ -11,6 +13,7 @@ JUST_NOW = float("inf")  # for a connection that has just begun to leave: `polic
 
 def close(state: State, slot: Slot, reason: str) -> None:
     """Close the connection of a slot; free the slot at once if it has no connection."""
+    state.half_done = partial(close, state, slot, reason)
     if slot.connection is not None:
         state.leaving[slot] = JUST_NOW
         state.todo.append(Close(slot, reason))
@@ -19,6 +22,7 @@ def close(state: State, slot: Slot, reason: str) -> None:
     state.busy.discard(slot)
     state.dialling.discard(slot)
     slot.place, slot.borrower = Place.BUSY, None  # it is no longer idle, and no longer lent
+    state.half_done = None
 
 
 def retire_worn_out(state: State, now: float) -> None:

@@ -61,9 +61,8 @@ class SharedState(ABC):
         self._gauges = gauges(self._state)
         self._due: float | None = None
         self._alarms: set[Alarm] = set()  # of threads that wait for the pool to be drained or closed
-        self._elder: SharedState | None = None
-        self._heir: SharedState | None = None
-        self._passed_on: int | None = None  # the number that the heir was given last
+        self._generations: list[SharedState] = [self]  # with the pools before and after this one; guarded by: _lock
+        self._shown = 0  # how many connections the others know of
         self._late: deque[Callable[[], None]] = deque()  # changes requested while this thread held the lock
         self._news: deque[Event] = deque()
 
@@ -85,21 +84,23 @@ class SharedState(ABC):
     def _apply(self, change: Callable[..., object], *arguments: Any) -> None:
         """Make a change and decide; the caller carries out the decisions."""
         with self._lock:
+            policy.complete(self._state)
             change(*arguments)
             self._settle()
 
     def _settle(self) -> None:
         """Decide; the lock is held."""
         now, state = self._clock.monotonic(), self._state
+        if len(self._generations) > 1:
+            self._count_others()
         policy.decide(state, now)
         self._due = policy.next_look(state, now)
         self._gauges = gauges(state)
         while state.lessons.news:
             what, why = state.lessons.news.pop(0)
             self._note(Learnt, what=what, why=why)
-        if self._heir is not None and self._passed_on != state.occupied:
-            self._late.append(partial(self._heir.count_elders, state.occupied))
-            self._passed_on = state.occupied
+        if len(self._generations) > 1:
+            self._let_others_look()
         if self._alarms:
             self._wake_all()
 
@@ -145,13 +146,15 @@ class SharedState(ABC):
         elif isinstance(action, Close):
             self._see_off(action.slot, action.reason)
         elif isinstance(action, Sever):
+            action.slot.connection.sever()  # at once: the housekeeper may be paused
             self._housekeeper.sever(action.slot.connection)
         elif isinstance(action, DialSpare):
             self._start_dialling(action)
         elif callable(action):
             action()
-        elif self._elder is not None:
-            self._elder.hurry()
+        else:
+            for other in self._others():
+                other.hurry()
 
     def _grant(self, action: Lend) -> None:
         if action.slot.is_lent_to(action.waiter) and not action.waiter.grant(action.slot):
@@ -169,9 +172,10 @@ class SharedState(ABC):
 
     def _see_off(self, slot: Slot, reason: str) -> None:
         """Close a connection, with QUIT if possible; may run twice if an interrupt occurs."""
-        if slot not in self._state.leaving:
-            return
         connection: PooledConnection = slot.connection
+        if slot not in self._state.leaving:  # it has left, or its place was given away before QUIT could be sent
+            connection.close()
+            return
         if reason == "stale" or not self._says_quit(slot, connection):
             connection.close()
             self._apply(partial(policy.left, forced=reason in BY_FORCE), self._state, slot, self._clock.monotonic())
@@ -206,36 +210,45 @@ class SharedState(ABC):
         """Record that a connection is closed on both sides."""
         self._change(policy.left, self._state, slot, self._clock.monotonic())
 
-    # -- the pool before this one ----------------------------------------------------------------------
+    # -- the pools before and after this one -----------------------------------------------------------
 
     def follow(self, elder: SharedState) -> None:
-        """Count the connections of a closed pool as part of this one until they are closed, as the server does."""
-        self._elder = elder
-        elder._pass_on_to(self)
-        self._carry_out()
+        """Take the place of a closed pool: the server counts the connections of both until the old ones are closed.
 
-    def _pass_on_to(self, heir: SharedState) -> None:
-        self._heir, self._passed_on = heir, None
-        self._change(lambda: None)
-
-    @surely
-    def count_elders(self, number: int) -> None:
-        """Record how many connections the pool before this one still has.
-
-        The housekeeper makes the change: this pool may have an heir too, and so on, deeper than the stack allows.
+        All generations have one lock, so each always knows the connections of the others.
         """
-        self._late.append(partial(self._apply, self._set_elders, number))
-        self._ask_for_a_look()
+        with elder._lock:
+            self._lock, self._late, self._generations = elder._lock, elder._late, elder._generations
+            self._generations.append(self)
+            for each in self._generations:
+                each._shown = each._state.own
 
-    def _set_elders(self, number: int) -> None:
-        self._state.elders = number
-        if not number:
-            self._elder = None
+    def _others(self) -> list[SharedState]:
+        return [each for each in self._generations if each is not self]
+
+    def _count_others(self) -> None:
+        self._generations[:] = [each for each in self._generations if each is self or not each.has_ended]
+        states = [each._state for each in self._others()]
+        self._state.others = sum(state.own for state in states)
+        self._state.others_can_hurry = any(map(policy.can_hurry, states))
+
+    def _let_others_look(self) -> None:
+        """Let the waiters of the other generations be served, if this one has fewer connections now."""
+        before, self._shown = self._shown, self._state.own
+        if self._shown < before:
+            for each in self._others():
+                if each._state.waiting:
+                    each._ask_for_a_look()
 
     def hurry(self) -> None:
-        """Shorten the wait for replies to QUIT, because the next pool needs the slots."""
-        self._state.is_needed = True
-        self._change(lambda: None)
+        """Free a slot soon, because another generation needs it."""
+        if policy.can_hurry(self._state):
+            self._change(policy.hurry, self._state)
+
+    @property
+    @abstractmethod
+    def has_ended(self) -> bool:
+        """Whether the pool is closed, and has no connection, no waiter and no user any more."""
 
     # -- observers and statistics ----------------------------------------------------------------------
 

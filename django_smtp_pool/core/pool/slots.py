@@ -33,6 +33,10 @@ class PooledConnection(Protocol):
         """Close it at once."""
         ...
 
+    def sever(self) -> None:
+        """End it at once, from any thread, although another one may be using it."""
+        ...
+
 
 class Place(Enum):
     """The state of a slot."""
@@ -133,7 +137,7 @@ class DialSpare:
 
 @dataclass(frozen=True)
 class Hurry:
-    """Ask the pool before this one, whose connections count towards this ceiling, to close them faster."""
+    """Ask the pools before and after this one, whose connections count towards this ceiling, for a slot."""
 
 
 Action = Lend | Refuse | Close | Sever | DialSpare | Hurry

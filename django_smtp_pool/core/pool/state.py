@@ -84,8 +84,10 @@ class State:
     Arguments:
         idle: idle connections; the first has been idle for longest, the last was used last.
         leaving: connections that are being closed with QUIT, and since when; the server still counts them.
-        elders: the number of connections of the pool before this one, which the server counts too.
-        is_needed: whether the pool after this one waits for slots that this pool occupies.
+        others: the number of connections of the pools before and after this one, which the server counts too.
+        others_can_hurry: whether one of these pools can free a slot sooner if it is asked.
+        is_needed: whether a pool after this closed one waits for slots that this pool occupies.
+        half_done: a change of several lines that an interrupt has cut short, to be made again.
         lost: slots whose borrowers no longer exist. `when_lost` may be called at any moment, under any lock.
         todo: actions that are decided but not done; if a thread is interrupted, the next thread continues.
         closed_for: the number of closed connections, by reason.
@@ -100,9 +102,10 @@ class State:
     dialling: set[Slot] = field(default_factory=set)
     busy: set[Slot] = field(default_factory=set)
     leaving: OrderedDict[Slot, float] = field(default_factory=OrderedDict)
-    elders: int = 0
+    others: int = 0
+    others_can_hurry: bool = False
     is_needed: bool = False
-    has_hurried: bool = False
+    half_done: Callable[[], None] | None = None
     waiting: Line = field(default_factory=Line)
     lost: deque[Slot] = field(default_factory=deque)
     when_lost: Callable[[], None] = lambda: None
@@ -122,9 +125,14 @@ class State:
         self.lessons = Lessons(longest_pause=min(LONGEST_PAUSE, self.options.acquire_timeout / 2))
 
     @property
+    def own(self) -> int:
+        """How many connections of this pool the server counts."""
+        return len(self.idle) + len(self.busy) + len(self.dialling) + len(self.leaving)
+
+    @property
     def occupied(self) -> int:
         """How many connections the server counts; this client never exceeds the ceiling."""
-        return len(self.idle) + len(self.busy) + len(self.dialling) + len(self.leaving) + self.elders
+        return self.own + self.others
 
     @property
     def out(self) -> int:

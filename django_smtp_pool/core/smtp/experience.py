@@ -37,12 +37,12 @@ class Suspicion:
 
     Arguments:
         carried: number of messages that the connection had carried.
-        wear_out: takes the connection out of use.
+        wear_out: a weak reference to the method that takes the connection out of use.
     """
 
     carried: int
     reply: Reply
-    wear_out: Callable[[], None]
+    wear_out: Callable[[], Callable[[], None] | None]
 
 
 @dataclass(kw_only=True)

@@ -195,7 +195,8 @@ class PoolMachine(RuleBasedStateMachine):
 
     @rule(number=st.integers(0, 3))
     def the_pool_before_this_one_has_connections(self, number):
-        self.state.elders = min(number, max(0, self.state.ceiling - self.state.occupied + self.state.elders))
+        self.state.others_can_hurry = True
+        self.state.others = min(number, max(0, self.state.ceiling - self.state.occupied + self.state.others))
         self.settle()
 
     @rule(seconds=st.sampled_from([0.0, 0.9, 1.0, 4.9, 5.0, 31.0, 61.0, 700.0]))
@@ -318,7 +319,7 @@ class PoolMachine(RuleBasedStateMachine):
         """Also as the server counts it: with those that say QUIT, and those of the pool before."""
         if not self.ceiling_changed:
             assert self.state.occupied <= self.state.ceiling
-            assert len(self.connections) + len(self.state.dialling) + self.state.elders <= self.state.ceiling
+            assert len(self.connections) + len(self.state.dialling) + self.state.others <= self.state.ceiling
 
     @invariant()
     def every_slot_has_one_owner(self):
@@ -356,7 +357,7 @@ class PoolMachine(RuleBasedStateMachine):
         elif self.state.ceiling_in_force < self.state.ceiling:
             assert due <= lessons.raise_at
         else:
-            assert self.state.out or self.state.elders
+            assert self.state.out or self.state.others
 
     @invariant()
     def a_closed_pool_keeps_nothing(self):

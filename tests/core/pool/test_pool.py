@@ -2,7 +2,6 @@
 
 import contextlib
 import gc
-import itertools
 import math
 import threading
 from dataclasses import FrozenInstanceError
@@ -839,37 +838,6 @@ def test_a_goodbye_takes_no_longer_than_a_second_where_the_place_is_needed():
     bench.pool.tidy()
     assert second.join().connection is not first
     assert first.closed == 1
-
-
-def test_the_pool_after_a_closed_one_counts_what_is_left_of_it():
-    old, new = Bench(max_connections=1), Bench(max_connections=1)
-    lease = old.pool.acquire()
-    old.pool.close(timeout=0)
-    new.pool.follow(old.pool)
-    waiter = in_thread(new.pool.acquire)
-    waiting(new, 1)
-    old.housekeeper.is_quick = False
-    lease.give_back()
-    assert new.pool.stats().waiting == 1
-    old.housekeeper.leaving.pop()()
-    assert new.housekeeper.due[-1] == float("-inf")
-    new.pool.tidy()
-    assert not waiter.join().reused
-
-
-def test_a_line_of_closed_pools_may_be_longer_than_the_stack_is_deep():
-    line = [Bench(max_connections=1) for _ in range(500)]
-    lease = line[0].pool.acquire()
-    for old, new in itertools.pairwise(line):
-        old.pool.close(timeout=0)
-        new.pool.follow(old.pool)
-    waiter = in_thread(line[-1].pool.acquire)
-    waiting(line[-1], 1)
-    lease.give_back()
-    for bench in line[1:]:
-        assert bench.housekeeper.due[-1] == float("-inf")
-        bench.pool.tidy()
-    assert not waiter.join().reused
 
 
 # What nobody else would notice

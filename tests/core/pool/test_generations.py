@@ -1,0 +1,126 @@
+"""Pools of one server after each other: the server counts the connections of all of them together."""
+
+import itertools
+import threading
+
+from django_smtp_pool.core.pool.policy import GRACE
+from django_smtp_pool.core.pool.waiters import Waiter
+from tests.core.fakes import Bench, in_thread, until
+
+
+def waiting(bench, count):
+    until(lambda: bench.pool.stats().waiting == count)
+
+
+def test_the_pool_after_a_closed_one_counts_what_is_left_of_it():
+    old, new = Bench(max_connections=1), Bench(max_connections=1)
+    lease = old.pool.acquire()
+    old.pool.close(timeout=0)
+    new.pool.follow(old.pool)
+    waiter = in_thread(new.pool.acquire)
+    waiting(new, 1)
+    old.housekeeper.is_quick = False
+    lease.give_back()
+    assert new.pool.stats().waiting == 1
+    old.housekeeper.leaving.pop()()
+    assert new.housekeeper.due[-1] == float("-inf")
+    new.pool.tidy()
+    assert not waiter.join().reused
+
+
+def test_a_line_of_closed_pools_may_be_longer_than_the_stack_is_deep():
+    line = [Bench(max_connections=1) for _ in range(500)]
+    lease = line[0].pool.acquire()
+    for old, new in itertools.pairwise(line):
+        old.pool.close(timeout=0)
+        new.pool.follow(old.pool)
+    waiter = in_thread(line[-1].pool.acquire)
+    waiting(line[-1], 1)
+    lease.give_back()
+    assert line[-1].housekeeper.due[-1] == float("-inf")
+    line[-1].pool.tidy()
+    assert not waiter.join().reused
+
+
+def closed_inside_a_send(bench):
+    """Close a pool from inside a send of this thread, which may go on."""
+    bench.pool.begin(bench, thread=threading.get_ident())
+    bench.pool.close(timeout=0)
+    assert bench.pool._state.spared == {threading.get_ident()}
+
+
+def test_a_send_that_goes_on_in_a_closed_pool_counts_the_connections_of_the_next_pool():
+    old, new = Bench(max_connections=1), Bench(max_connections=1)
+    closed_inside_a_send(old)
+    new.pool.follow(old.pool)
+    lease = new.pool.acquire()
+    waiter = Waiter()
+    old.pool.request(waiter)
+    assert not waiter.served
+    lease.give_back()
+    assert not waiter.served  # an idle connection counts as well
+    old.pool.tidy()  # as waiters do every few seconds
+    old.pool.tidy()
+    assert waiter.served
+    assert (lease.connection.seen_off, new.pool.stats().open) == (1, 0)
+
+
+def test_an_idle_connection_of_the_next_pool_makes_room_at_once():
+    old, new = Bench(max_connections=1), Bench(max_connections=1)
+    closed_inside_a_send(old)
+    new.pool.follow(old.pool)
+    new.use()
+    waiter = Waiter()
+    old.pool.request(waiter)
+    assert old.housekeeper.due[-1] == float("-inf")
+    old.pool.tidy()
+    assert waiter.served
+
+
+def test_two_generations_that_wait_for_each_other_decide_in_the_end():
+    old, new = Bench(max_connections=1), Bench(max_connections=1)
+    held = old.pool.acquire()
+    closed_inside_a_send(old)
+    new.pool.follow(old.pool)
+    waiters = Waiter(), Waiter()
+    old.pool.request(waiters[0])
+    new.pool.request(waiters[1])
+    assert not any(each.served for each in waiters)
+    old.housekeeper.is_quick = False
+    held.give_back()
+    assert old.housekeeper.due[-1] <= old.clock.monotonic() + GRACE
+    old.housekeeper.leaving.pop()()
+    new.pool.tidy()
+    assert [each.served for each in waiters] == [True, False]
+
+
+def test_a_pool_that_has_ended_is_no_longer_counted_nor_kept():
+    old, new = Bench(max_connections=1), Bench(max_connections=1)
+    old.use()
+    old.pool.close(timeout=0)
+    new.pool.follow(old.pool)
+    new.use()
+    assert new.pool._generations == [new.pool]
+    assert new.pool._state.occupied == 1
+
+
+def test_a_connection_whose_place_was_given_away_before_quit_could_be_sent_is_closed():
+    """As if an interrupt had come, and nothing had happened in the pool for a second."""
+    bench = Bench(max_connections=1)
+    first = bench.use()
+    see_off, bench.housekeeper.see_off = bench.housekeeper.see_off, interrupted
+    try:
+        bench.pool.drain()
+    except KeyboardInterrupt:
+        bench.housekeeper.see_off = see_off
+    bench.pool._state.leaving = type(bench.pool._state.leaving)(
+        (slot, bench.clock.monotonic()) for slot in bench.pool._state.leaving
+    )
+    bench.clock.advance(GRACE)
+    second = bench.pool.acquire()
+    assert second.connection is not first
+    assert (first.seen_off, first.closed >= 1, first.severed) == (0, True, 1)
+
+
+def interrupted(*_):
+    raise KeyboardInterrupt

@@ -1,0 +1,56 @@
+"""`close_all()` that an interrupt ends: the goodbyes go on all the same."""
+
+import os
+import sys
+import threading
+
+import pytest
+
+from django_smtp_pool import backend as backends
+from tests.core.fakes import until
+from tests.handlers import SIGNAL, handling
+from tests.mailing import message
+from tests.servers import Fault
+from tests.servers.misbehaviour import Misbehaviour
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+
+
+class TimeLimit(Exception):
+    """What a signal handler raises."""
+
+
+def limit(number, frame):
+    raise TimeLimit
+
+
+def strike_and_answer(session, proper):
+    os.kill(os.getpid(), SIGNAL)  # it runs in the main thread, which waits for this reply
+    session.say(proper)
+    return 221
+
+
+def test_quit_is_still_said_after_close_all_was_interrupted(mailer, server):
+    """It used to leave the housekeeper paused, so that connections stayed open uncounted."""
+    backend = mailer(server)
+    backend.send_messages([message(1)])
+    server.fault = Fault(at="quit", do=Misbehaviour(name="strike", act=strike_and_answer))
+    with handling(limit), pytest.raises(TimeLimit):
+        backends.registry.close_all(timeout=1)
+    until(lambda: server.open_now == 0)
+    backend.send_messages([message(2)])
+    backend.pool.drain()
+    until(lambda: server.open_now == 0)
+
+
+def test_quit_is_said_in_the_calling_thread_if_no_other_can_be_started(mailer, server, monkeypatch):
+    backend = mailer(server)
+    backend.send_messages([message(1)])
+    monkeypatch.setattr(threading.Thread, "start", no_thread)
+    backends.registry.close_all(timeout=1)
+    assert server.wait_for(lambda: server.open_now == 0)
+    assert len(server.commands("QUIT")) == 1
+
+
+def no_thread(self):
+    raise RuntimeError("can't start new thread")
