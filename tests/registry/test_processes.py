@@ -238,6 +238,33 @@ registry.close_all(0.1)
 
 
 @fork
+def test_a_copy_in_a_child_does_not_keep_a_connection_open(server):
+    """A thread that is creating a socket during a fork has not registered it yet, so the child does not close it."""
+    ran(
+        server,
+        """
+import select
+from django_smtp_pool.core.net import transport
+lease = borrow(sender())
+transport._sockets.clear()
+ours, theirs = os.pipe()
+pid = os.fork()
+if pid == 0:
+    os.close(theirs)
+    os.read(ours, 1)
+    os._exit(0)
+descriptor = os.dup(lease.connection.channel.transport.fileno())
+lease.connection.close()
+poll = select.poll()
+poll.register(descriptor, select.POLLHUP)
+assert poll.poll(0), "it is still open"
+os.close(theirs)
+wait_for(pid)
+""",
+    )
+
+
+@fork
 def test_multiprocessing_by_fork(server):
     ran(
         server,

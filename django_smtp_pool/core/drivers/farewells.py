@@ -137,8 +137,12 @@ class Farewells:
             if farewell.need is not None:
                 until = min(until, farewell.need.until)
                 for sock, events in farewell.need.watched:
-                    owners[sock.fileno()] = farewell
-                    poller.watch(sock.fileno(), events)
+                    if (descriptor := sock.fileno()) < 0:  # another thread has closed it
+                        farewell.need = None
+                        break
+                    owners[descriptor] = farewell
+                    poller.watch(descriptor, events)
+        self._close([farewell for farewell in self._under_way if farewell.need is None])
         if not owners:
             return
         if self._wakeup is None:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from ..needs import Watched
 from .leg import Leg, explained, marked
 from .resolve import Address, interleaved, literal
-from .transport import track, untrack
+from .transport import close_for_good, track
 from .trouble import Trouble, attempt
 
 ATTEMPT_DELAY = 0.25  # seconds; RFC 8305 §5: "Connection Attempt Delay"
@@ -109,8 +109,7 @@ class Race(Leg[socket.socket]):
         self._drop(sock)
 
     def _drop(self, sock: socket.socket) -> None:
-        untrack(sock)
-        sock.close()
+        close_for_good(sock)
         self._running.pop(sock, None)
         if sock is self._latest:
             self._latest = None

@@ -17,7 +17,7 @@ from ..interrupts import from_signal_handler
 from ..needs import Watched
 from ..options.proxy_url import ProxyURL
 from .leg import Leg, marked
-from .transport import track, untrack
+from .transport import close_for_good, track
 from .trouble import WOULD_BLOCK, PeerClosed, Trouble, attempt, is_networks
 
 MOST = 65536  # octets of a reply
@@ -171,8 +171,7 @@ class Tunnel(Leg[socket.socket]):
 
     def close(self) -> None:
         """Close the socket."""
-        untrack(self._sock)
-        self._sock.close()
+        close_for_good(self._sock)
 
 
 def _nearest(code: int) -> int:

@@ -38,6 +38,8 @@ _JOIN = 131072  # octets; pieces that are smaller together are joined into one w
 _HAS_SENDMSG = hasattr(socket.socket, "sendmsg")  # not on Windows
 _BURST = 4 * _SLICE  # octets to write before the caller reads again
 
+_owner = os.getpid()  # the process that may end the connections
+
 # Every socket of this process, so that a forked child can close its copies. The fork may happen at any moment, so the
 # child reads this without a lock. Weak references: a socket that an interrupt has made unreachable is closed, not kept.
 _sockets: weakref.WeakValueDictionary[int, socket.socket] = weakref.WeakValueDictionary()
@@ -51,6 +53,24 @@ def track(sock: socket.socket) -> None:
 def untrack(sock: socket.socket) -> None:
     """Forget a socket that is closed, or that other code tracks now."""
     _sockets.pop(id(sock), None)
+
+
+def end(sock: socket.socket) -> None:
+    """End a connection in both directions, from any thread; its user closes the socket.
+
+    `close()` does not do that if a forked child has a copy of the socket. A child closes its copies, except for a
+    socket that another thread was creating during the fork. In the child itself, this does nothing.
+    """
+    if os.getpid() == _owner:
+        with contextlib.suppress(Trouble):  # it is not connected, or was closed before
+            attempt(sock.shutdown, socket.SHUT_RDWR)
+
+
+def close_for_good(sock: socket.socket) -> None:
+    """End a connection, and close its socket."""
+    end(sock)
+    sock.close()
+    untrack(sock)
 
 
 class Transport:
@@ -319,15 +339,13 @@ class Transport:
 
     def close(self) -> None:
         """Close the socket at once; nothing more is written, not even the close_notify of TLS."""
-        untrack(self._sock)
+        close_for_good(self._sock)
         self._unsent.clear()
         self._left = 0
-        self._sock.close()
 
     def sever(self) -> None:
         """End the connection in both directions, from any thread; whoever uses the socket closes it."""
-        with contextlib.suppress(Trouble):  # it is closed already
-            attempt(self._sock.shutdown, socket.SHUT_RDWR)
+        end(self._sock)
 
     def __del__(self) -> None:
         """Close a connection that has become unreachable."""
@@ -337,8 +355,10 @@ class Transport:
 
 def close_inherited() -> None:
     """Close the copies of the parent's sockets in a forked child, without sending an octet."""
+    global _owner  # noqa: PLW0603 - there is one per process
     for sock in list(_sockets.values()):
         descriptor = sock.detach()
         if descriptor >= 0:
             os.close(descriptor)
     _sockets.clear()
+    _owner = os.getpid()

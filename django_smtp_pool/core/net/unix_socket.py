@@ -9,7 +9,7 @@ import socket
 
 from ..needs import Watched
 from .leg import Leg, marked
-from .transport import track, untrack
+from .transport import close_for_good, track
 from .trouble import Trouble, attempt
 
 PAUSE = 0.05  # seconds until the next attempt after the queue was full: the kernel does not report when there is room
@@ -71,6 +71,5 @@ class Knock(Leg[socket.socket]):
     def close(self) -> None:
         """Close the socket."""
         if self._sock is not None:
-            untrack(self._sock)
-            self._sock.close()
+            close_for_good(self._sock)
             self._sock = None

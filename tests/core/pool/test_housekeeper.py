@@ -307,6 +307,18 @@ def test_one_whose_place_is_needed_is_closed_before_its_server_answers():
     assert other.closed
 
 
+def test_a_connection_that_is_closed_meanwhile_does_not_end_the_other_farewells():
+    keeper, twice, other = keeper_with(ManualClock()), Slow(), Slow()
+    see_off(keeper, other)
+    see_off(keeper, twice)
+    until(lambda: keeper._farewells._wakeup)
+    twice.close()
+    keeper._farewells.wake()
+    until(lambda: twice.has_left)
+    assert (other.closed, other.has_left) == (0, False)
+    keeper.finish(0)
+
+
 def test_a_fork_does_not_wait_for_a_farewell_and_it_goes_on_afterwards():
     keeper, slow = keeper_with(ManualClock()), Slow()
     see_off(keeper, slow)
