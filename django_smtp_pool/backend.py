@@ -245,6 +245,7 @@ class PooledBackend(EmailBackend):
         """Send one message; a subclass may override it and call this one."""
         if self._has_own_connection:
             return bool(super()._send(email_message))  # type: ignore[misc]
+        check_messages([email_message])
         mailing = self._mailing()
         mailing.send([email_message])
         self._raise_first(mailing)

@@ -113,7 +113,7 @@ class Mailing:
         self.server = config.server
         self._options = config.mailer
         self._connections = config.mailer.batch_connections or config.pool.max_connections
-        self._prep_address = None if prep_address is None else quick(prep_address)
+        self._prep_address = prep_address
         self._batch = ALONE
         self.unrendered: set[int] = set()  # indices of messages that could not be rendered
         self._failures: dict[int, Exception] = {}
@@ -224,19 +224,21 @@ class Mailing:
     def _rendered(self, messages: Iterable[Any]) -> Iterator[tuple[_Token, Envelope] | None]:
         """Render messages one by one, when they are requested; one that cannot be rendered does not affect the others.
 
-        Yields None before a message that is slow to render.
+        In an event loop, yields None before a message that is slow to render.
         """
+        prepare = self._prep_address and quick(self._prep_address, keeps=self._batch is not ALONE)
         for index, message in enumerate(messages):
-            check_message(message, index)
-            self._known = max(self._known, index + 1)
-            record(message, None)
+            if index >= self._known:  # from a generator, whose messages nobody has looked at yet
+                check_message(message, index)
+                record(message, None)
+                self._known = index + 1
             try:
                 if not foreign(message.recipients):
                     self._without_recipients.add(index)
                     continue
-                if self._options.finishers or takes_long(message):
+                if self._news is not None and (self._options.finishers or takes_long(message)):
                     yield None
-                envelope = envelope_of(message, self._prep_address, self._options.finishers, self._batch)
+                envelope = envelope_of(message, prepare, self._options.finishers, self._batch)
             except Exception as error:
                 if not _is_about_message(error):
                     raise

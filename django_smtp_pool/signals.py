@@ -137,7 +137,7 @@ async def _asend(signal: Signal, **arguments: Any) -> None:
 
 
 def _send(signal: Signal, **arguments: Any) -> None:
-    if not signal.has_listeners(arguments["sender"]) or (begun := _begun(signal)) is None:
+    if not signal.receivers or not signal.has_listeners(arguments["sender"]) or (begun := _begun(signal)) is None:
         return
     answers: list[tuple[Any, Any]] = []
     try:

@@ -91,5 +91,6 @@ class Bell:
     def ring(self) -> None:
         """Wake the generator that waits for the bell, or the next one that will."""
         self.served = True
-        if self.wake is not None:
-            self.wake()
+        wake, self.wake = self.wake, None  # once: the generator may not wait for the bell any more
+        if wake is not None:
+            wake()

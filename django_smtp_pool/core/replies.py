@@ -19,6 +19,9 @@ PASSWORD_WANTED = (4, 7, 12)
 STATE = frozenset({503, 530})  # the session is not in the expected state
 _ABOUT_SESSION = frozenset({421, 432, 451, *STATE})
 
+_SEEN = 256  # short replies of one line to keep: a server says the same again and again
+_SHORT = 80  # octets
+
 _LINE = re.compile(rb"([2-5][0-9][0-9])(?:([ \t-])(.*))?", re.DOTALL)  # some servers send a tab
 _ENHANCED = re.compile(rb"([245])\.([0-9]{1,3})\.([0-9]{1,3})(?=[ \t]|$)")
 
@@ -124,7 +127,7 @@ class ReplyParser:
     its limit.
     """
 
-    _buffer: bytearray = field(default_factory=bytearray)
+    _buffer: bytes = b""
     _code: int = 0
     _lines: list[bytes] = field(default_factory=list)
     _size: int = 0
@@ -144,28 +147,23 @@ class ReplyParser:
             raise self._malformed
         if not data:
             return []
-        self._buffer += data
+        *lines, self._buffer = (self._buffer + data).split(b"\n")
         replies: list[Reply] = []
         try:
-            self._cut(replies)
+            for line in lines:
+                self._take_line(line, replies)
+            _check_length(self._buffer)
         except MalformedReply as error:
             if not replies:
                 raise
             self._malformed = error
         return replies
 
-    def _cut(self, replies: list[Reply]) -> None:
-        buffer, start = self._buffer, 0
-        while (end := buffer.find(b"\n", start)) >= 0:
-            self._take_line(bytes(buffer[start:end]), replies)
-            start = end + 1
-        del buffer[:start]
-        if len(buffer) > MAX_LINE:
-            raise MalformedReply(f"the server sent a reply line of more than {MAX_LINE} octets")
-
     def _take_line(self, raw: bytes, replies: list[Reply]) -> None:
-        if len(raw) > MAX_LINE:
-            raise MalformedReply(f"the server sent a reply line of more than {MAX_LINE} octets")
+        if not self._lines and (seen := _seen.get(raw)) is not None:
+            replies.append(seen)
+            return
+        _check_length(raw)
         line = raw[:-1] if raw.endswith(b"\r") else raw
         match = _LINE.fullmatch(line)
         if match is None:
@@ -184,8 +182,25 @@ class ReplyParser:
         if self._size > MAX_REPLY:
             raise MalformedReply(f"the server sent a reply of more than {MAX_REPLY} octets")
         if separator != b"-":
-            replies.append(Reply(code=code, lines=tuple(self._lines)))
+            reply = Reply(code=code, lines=tuple(self._lines))
+            replies.append(reply)
+            if code == 250 and len(self._lines) == 1 and len(raw) <= _SHORT:  # not a refusal: it may repeat a secret
+                _keep(raw, reply)
             self._lines, self._size = [], 0
+
+
+_seen: dict[bytes, Reply] = {}  # by line
+
+
+def _keep(line: bytes, reply: Reply) -> None:
+    if len(_seen) >= _SEEN:
+        _seen.clear()
+    _seen[line] = reply
+
+
+def _check_length(line: bytes) -> None:
+    if len(line) > MAX_LINE:
+        raise MalformedReply(f"the server sent a reply line of more than {MAX_LINE} octets")
 
 
 def _excerpt(line: bytes) -> str:

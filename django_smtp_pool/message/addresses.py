@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from email.errors import MessageError, ObsoleteHeaderDefect
 from email.headerregistry import Address, AddressHeader
 from functools import lru_cache, partial
@@ -56,7 +55,9 @@ def check_before_parsing(message: Any) -> bool:
     Raises ValueError, before anything is parsed, for an address that is too long or has control characters, and if
     this version of Django cannot send to a non-ASCII local part.
     """
-    envelope, lists = [*_envelope(message)], [*_reply_to(message)]
+    envelope, lists = _envelope(message), [*_reply_to(message)]
+    if not (lists or getattr(message, "extra_headers", None)) and _are_plain(envelope):
+        return False
     for address in envelope:
         if _CONTROL.search(address):
             raise BadHeaderError(f"Invalid address {address!r}: it has control characters")
@@ -74,12 +75,20 @@ def check_before_parsing(message: Any) -> bool:
     return any(_needs_smtputf8(text) for text in texts if not text.isascii())
 
 
-def _envelope(message: Any) -> Iterator[str]:
-    """Yield the values that must be one address each."""
-    yield str(message.from_email)
+def _are_plain(addresses: list[str]) -> bool:
+    return all(map(PLAIN.fullmatch, addresses)) and max(map(len, addresses)) <= LONGEST
+
+
+def _envelope(message: Any) -> list[str]:
+    """Return the values that must be one address each."""
+    found = [str(message.from_email)]
     for field in ("to", "cc", "bcc"):
-        for address in getattr(message, field, None) or ():
-            yield " ".join(map(str, address)) if isinstance(address, tuple) else str(address)
+        found += map(_one_text, getattr(message, field, None) or ())
+    return found
+
+
+def _one_text(address: Any) -> str:
+    return " ".join(map(str, address)) if isinstance(address, tuple) else str(address)
 
 
 def _reply_to(message: Any) -> Iterator[str]:
@@ -126,15 +135,16 @@ def _has_strange_local_part(text: str) -> bool:
         )
 
 
-def quick(prepare: PrepareAddress) -> PrepareAddress:
+def quick(prepare: PrepareAddress, *, keeps: bool = True) -> PrepareAddress:
     """Return a `prep_address` that calls the parser only if it must, since parsing costs more than sending.
 
     A simple address is returned unchanged, as Django's method would return it, and recent results for other
-    addresses are kept. A method that is not Django's own is not wrapped: it may return something else each time.
+    addresses are kept, if there are more to come (`keeps`). A method that is not Django's own is not wrapped: it may
+    return something else each time.
     """
     if not is_written_in(smtp, getattr(prepare, "__func__", None)):
         return lambda address, **how: foreign(partial(prepare, address, **how))
-    known = lru_cache(maxsize=16)(prepare)
+    known = lru_cache(maxsize=16)(prepare) if keeps else prepare
 
     def prepared(address: Any, **how: Any) -> str:
         if type(address) is not str:
@@ -225,25 +235,25 @@ def _mailbox(address: str) -> tuple[str, str]:
     return mailbox.local_part, mailbox.domain or ""
 
 
-@contextmanager
-def errors_of_the_parser() -> Iterator[None]:
+class errors_of_the_parser:  # noqa: N801 - a context manager
     """Turn the exceptions of Python's email package for an invalid header into a ValueError.
 
     Its address parser is known to raise AttributeError, IndexError, TypeError and UnboundLocalError. If one of these
     comes from other code, it is a mistake in that code and is not converted.
     """
-    try:
-        yield
-    except ValueError:
-        raise
-    except MessageError as error:
-        raise ValueError(f"the message cannot be rendered: {error}") from error
-    except RecursionError as error:
-        raise ValueError("the message cannot be rendered: an address or a part is nested too deeply") from error
-    except Exception as error:
-        if not _arose_in_parser(error.__traceback__):
-            raise
-        raise ValueError(f"Invalid address: the message cannot be rendered ({error})") from error
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, traceback: TracebackType | None) -> None:
+        if isinstance(error, ValueError) or not isinstance(error, Exception):
+            return
+        if isinstance(error, MessageError):
+            raise ValueError(f"the message cannot be rendered: {error}") from error
+        if isinstance(error, RecursionError):
+            raise ValueError("the message cannot be rendered: an address or a part is nested too deeply") from error
+        if _arose_in_parser(traceback):
+            raise ValueError(f"Invalid address: the message cannot be rendered ({error})") from error
 
 
 def _arose_in_parser(traceback: TracebackType | None) -> bool:

@@ -246,19 +246,33 @@ def foreign_leaf(part: Message[Any, Any]) -> Leaf:
 
 
 class Batch:
-    """What the messages of one call share: files and MIME parts that are encoded once.
+    """What the messages of one call share: texts, files and MIME parts that are encoded once.
 
     Arguments:
         is_alone: whether there is only one message, so that nothing needs to be cached.
     """
 
-    LARGEST = 1 << 25  # octets to cache
+    LARGEST = 1 << 25  # octets of files and MIME parts to cache
+    TEXTS = 4  # to cache: a mailing has one or two in common, and personal texts need not be kept
+    LONGEST_TEXT = 1 << 18  # characters
 
     def __init__(self, *, is_alone: bool = True) -> None:
         self._keeps = not is_alone
         self._files: dict[int, tuple[bytes, tuple[bytes, ...]]] = {}
         self._parts: dict[int, tuple[Message[Any, Any], Any, Leaf]] = {}
+        self._texts: dict[tuple[str | None, ...], Leaf] = {}
         self._room = self.LARGEST
+
+    def text(self, role: str, content: str, subtype: str, charset: str, filename: str | None = None) -> Leaf:
+        """Return what `text_leaf` returns; the same text is encoded once."""
+        what = (role, content, subtype, charset, filename)
+        if not self._keeps or len(content) > self.LONGEST_TEXT:
+            return text_leaf(*what)
+        leaf = self._texts.pop(what, None) or text_leaf(*what)
+        if len(self._texts) >= self.TEXTS:
+            del self._texts[next(iter(self._texts))]
+        self._texts[what] = leaf  # the last one is the one that was used last
+        return leaf
 
     def base64(self, content: bytes) -> Iterable[bytes]:
         """Return a file in base64; the same object is encoded once."""

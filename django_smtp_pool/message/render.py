@@ -118,6 +118,9 @@ def _render(message: Any, *, smtputf8: bool, batch: Batch) -> tuple[bytes, str |
 
 def joined(written: Written) -> tuple[bytes, Ranges]:
     """Return the content as one bytes object, and where its files are: only this function knows that it must be one."""
+    if not written.has_files:
+        content = b"".join(written.pieces)  # type: ignore[arg-type]
+        return content if content.endswith(b"\r\n") else content + b"\r\n", ()
     file, base64 = BytesIO(), []
     if written.room >= LARGE:  # joining a list would hold the content twice, and a growing buffer takes an eighth more
         file.seek(written.room + _MARGIN)

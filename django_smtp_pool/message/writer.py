@@ -15,6 +15,7 @@ from email.message import Message
 from email.mime.multipart import MIMEMultipart
 from email.utils import format_datetime
 from functools import lru_cache
+from operator import attrgetter
 from types import FunctionType
 from typing import Any
 
@@ -27,7 +28,7 @@ from django.utils.safestring import SafeString
 from .base64_lines import Base64Lines
 from .fields import MODERN, check_name, header_field
 from .headers import SMTP
-from .parts import Batch, CannotWrite, Leaf, file_leaf, head_of, text_leaf
+from .parts import Batch, CannotWrite, Leaf, file_leaf, head_of
 
 # Django's methods that build the message: if one is replaced, Django renders the message.
 _METHODS = (
@@ -39,7 +40,8 @@ _METHODS = (
         else ("_create_message", "_create_attachments", "_create_attachment", "_create_mime_attachment")
     ),
 )
-_OF_ALTERNATIVES = () if MODERN else ("_create_alternatives",)
+_OF_ALTERNATIVES = "" if MODERN else "_create_alternatives"
+_methods_of = attrgetter(*_METHODS)
 _INSTEAD = frozenset(("from", "to", "cc", "reply-to"))  # extra headers that replace a field, in Django's spelling only
 # Extra headers that would appear twice, or that the writer writes itself.
 _UNKNOWN = frozenset(("bcc", "resent-bcc", "subject", "mime-version"))
@@ -56,9 +58,14 @@ class Written:
         room: octets of the bodies of all parts.
     """
 
-    pieces: Iterator[bytes | Iterable[bytes]]
+    pieces: Sequence[bytes | Iterable[bytes]]
     message_id: str
     room: int
+
+    @property
+    def has_files(self) -> bool:
+        """Whether there are files among the pieces."""
+        return any(type(piece) is not bytes for piece in self.pieces)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +105,9 @@ def write(message: Any, batch: Batch) -> Written | None:
         head = root.head + version
     else:
         head = root.head
-    return Written(pieces=_pieces(root, head + fields), message_id=message_id, room=_room(root))
+    pieces: list[bytes | Iterable[bytes]] = []
+    _collect(root, head + fields, pieces)
+    return Written(pieces=pieces, message_id=message_id, room=_room(root))
 
 
 # -- what is known ---------------------------------------------------------------------------------------
@@ -106,9 +115,9 @@ def write(message: Any, batch: Batch) -> Written | None:
 
 def _is_known(message: Any) -> bool:
     kind = type(message)
-    if not issubclass(kind, EmailMessage) or not _is_djangos(
-        tuple([getattr(kind, name, None) for name in (*_METHODS, *_OF_ALTERNATIVES)])
-    ):
+    if not issubclass(kind, EmailMessage) or not _is_djangos(_methods_of(kind)):
+        return False
+    if _OF_ALTERNATIVES and not _is_djangos((getattr(kind, _OF_ALTERNATIVES, None),)):
         return False
     own = vars(message)
     if not own.keys().isdisjoint(_METHODS):
@@ -203,7 +212,7 @@ def _tree(message: Any, charset: str, batch: Batch) -> tuple[_Multipart | Leaf, 
     body = message.body
     texts: list[_Multipart | Leaf] = []
     if body or not (alternatives or attachments):
-        texts.append(text_leaf("body", _text(body or ""), message.content_subtype, charset))
+        texts.append(batch.text("body", _text(body or ""), message.content_subtype, charset))
     has_version = bool(texts)
     if alternatives:
         texts += [_alternative(each, charset, batch) for each in alternatives]
@@ -238,7 +247,7 @@ def _leaf(role: str, content: Any, mimetype: str, charset: str, filename: str | 
     if maintype == "text":
         if MODERN and type(content) is bytes:
             content = _decoded(content)
-        return text_leaf(role, _text(content), subtype, charset, filename)
+        return batch.text(role, _text(content), subtype, charset, filename)
     if type(content) is str and (content.isascii() or (MODERN and (role == "attachment" or charset == "utf-8"))):
         content = content.encode()
     if type(content) is not bytes:
@@ -297,15 +306,15 @@ def _room(node: _Multipart | Leaf) -> int:
     return sum(map(_room, node.children))
 
 
-def _pieces(node: _Multipart | Leaf, head: str) -> Iterator[bytes | Iterable[bytes]]:
-    """Yield the octets of a part, beginning with its header."""
-    yield head.encode("ascii", "surrogateescape") + b"\r\n"
+def _collect(node: _Multipart | Leaf, head: str, pieces: list[bytes | Iterable[bytes]]) -> None:
+    """Append the octets of a part, beginning with its header."""
+    pieces.append(head.encode("ascii", "surrogateescape") + b"\r\n")
     if isinstance(node, Leaf):
-        yield from (node.body,) if node.is_base64 else node.body
+        pieces += (node.body,) if node.is_base64 else node.body
         return
     before, boundary = b"", node.boundaries[0].encode()
     for child in node.children:
-        yield before + b"--" + boundary + b"\r\n"
-        yield from _pieces(child, child.head)
+        pieces.append(before + b"--" + boundary + b"\r\n")
+        _collect(child, child.head, pieces)
         before = b"\r\n"
-    yield b"\r\n--" + boundary + b"--\r\n"
+    pieces.append(b"\r\n--" + boundary + b"--\r\n")

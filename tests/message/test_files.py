@@ -112,3 +112,26 @@ def test_a_large_file_is_held_once_and_once_more_for_the_rest_of_a_mailing(batch
         tracemalloc.stop()
     assert len(content) > 27_000_000
     assert peak < most
+
+
+def test_a_text_that_messages_have_in_common_is_encoded_once_and_personal_ones_are_not_kept(monkeypatch):
+    encoded = []
+    text_leaf = parts.text_leaf
+    monkeypatch.setattr(parts, "text_leaf", lambda *what: encoded.append(what[1]) or text_leaf(*what))
+    batch = Batch(is_alone=False)
+    for number in range(20):
+        mail = EmailMultiAlternatives("Hello", f"Dear {number}", "a@example.com", ["b@example.com"])
+        mail.attach_alternative("<p>The same for all", "text/html")
+        text, html = read(envelope_of(mail, None, batch=batch).content).parts
+        assert [text.content.strip(), html.content.strip()] == [f"Dear {number}", "<p>The same for all"]
+    assert encoded.count("<p>The same for all") == 1
+    assert len(batch._texts) == Batch.TEXTS
+
+
+@pytest.mark.parametrize("change", [{"encoding": "iso-8859-1"}, {"content_subtype": "html"}])
+def test_the_same_text_in_another_form_is_encoded_for_itself(change):
+    batch, mails = Batch(is_alone=False), [message(1, body="Grüße"), message(1, body="Grüße")]
+    vars(mails[1]).update(change)
+    one, other = [read(envelope_of(mail, None, batch=batch).content) for mail in mails]
+    assert one.content == other.content
+    assert (one["content-type"], one.body) != (other["content-type"], other.body)

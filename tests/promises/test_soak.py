@@ -11,7 +11,7 @@ from tests.neighbours.available import need_package
 
 ROOT = Path(__file__).parents[2]
 SHORT = ("--minutes", "1", "--messages", "300", "--threads", "6", "--rate", "0.02", "--patience", "0.5", "--seed", "7")
-NEVER = ("lost", "duplicated", "misreported", "hung", "swallowed", "shared", "left over", "crashed")
+NEVER = ("lost", "duplicated", "misreported", "hung", "swallowed", "shared", "above limit", "left over", "crashed")
 
 
 def soaked(*options):
@@ -28,9 +28,7 @@ def test_nothing_is_lost_duplicated_misreported_or_hung(chunking):
     status, figures, done = soaked(*([] if chunking else ["--no-chunking"]))
     assert done.stderr == ""
     assert {name: figures[name] for name in NEVER if figures[name]} == {}, done.stdout
-    # Not mended yet: once or twice in half an hour, the server sees one connection more than the pool counts.
-    assert figures["above limit"] <= 1
-    assert status == 0 or figures["above limit"], done.stdout
+    assert status == 0, done.stdout
     assert figures["sent"] >= 150
     assert figures["alarms"]
     assert figures["receivers"]

@@ -1,6 +1,7 @@
 """Send many messages over several connections, in one thread or one event loop.
 
-    attend    runs the caller's code: renders the next message, and reports each message that has its outcome
+    attend    runs the caller's code: renders the next message, and reports each message that has its outcome (if
+              nobody listens, the worker reports it)
     work      gets a connection, delivers the next message over it, and starts again; one worker per connection
 
 All of them are generators, and a driver runs them side by side in the caller's thread. There are no other threads, so
@@ -26,8 +27,9 @@ from typing import Any
 
 from ..clock import Clock
 from ..errors import Outcome, PoolFull, is_failure, let_go
+from ..events.events import Finished
 from ..interrupts import from_signal_handler
-from ..needs import Bell, Call, Life, Turn
+from ..needs import NEVER, Bell, Call, Life, Turn
 from ..pool.waiters import starved
 from ..smtp.envelope import Envelope
 from .delivery import Delivery
@@ -78,13 +80,15 @@ class Batch:
         self._clock = clock
         self._holder = threading.get_ident()
         self._in_loop = in_loop
+        # No code of the caller learns of an outcome: then the worker itself records it, which takes no time.
+        self._is_quiet = not (may_nest or in_loop or service.observer.hears(Finished))
         self._ready: deque[Delivery] = deque()
         self._has_stopped = False
         self._loans: dict[Loan, None] = {}  # loans without a message yet
         self._under_way: dict[Delivery, None] = {}
         self._ended: deque[Delivery] = deque()
         self._narrow_to = connections
-        self._narrow_until = -math.inf
+        self._narrow_until = NEVER
         self._next_break = FIRST_BREAK
         self._attention = Bell()
         self._idle: dict[Bell, None] = {}  # the bells of workers that wait until they may start
@@ -100,6 +104,7 @@ class Batch:
         while True:
             if self._ended:
                 yield Call(self._tell, is_quick=True)
+                self._wake_worker()
             elif self._service.pool.has_news:
                 yield Call(self._service.pool.tell)
             elif self._wants_message:
@@ -143,7 +148,6 @@ class Batch:
     def _tell(self) -> Awaitable[None] | None:
         told = self._report(self._ended[0])
         self._ended.popleft()  # not earlier: an interrupt must not hide the outcome
-        self._wake_worker()
         return told
 
     def _report(self, delivery: Delivery) -> Awaitable[None] | None:
@@ -185,7 +189,7 @@ class Batch:
 
     @property
     def _is_narrow(self) -> bool:
-        return self._clock.monotonic() < self._narrow_until
+        return self._narrow_until > NEVER and self._clock.monotonic() < self._narrow_until
 
     @property
     def _may_start(self) -> bool:
@@ -195,10 +199,13 @@ class Batch:
         if self._is_narrow and len(self._under_way) + len(self._loans) >= self._narrow_to:
             return False
         pool = self._service.pool
+        leaves_one = self._may_nest and bool(self._ended)
+        if pool.idle and not leaves_one:
+            return True
         if len(self._loans) >= len(self._ready) and not pool.idle:
             return False
         vacant = pool.vacancies
-        if self._may_nest and self._ended and vacant < 2:
+        if leaves_one and vacant < 2:
             return False
         # One worker in the pool's line is enough: more would only delay single messages from other threads.
         return vacant > 0 or not any(loan.is_waiting for loan in self._loans)
@@ -244,6 +251,8 @@ class Batch:
         self._under_way.pop(delivery, None)
         if concerns:
             self._stop(delivery.error)
+        while self._ended and self._is_quiet:
+            self._tell()
 
     def _no_connection(self, error: Exception, loan: Loan | None = None) -> None:
         """Use only the connections that work, for a while; if there are none, the next message has failed."""

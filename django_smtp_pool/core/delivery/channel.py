@@ -126,11 +126,12 @@ class Channel:
         while True:
             count, failure = self._write(wire) if wire.wants_write else (0, None)
             if may_answer or failure is not None:
-                count += self._listen(step, replies, failure)
-                if _is_enough(step, replies):
+                before = len(replies)
+                if self._hears_enough(step, replies, failure):
                     return Heard(replies=tuple(replies), all_said=wire.all_left)
                 if failure is not None:
                     raise self._lost(failure, step, replies)
+                count += len(replies) - before
             now = clock.monotonic()
             if count:
                 progress = now
@@ -173,11 +174,10 @@ class Channel:
             until = progress + patience[step.patience]
         return until if deadline is None or until < deadline else deadline
 
-    def _listen(self, step: Say, replies: list[Reply], failure: Trouble | None) -> int:
-        """Take replies until there are as many as the step expects, or no more have arrived; return how many."""
-        before = len(replies)
-        while not _is_enough(step, replies):
-            if self._inbox:
+    def _hears_enough(self, step: Say, replies: list[Reply], failure: Trouble | None) -> bool:
+        """Take the replies that have arrived; return whether there are as many as the step expects."""
+        while self._inbox or self._read(step, replies, failure):
+            while self._inbox:
                 reply = self._inbox.popleft()
                 # No local variable holds the secrets: a debug page prints the variables of each frame.
                 shown = masked_reply(reply, self._hidden) if self._hidden else reply
@@ -186,9 +186,10 @@ class Channel:
                 self._has_heard = True
                 if self._trace is not None:
                     self._trace(False, str(shown))
-            elif not self._read(step, replies, failure):
-                break
-        return len(replies) - before
+                # Nothing follows a 421: the replies to the rest of a group never arrive.
+                if len(replies) == step.hear or reply.code == 421:
+                    return True
+        return False
 
     def _read(self, step: Step, replies: list[Reply], failure: Trouble | None) -> bool:
         """Move what has arrived into the inbox; return False if nothing has."""
@@ -311,11 +312,6 @@ class _Wrong(Exception):
     def __init__(self, error: Exception) -> None:
         super().__init__(error)
         self.error = error
-
-
-def _is_enough(step: Say, replies: list[Reply]) -> bool:
-    # Nothing follows a 421: the replies to the rest of a group never arrive.
-    return len(replies) == step.hear or (bool(replies) and replies[-1].code == 421)
 
 
 def _readable(step: Say) -> str:

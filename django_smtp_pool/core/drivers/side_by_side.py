@@ -121,7 +121,7 @@ class _SideBySide:
             if ready:
                 for life in ready:
                     self._go_on(life, life.send, None)
-            elif self._calls and self._clock.monotonic() >= self._held_until():
+            elif self._calls and (self._hold_until == NEVER or self._clock.monotonic() >= self._held_until()):
                 self._call(*self._calls.popleft())
 
     def _held_until(self) -> float:
@@ -136,7 +136,7 @@ class _SideBySide:
     def _look(self) -> dict[Life[None], None]:
         """Wait until a generator can go on, or a call may be made; return each generator that can go on once."""
         ready: dict[Life[None], None] = {}
-        for descriptor in self._poll():
+        for descriptor in () if self._served else self._poll():  # the sockets are read before a call is made
             if self._wakeup is not None and descriptor == self._wakeup.fileno():
                 self._wakeup.silence()
                 continue
@@ -156,10 +156,7 @@ class _SideBySide:
         return ready
 
     def _poll(self) -> list[int]:
-        if self._served:  # go on without a system call; the sockets are read before a call is made
-            return []
-        until = min(self._due, self._held_until()) if self._calls else self._due
-        seconds = until - self._clock.monotonic()
+        seconds = (min(self._due, self._held_until()) if self._calls else self._due) - self._clock.monotonic()
         if seconds > 0:
             return self._clock.wait(self._poller.wait, max(seconds, SHORTEST_WAIT))
         return self._poller.wait(0.0)

@@ -22,7 +22,7 @@ import socket
 import ssl
 import weakref
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Sequence
 from itertools import islice
 
 from .trouble import PeerClosed, Trouble, attempt, is_networks, would_block
@@ -110,15 +110,14 @@ class Transport:
         """Whether there are octets that the kernel has not taken yet."""
         return bool(self._unsent or self._ciphertext or self._outgoing.pending)
 
-    def put(self, pieces: Iterable[Piece]) -> int:
+    def put(self, pieces: Sequence[Piece]) -> int:
         """Queue octets and return how many; `flush` writes them. Large pieces are not copied."""
-        views = [memoryview(piece) for piece in pieces if piece]
-        size = sum(map(len, views))
-        if size <= _JOIN and len(views) > 1:
-            views = [memoryview(b"".join(views))]
-        self._unsent.extend(views)
+        size = sum(map(len, pieces))
+        if size <= _JOIN:
+            pieces = (b"".join(pieces),)
+        self._unsent.extend([memoryview(piece) for piece in pieces if piece])
         self._left += size
-        self.all_left = not views
+        self.all_left = not size
         return size
 
     def flush(self) -> int:
@@ -154,6 +153,8 @@ class Transport:
 
     def _next_views(self, size: int) -> list[memoryview]:
         """Return the next octets to write, at most `size`."""
+        if len(self._unsent[0]) >= size or len(self._unsent) == 1:
+            return [self._unsent[0][:size]]
         views = []
         for view in islice(self._unsent, _PIECES):
             views.append(view[:size])
@@ -355,7 +356,7 @@ class Transport:
 
 def close_inherited() -> None:
     """Close the copies of the parent's sockets in a forked child, without sending an octet."""
-    global _owner  # noqa: PLW0603 - there is one per process
+    global _owner
     for sock in list(_sockets.values()):
         descriptor = sock.detach()
         if descriptor >= 0:

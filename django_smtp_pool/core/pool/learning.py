@@ -111,8 +111,10 @@ class Lessons:
 
     def takes_mail_from(self, sender: str) -> None:
         """Record that the server has accepted a sender."""
+        if sender in self._senders:
+            self._senders.move_to_end(sender)
+            return
         self._senders[sender] = None
-        self._senders.move_to_end(sender)
         if len(self._senders) > SENDERS:
             self._senders.popitem(last=False)
 

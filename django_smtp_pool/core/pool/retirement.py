@@ -31,11 +31,12 @@ def retire_worn_out(state: State, now: float) -> None:
     if now >= state.retire_at or state.options.min_connections:
         _retire_old(state, now)
     # Dials under way do not count: the server refuses those that it does not allow.
-    while state.idle and state.alive > state.ceiling_in_force:
+    ceiling = state.ceiling_in_force
+    while state.idle and len(state.idle) + len(state.busy) > ceiling:
         close(state, longest_idle(state), "ceiling lowered")
     if lessons.limits_lowered:
         lessons.limits_lowered = False
-        for slot in [slot for slot in state.idle if slot.messages >= _most_messages(state, slot)]:
+        for slot in [slot for slot in state.idle if _has_carried_enough(state, slot)]:
             close(state, slot, "max_messages")
 
 
@@ -53,7 +54,7 @@ def _retire_old(state: State, now: float) -> None:
 
 def why_worn_out(state: State, slot: Slot, now: float) -> str | None:
     """Return why a connection may carry no further message, or None if it may."""
-    if slot.messages >= _most_messages(state, slot):
+    if _has_carried_enough(state, slot):
         return "max_messages"
     if slot.is_drained:
         return "drained"
@@ -65,9 +66,12 @@ def _is_spare(state: State, now: float) -> bool:
     return state.occupied <= state.options.min_connections and now - state.used_at < IN_USE
 
 
-def _most_messages(state: State, slot: Slot) -> float:
-    limits = (state.options.max_messages, state.lessons.max_messages, getattr(slot.connection, "message_limit", None))
-    return min((limit for limit in limits if limit), default=float("inf"))
+def _has_carried_enough(state: State, slot: Slot) -> bool:
+    messages, announced = slot.messages, getattr(slot.connection, "message_limit", None)
+    for limit in (state.options.max_messages, state.lessons.max_messages, announced):
+        if limit and messages >= limit:
+            return True
+    return False
 
 
 def idle_timeout(state: State) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
@@ -87,8 +87,10 @@ def _outside_quotes(address: str) -> str:
     return re.sub(r'"(?:[^"\\]|\\.)*"', "", address)
 
 
-def _outside(base64: Ranges, content: bytes) -> Iterator[tuple[int, int]]:
+def _outside(base64: Ranges, content: bytes) -> Iterable[tuple[int, int]]:
     """Return (start, end) of each part of the content that is not base64."""
+    if not base64:
+        return ((0, len(content)),)
     edges = [0, *chain.from_iterable(base64), len(content)]
     return zip(edges[::2], edges[1::2], strict=True)
 
