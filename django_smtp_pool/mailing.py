@@ -228,7 +228,7 @@ class Mailing:
         """
         prepare = self._prep_address and quick(self._prep_address, keeps=self._batch is not ALONE)
         for index, message in enumerate(messages):
-            if index >= self._known:  # from a generator, whose messages nobody has looked at yet
+            if index >= self._known:  # from a generator: this is the first look at it
                 check_message(message, index)
                 record(message, None)
                 self._known = index + 1

@@ -26,7 +26,7 @@ from .core.events import records
 from .core.events.events import Observer, Observers
 from .core.events.logs import LogObserver
 from .core.interrupts import foreign
-from .core.net import tls, transport
+from .core.net import sockets, tls
 from .core.options.host import name_to_greet_with
 from .core.options.options import ServerOptions
 from .core.options.quotas import Quota
@@ -275,7 +275,7 @@ class Registry:
     def after_fork(self) -> None:
         """Start over in a child: new locks, no connections, and no octet is sent on those of the parent."""
         self._housekeeper.begin_pause()  # a finaliser may make a request meanwhile, about connections of the parent
-        transport.close_inherited()
+        sockets.close_inherited()
         tls.after_fork()
         self._late.clear()
         self._housekeeper.after_fork()

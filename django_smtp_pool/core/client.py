@@ -20,7 +20,7 @@ from .drivers.farewells import FAREWELL, Farewells
 from .events.events import Observer, Observers
 from .events.logs import LogObserver
 from .interrupts import foreign
-from .net import tls, transport
+from .net import sockets, tls
 from .options.host import name_to_greet_with
 from .options.options import PoolOptions, ServerOptions
 from .pool.housekeeper import Housekeeper
@@ -119,7 +119,7 @@ class Client:
         return os.getpid() != self._pid
 
     def _after_fork(self) -> None:
-        transport.close_inherited()  # they are the parent's
+        sockets.close_inherited()  # they are the parent's
         tls.after_fork()
         self._rate.after_fork()
         self._start_over()

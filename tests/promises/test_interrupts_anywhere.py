@@ -10,7 +10,7 @@ import pytest
 
 from django_smtp_pool.core.clock import SystemClock
 from django_smtp_pool.core.events.events import Observer
-from django_smtp_pool.core.net import transport
+from django_smtp_pool.core.net import sockets as net_sockets
 from django_smtp_pool.registry import Registry
 from tests.batches.ledger import QUIET, messages, misreported
 from tests.core.fakes import until
@@ -34,7 +34,7 @@ SCENES = {
 
 def open_sockets():
     """Return how many sockets the package has open."""
-    sockets = (reference() for reference in transport._sockets.valuerefs())  # one step: other threads add to them
+    sockets = (reference() for reference in net_sockets._sockets.valuerefs())  # one step: other threads add to them
     return sum(sock is not None and sock.fileno() >= 0 for sock in sockets)
 
 

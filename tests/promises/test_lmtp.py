@@ -288,7 +288,7 @@ class InterruptBetweenVerdicts(BaseException):
     """Stands for a Ctrl-C."""
 
 
-@pytest.mark.parametrize("where", ["_say", "_listen"])
+@pytest.mark.parametrize("where", ["_say", "_hears_enough"])
 def test_an_interrupt_between_two_verdicts_leaves_doubt(mailer, server, monkeypatch, where):
     go_on = getattr(Channel, where)
 

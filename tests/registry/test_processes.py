@@ -118,9 +118,9 @@ def test_the_childs_copies_of_the_sockets_are_closed(server):
     ran(
         server,
         """
-from django_smtp_pool.core.net import transport
+from django_smtp_pool.core.net import sockets
 send()
-descriptors = [sock.fileno() for sock in transport._sockets.values()]
+descriptors = [sock.fileno() for sock in sockets._sockets.values()]
 assert descriptors
 pid = os.fork()
 if pid == 0:
@@ -244,9 +244,9 @@ def test_a_copy_in_a_child_does_not_keep_a_connection_open(server):
         server,
         """
 import select
-from django_smtp_pool.core.net import transport
+from django_smtp_pool.core.net import sockets
 lease = borrow(sender())
-transport._sockets.clear()
+sockets._sockets.clear()
 ours, theirs = os.pipe()
 pid = os.fork()
 if pid == 0:
@@ -538,12 +538,12 @@ def test_no_thread_starts_while_a_child_starts_over(server):
     ran(
         server,
         """
-from django_smtp_pool.core.net import transport
+from django_smtp_pool.core.net import sockets
 options = ServerOptions(host="127.0.0.1", port=int(sys.argv[1]), timeout=5, local_hostname="client.example")
 key = PoolKey(server=options, pool=PoolOptions(idle_timeout=0, max_lifetime=0))  # nothing to look after in the parent
 sender = lambda: registry.sender(key)
 send()
-pool, close_inherited = sender().pool, transport.close_inherited
+pool, close_inherited = sender().pool, sockets.close_inherited
 assert not registry._housekeeper.has_work
 
 def ask_first():
@@ -552,7 +552,7 @@ def ask_first():
     close_inherited()
     print("closed", flush=True)
 
-transport.close_inherited = ask_first
+sockets.close_inherited = ask_first
 pid = os.fork()
 if pid == 0:
     send("child")

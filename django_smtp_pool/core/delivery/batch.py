@@ -1,7 +1,7 @@
 """Send many messages over several connections, in one thread or one event loop.
 
-    attend    runs the caller's code: renders the next message, and reports each message that has its outcome (if
-              nobody listens, the worker reports it)
+    attend    runs the caller's code: renders the next message, and reports each message that has its outcome (if no
+              code of the caller listens, the worker does it)
     work      gets a connection, delivers the next message over it, and starts again; one worker per connection
 
 All of them are generators, and a driver runs them side by side in the caller's thread. There are no other threads, so

@@ -294,7 +294,7 @@ class Channel:
             self.transport.close()
 
     def sever(self) -> None:
-        """End the connection at once, from any thread; whoever uses the channel closes it."""
+        """End the connection at once, from any thread; the thread that uses it closes it."""
         if self.transport is not None:
             self.transport.sever()
 

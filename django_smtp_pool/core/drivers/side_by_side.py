@@ -27,7 +27,7 @@ from typing import Any
 
 from ..clock import Clock
 from ..needs import NEVER, Bell, Call, Life, Need, Servable, T, Turn, Wait
-from ..net.transport import track, untrack
+from ..net.sockets import track, untrack
 from ..net.trouble import Trouble, attempt
 from .polling import Poller
 

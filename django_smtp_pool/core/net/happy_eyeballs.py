@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from ..needs import Watched
 from .leg import Leg, explained, marked
 from .resolve import Address, interleaved, literal
-from .transport import close_for_good, track
+from .sockets import close_for_good, track
 from .trouble import Trouble, attempt
 
 ATTEMPT_DELAY = 0.25  # seconds; RFC 8305 §5: "Connection Attempt Delay"

@@ -17,7 +17,7 @@ from ..interrupts import from_signal_handler
 from ..needs import Watched
 from ..options.proxy_url import ProxyURL
 from .leg import Leg, marked
-from .transport import close_for_good, track
+from .sockets import close_for_good, track
 from .trouble import WOULD_BLOCK, PeerClosed, Trouble, attempt, is_networks
 
 MOST = 65536  # octets of a reply

@@ -15,7 +15,7 @@ from ..interrupts import from_signal_handler
 from ..needs import Watched
 from ..options.fields import is_ip_address
 from .leg import Leg, explained
-from .transport import track, untrack
+from .sockets import track, untrack
 from .trouble import Trouble, attempt
 
 Address = tuple[socket.AddressFamily, tuple[Any, ...]]

@@ -17,14 +17,13 @@ Nothing here blocks or waits, and a transport is not bound to a thread: a driver
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import ssl
-import weakref
 from collections import deque
 from collections.abc import Sequence
 from itertools import islice
 
+from .sockets import close_for_good, end, track
 from .trouble import PeerClosed, Trouble, attempt, is_networks, would_block
 
 Piece = bytes | bytearray | memoryview
@@ -37,40 +36,6 @@ _PIECES = 1024  # pieces that Linux takes in one call (IOV_MAX)
 _JOIN = 131072  # octets; pieces that are smaller together are joined into one write
 _HAS_SENDMSG = hasattr(socket.socket, "sendmsg")  # not on Windows
 _BURST = 4 * _SLICE  # octets to write before the caller reads again
-
-_owner = os.getpid()  # the process that may end the connections
-
-# Every socket of this process, so that a forked child can close its copies. The fork may happen at any moment, so the
-# child reads this without a lock. Weak references: a socket that an interrupt has made unreachable is closed, not kept.
-_sockets: weakref.WeakValueDictionary[int, socket.socket] = weakref.WeakValueDictionary()
-
-
-def track(sock: socket.socket) -> None:
-    """Remember a socket that a forked child must not share."""
-    _sockets[id(sock)] = sock
-
-
-def untrack(sock: socket.socket) -> None:
-    """Forget a socket that is closed, or that other code tracks now."""
-    _sockets.pop(id(sock), None)
-
-
-def end(sock: socket.socket) -> None:
-    """End a connection in both directions, from any thread; its user closes the socket.
-
-    `close()` does not do that if a forked child has a copy of the socket. A child closes its copies, except for a
-    socket that another thread was creating during the fork. In the child itself, this does nothing.
-    """
-    if os.getpid() == _owner:
-        with contextlib.suppress(Trouble):  # it is not connected, or was closed before
-            attempt(sock.shutdown, socket.SHUT_RDWR)
-
-
-def close_for_good(sock: socket.socket) -> None:
-    """End a connection, and close its socket."""
-    end(sock)
-    sock.close()
-    untrack(sock)
 
 
 class Transport:
@@ -345,21 +310,10 @@ class Transport:
         self._left = 0
 
     def sever(self) -> None:
-        """End the connection in both directions, from any thread; whoever uses the socket closes it."""
+        """End the connection in both directions, from any thread; the thread that uses it closes the socket."""
         end(self._sock)
 
     def __del__(self) -> None:
         """Close a connection that has become unreachable."""
         with contextlib.suppress(AttributeError):  # `__init__` was interrupted
             self._sock.close()
-
-
-def close_inherited() -> None:
-    """Close the copies of the parent's sockets in a forked child, without sending an octet."""
-    global _owner
-    for sock in list(_sockets.values()):
-        descriptor = sock.detach()
-        if descriptor >= 0:
-            os.close(descriptor)
-    _sockets.clear()
-    _owner = os.getpid()

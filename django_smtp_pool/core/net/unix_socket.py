@@ -9,7 +9,7 @@ import socket
 
 from ..needs import Watched
 from .leg import Leg, marked
-from .transport import close_for_good, track
+from .sockets import close_for_good, track
 from .trouble import Trouble, attempt
 
 PAUSE = 0.05  # seconds until the next attempt after the queue was full: the kernel does not report when there is room

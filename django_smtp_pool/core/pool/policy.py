@@ -42,7 +42,7 @@ AFTER_MAIL = frozenset({Stage.RCPT, Stage.DATA, Stage.CONTENT})
 
 
 def complete(state: State) -> None:
-    """Make the change again that an interrupt has cut short, if there is one; nobody has seen half of it."""
+    """Make the change again that an interrupt has cut short, if there is one."""
     if state.half_done is not None:
         state.half_done()
 

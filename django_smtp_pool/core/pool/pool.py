@@ -49,7 +49,7 @@ class Pool(Closing, Generic[ConnectionT]):
         super().__init__(options, name=name, clock=clock, observer=observer, housekeeper=housekeeper)
 
     def after_fork(self) -> None:
-        """Start over in a forked child; the parent's sockets are closed by `transport.close_inherited`."""
+        """Start over in a forked child; the parent's sockets are closed by `sockets.close_inherited`."""
         self._start_over()
 
     # -- borrowing -------------------------------------------------------------------------------------

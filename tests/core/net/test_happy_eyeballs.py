@@ -12,7 +12,7 @@ import pytest
 from django_smtp_pool.core.delivery import channel as channels_of
 from django_smtp_pool.core.drivers.side_by_side import StoppableClock
 from django_smtp_pool.core.errors import Stage
-from django_smtp_pool.core.net import transport
+from django_smtp_pool.core.net import sockets as net_sockets
 from django_smtp_pool.core.net.connect import Dial
 from django_smtp_pool.core.net.happy_eyeballs import ATTEMPT_DELAY, Race
 from django_smtp_pool.core.net.resolve import interleaved
@@ -69,7 +69,7 @@ def race(*addresses, source=None):
 
 
 def tracked():
-    return {sock for sock in transport._sockets.values() if sock.fileno() >= 0}
+    return {sock for sock in net_sockets._sockets.values() if sock.fileno() >= 0}
 
 
 def failed(racing, now=NOW):

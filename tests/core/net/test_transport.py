@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from django_smtp_pool.core.net import transport as module
+from django_smtp_pool.core.net import sockets as net_sockets
 from django_smtp_pool.core.net.transport import Transport
 from django_smtp_pool.core.net.trouble import PeerClosed
 from tests.core.fakes import until
@@ -473,6 +473,6 @@ def test_closing_says_nothing(make):
 
 def test_open_sockets_are_tracked_until_closed():
     with pair() as (transport, _):
-        assert transport._sock in module._sockets.values()
+        assert transport._sock in net_sockets._sockets.values()
         transport.close()
-        assert transport._sock not in module._sockets.values()
+        assert transport._sock not in net_sockets._sockets.values()
