@@ -29,6 +29,8 @@ _OF_OURS = (
 )  # fmt: skip
 _USED_UP = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ENOBUFS})
 
+_SIGNALS = tuple(map(int, signal.valid_signals()))
+
 ErrorT = TypeVar("ErrorT", bound=BaseException)
 T = TypeVar("T")
 
@@ -53,7 +55,7 @@ def from_signal_handler(error: BaseException) -> bool:
 
 
 def _handlers() -> Iterator[CodeType]:
-    for number in signal.valid_signals():
+    for number in _SIGNALS:
         handler: Any = signal.getsignal(number)
         while isinstance(handler, functools.partial):
             handler = handler.func

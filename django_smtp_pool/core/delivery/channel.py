@@ -179,10 +179,12 @@ class Channel:
         while self._inbox or self._read(step, replies, failure):
             while self._inbox:
                 reply = self._inbox.popleft()
-                # No local variable holds the secrets: a debug page prints the variables of each frame.
-                shown = masked_reply(reply, self._hidden) if self._hidden else reply
                 # Replies that a login continues with are not masked: a challenge, and the proof of the server.
-                replies.append(reply if reply.code < 300 or reply.code == 334 else shown)
+                is_needed = reply.code < 300 or reply.code == 334
+                # No local variable holds the secrets: a debug page prints the variables of each frame.
+                masks = bool(self._hidden) and (self._trace is not None or not is_needed)
+                shown = masked_reply(reply, self._hidden) if masks else reply
+                replies.append(reply if is_needed else shown)
                 self._has_heard = True
                 if self._trace is not None:
                     self._trace(False, str(shown))

@@ -233,7 +233,8 @@ class Transport:
         """Return the content that can be decrypted now; raise PeerClosed if there is none and none follows."""
         self._incoming.write(raw)
         clear = bytearray()
-        while not self._peer_closed:
+        # Only while there is something to read: ssl raises an exception otherwise, and its origin has to be found.
+        while not self._peer_closed and (self._incoming.pending or tls.pending()):
             try:
                 piece = tls.read(_READ)
             except ssl.SSLError as error:
@@ -246,9 +247,9 @@ class Transport:
                 piece = b""
             self._peer_closed = not piece  # close_notify, or an error: nothing follows, even if the socket stays open
             clear += piece
-        if clear:
-            return bytes(clear)
-        raise PeerClosed
+        if self._peer_closed and not clear:
+            raise PeerClosed
+        return bytes(clear)
 
     def shake_hands(self, context: ssl.SSLContext, server_hostname: str) -> bool:
         """Start TLS, or continue, and return whether the handshake is complete; call again when the socket is ready."""
