@@ -27,8 +27,6 @@ from .smtp_options import asked_by
 from .transfer import seven_bit, short_lined
 from .writer import Written, drawn_boundary, write
 
-_MARGIN = 1 << 16  # octets for headers and boundaries
-
 LARGE = 65536  # bytes; from this size on, an event loop renders in a thread
 _A_RECIPIENT = 100  # bytes of text whose rendering takes as long as that of one address
 
@@ -122,8 +120,9 @@ def joined(written: Written) -> tuple[bytes, Ranges]:
         content = b"".join(written.pieces)  # type: ignore[arg-type]
         return content if content.endswith(b"\r\n") else content + b"\r\n", ()
     file, base64 = BytesIO(), []
-    if written.room >= LARGE:  # joining a list would hold the content twice, and a growing buffer takes an eighth more
-        file.seek(written.room + _MARGIN)
+    room = written.room
+    if room >= LARGE:  # joining a list would hold the content twice, and a growing buffer takes an eighth more
+        file.seek(room)
         file.write(b"\0")
         file.seek(0)
     for piece in written.pieces:

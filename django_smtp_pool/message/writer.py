@@ -55,17 +55,20 @@ class Written:
 
     Arguments:
         pieces: texts, and files as the pieces of their base64.
-        room: octets of the bodies of all parts.
     """
 
     pieces: Sequence[bytes | Iterable[bytes]]
     message_id: str
-    room: int
 
     @property
     def has_files(self) -> bool:
         """Whether there are files among the pieces."""
-        return any(type(piece) is not bytes for piece in self.pieces)
+        return {*map(type, self.pieces)} != {bytes}
+
+    @property
+    def room(self) -> int:
+        """The octets of all pieces."""
+        return sum(map(_octets, self.pieces))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +110,7 @@ def write(message: Any, batch: Batch) -> Written | None:
         head = root.head
     pieces: list[bytes | Iterable[bytes]] = []
     _collect(root, head + fields, pieces)
-    return Written(pieces=pieces, message_id=message_id, room=_room(root))
+    return Written(pieces=pieces, message_id=message_id)
 
 
 # -- what is known ---------------------------------------------------------------------------------------
@@ -300,10 +303,10 @@ def _multipart_head(subtype: str, boundary: str) -> str:
     return head_of(part)
 
 
-def _room(node: _Multipart | Leaf) -> int:
-    if isinstance(node, Leaf):
-        return node.body.octets if isinstance(node.body, Base64Lines) else sum(map(len, node.body))
-    return sum(map(_room, node.children))
+def _octets(piece: bytes | Iterable[bytes]) -> int:
+    if isinstance(piece, bytes):
+        return len(piece)
+    return piece.octets if isinstance(piece, Base64Lines) else sum(map(len, piece))
 
 
 def _collect(node: _Multipart | Leaf, head: str, pieces: list[bytes | Iterable[bytes]]) -> None:

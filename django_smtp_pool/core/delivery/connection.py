@@ -244,7 +244,8 @@ class Connection:
 
     def _fit(self, envelope: Envelope) -> tuple[bytes, Ranges, bool]:
         """Return the content in the form that this server accepts, its base64, and whether it may be sent with BDAT."""
-        content = foreign(partial(fit, self.extensions, envelope, tls_flaw=flaw_of(self.tls)), kinds=ValueError)
+        flaw = flaw_of(self.tls) if envelope.require_tls else None
+        content = foreign(partial(fit, self.extensions, envelope, tls_flaw=flaw), kinds=ValueError)
         base64 = envelope.base64 if content is envelope.content else ()
         return content, base64, self._may_chunk and may_be_chunk(content, base64)
 

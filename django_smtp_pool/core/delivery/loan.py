@@ -79,13 +79,14 @@ class Loan:
     def _stand_in_line(self, asked_at: float, limit: float, *, first: bool) -> Life[Slot]:
         pool, clock = self._service.pool, self._clock
         waiter = self._waiter = Waiter(holder=self._holder, fresh=self._fresh)
-        came_at = clock.monotonic()
         pool.request(waiter, first=first)
-        while not waiter.served and (now := clock.monotonic()) < limit:
-            yield Turn(waiter, min(limit, now + LOOK_EVERY))
-            if not waiter.served:
-                pool.tidy()  # a pause may have ended, and the housekeeper's thread may be missing
-        pool.leave_line(waiter, clock.monotonic() - came_at)
+        if not waiter.served:
+            came_at = clock.monotonic()
+            while not waiter.served and (now := clock.monotonic()) < limit:
+                yield Turn(waiter, min(limit, now + LOOK_EVERY))
+                if not waiter.served:
+                    pool.tidy()  # a pause may have ended, and the housekeeper's thread may be missing
+            pool.leave_line(waiter, clock.monotonic() - came_at)
         self._slot = waiter.leave()
         if self._slot is None:
             self.waited += clock.monotonic() - asked_at
