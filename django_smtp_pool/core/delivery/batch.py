@@ -1,7 +1,6 @@
 """Send many messages over several connections, in one thread or one event loop.
 
-    attend    runs the caller's code: renders the next message, and reports each message that has its outcome (if no
-              code of the caller listens, the worker does it)
+    attend    runs the caller's code: renders the next message, and reports each message that has its outcome
     work      gets a connection, delivers the next message over it, and starts again; one worker per connection
 
 All of them are generators, and a driver runs them side by side in the caller's thread. There are no other threads, so
@@ -80,7 +79,7 @@ class Batch:
         self._clock = clock
         self._holder = threading.get_ident()
         self._in_loop = in_loop
-        # No code of the caller learns of an outcome: then the worker itself records it, which takes no time.
+        # No code of the caller learns of an outcome: then recording it takes no time.
         self._is_quiet = not (may_nest or in_loop or service.observer.hears(Finished))
         self._ready: deque[Delivery] = deque()
         self._has_stopped = False
@@ -103,7 +102,10 @@ class Batch:
     def _attend(self) -> Life[None]:
         while True:
             if self._ended:
-                yield Call(self._tell, is_quick=True)
+                if self._is_quiet:
+                    self._tell()
+                else:
+                    yield Call(self._tell, is_quick=True)
                 self._wake_worker()
             elif self._service.pool.has_news:
                 yield Call(self._service.pool.tell)
@@ -251,8 +253,6 @@ class Batch:
         self._under_way.pop(delivery, None)
         if concerns:
             self._stop(delivery.error)
-        while self._ended and self._is_quiet:
-            self._tell()
 
     def _no_connection(self, error: Exception, loan: Loan | None = None) -> None:
         """Use only the connections that work, for a while; if there are none, the next message has failed."""
