@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any, TypeVar
 
-from .interrupts import is_marked
+from .interrupts import from_signal_handler, is_marked
 from .replies import Reply
 
 
@@ -242,5 +242,7 @@ def without_frames(error: Exception) -> Exception:
     """Return a copy to keep or show elsewhere: the error itself refers to the frames of its caller."""
     try:
         return copy.copy(error)
-    except Exception:  # noqa: BLE001 - an error class from elsewhere that cannot be copied
-        return Failure(str(error))
+    except Exception as problem:
+        if from_signal_handler(problem):
+            raise
+        return Failure(str(error))  # its class comes from elsewhere, and cannot be copied

@@ -141,7 +141,8 @@ class ReplyParser:
     def feed(self, data: bytes) -> list[Reply]:
         """Add octets and return the replies that are complete now.
 
-        If complete replies precede a malformed one, they are returned, and the next call raises the error.
+        If complete replies precede a malformed one, they are returned, and the next call raises the error. After an
+        error, every call raises it.
         """
         if self._malformed is not None:
             raise self._malformed
@@ -154,9 +155,9 @@ class ReplyParser:
                 self._take_line(line, replies)
             _check_length(self._buffer)
         except MalformedReply as error:
+            self._malformed = error
             if not replies:
                 raise
-            self._malformed = error
         return replies
 
     def _take_line(self, raw: bytes, replies: list[Reply]) -> None:

@@ -8,9 +8,10 @@ import ssl
 
 import pytest
 
-from django_smtp_pool.core.errors import ConnectionLost, is_failure
+from django_smtp_pool.core.errors import ConnectionLost, is_failure, without_frames
 from django_smtp_pool.core.interrupts import as_failure, foreign, from_signal_handler
 from django_smtp_pool.core.net.trouble import Trouble, attempt, would_block
+from django_smtp_pool.core.smtp import scram
 from tests.handlers import handling, ring
 
 
@@ -158,3 +159,31 @@ def test_handlers_of_the_system_have_no_code(handler):
 
     with handling(handler):
         assert not from_signal_handler(caught(functools.partial(attempt, deep)))
+
+
+def strike(number, frame):
+    raise TimeLimit
+
+
+class TimeLimit(Exception):
+    """What a signal handler raises."""
+
+
+class Striking(Exception):
+    """An interrupt comes while this is copied."""
+
+    def __reduce_ex__(self, protocol):
+        ring()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: without_frames(Striking()),
+        lambda: scram._tried(ring),
+    ],
+    ids=["a copy of an error", "the library for SCRAM"],
+)
+def test_an_interrupt_in_code_whose_errors_end_there_reaches_the_caller(call):
+    with handling(strike), pytest.raises(TimeLimit):
+        call()

@@ -219,3 +219,12 @@ def test_octets_that_are_no_utf_8_are_shown():
 def test_a_reply_says_its_code_and_text():
     assert str(reply_of("550-5.1.1 No", "550 such user")) == "550 5.1.1 No such user"
     assert str(reply_of("334")) == "334"
+
+
+def test_a_parser_that_has_met_something_malformed_is_not_empty():
+    """Else the connection would count as in step."""
+    parser = ReplyParser()
+    for _ in range(2):
+        with pytest.raises(MalformedReply):
+            parser.feed(b"hello\r\n")
+        assert not parser.is_empty

@@ -134,3 +134,11 @@ def test_a_pool_is_not_forgotten_while_a_batch_is_in_its_callers_code(server, ma
 
     assert backend.send_messages(mailing()) == 1
     assert backend.pool is pool
+
+
+def test_a_new_pool_does_not_wait_for_the_lock_of_the_old_one(registry):
+    """The thread that holds it may be in a signal handler, and wait for the registry."""
+    old = registry.sender(KEY).pool
+    registry.close_all(timeout=0)
+    with old._lock:
+        assert in_thread(lambda: registry.sender(KEY)).join().pool is not old

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..clock import Clock
+from ..interrupts import from_signal_handler
 from ..needs import Bell, Call, HasFileno, Life, Need, Servable, T, Turn, Wait
 
 
@@ -86,8 +87,11 @@ class _Runner:
     def end(self) -> None:
         """Close the life, even in the middle."""
         self._watch({})
-        with contextlib.suppress(Exception):
+        try:
             self._life.close()
+        except Exception as error:
+            if from_signal_handler(error):
+                raise
 
     async def _meet(self, need: Need) -> Any:
         """Wait until a need is met or its instant has passed; return the answer to a call."""

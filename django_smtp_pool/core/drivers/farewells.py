@@ -122,8 +122,9 @@ class Farewells:
         """Send QUIT on all connections that were added since, and close those that are severed or finished."""
         while self._coming:
             farewell = self._coming.popleft()
-            self._under_way.append(farewell)
-            farewell.begin(self._clock)
+            if not any(each.connection is farewell.connection for each in self._under_way):  # once, after an interrupt
+                self._under_way.append(farewell)
+                farewell.begin(self._clock)
         while self._severed:
             connection = self._severed.popleft()
             self._close([farewell for farewell in self._under_way if farewell.connection is connection])

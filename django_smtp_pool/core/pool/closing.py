@@ -43,13 +43,9 @@ class Closing(SharedState):
             self._wake_all()
 
     @property
-    def _is_in_use(self) -> bool:
+    def is_in_use(self) -> bool:
+        """Whether the pool has a connection, a waiter or a user."""
         return bool(self._state.own or self._state.waiting or self._users)
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether the pool is closed, and has no connection, no waiter and no user any more."""
-        return self._state.closed and not self._is_in_use
 
     def announce_close(self, timeout: float) -> None:
         """Announce that `close` follows; sends and batches under way may continue for so many seconds."""
@@ -106,8 +102,12 @@ class Closing(SharedState):
         return self.is_closed
 
     def wait_for_farewells(self, seconds: float) -> None:
-        """Wait until the server has answered every QUIT, at most for so many seconds."""
-        self._wait_while(lambda: bool(self._state.leaving), seconds)
+        """Wait until the server has answered every QUIT, at most for so many seconds.
+
+        Code that has interrupted the pool's own code does not wait, since no answer could be recorded meanwhile.
+        """
+        if not self._is_inside:
+            self._wait_while(lambda: any(each._state.leaving for each in tuple(self._generations)), seconds)
 
     def naps(self, waiter: Waiter) -> None:
         """Refuse a waiter, with PoolClosed, as soon as the pool is closed; until `wakes`."""

@@ -50,7 +50,8 @@ class Pool(Closing, Generic[ConnectionT]):
 
     def after_fork(self) -> None:
         """Start over in a forked child; the parent's sockets are closed by `sockets.close_inherited`."""
-        self._start_over()
+        for each in tuple(self._generations):  # a send that has forked may go on in a closed one
+            each._start_over()
 
     # -- borrowing -------------------------------------------------------------------------------------
 
@@ -273,10 +274,11 @@ class Pool(Closing, Generic[ConnectionT]):
 
     @property
     def is_forgettable(self) -> bool:
-        """Whether the pool has ended, or has no connection, no waiter and no user and was unused for ten minutes."""
+        """Whether no generation is in use any more, and the pool is closed or was unused for ten minutes."""
         # A new pool counts as used: its creator is about to request a connection.
         unused = self._clock.monotonic() - max(self._state.used_at, self._started_at)
-        return self.has_ended or (unused > retirement.IN_USE and not self._is_in_use)
+        in_use = any(each.is_in_use for each in tuple(self._generations))
+        return not in_use and (self._state.closed or unused > retirement.IN_USE)
 
     def __repr__(self) -> str:
         return f"<Pool {self.name}: {self._gauges}>"

@@ -61,8 +61,9 @@ class SharedState(ABC):
         self._gauges = gauges(self._state)
         self._due: float | None = None
         self._alarms: set[Alarm] = set()  # of threads that wait for the pool to be drained or closed
-        self._generations: list[SharedState] = [self]  # with the pools before and after this one; guarded by: _lock
-        self._shown = 0  # how many connections the others know of
+        # The pools before this one, itself, and those after it; a dict, because each step of its changes is atomic.
+        self._generations: dict[SharedState, None] = {self: None}
+        self._shown: tuple[int, bool] | None = None  # what the others know: the number of connections, `can_hurry`
         self._late: deque[Callable[[], None]] = deque()  # changes requested while this thread held the lock
         self._news: deque[Event] = deque()
 
@@ -111,6 +112,12 @@ class SharedState(ABC):
     # -- doing -----------------------------------------------------------------------------------------
 
     def _carry_out(self) -> None:
+        self._carry_out_own()
+        if len(self._generations) > 1 or self not in self._generations:  # it has ended, and was forgotten
+            for other in self._others():  # `_late` may have had a change for it
+                other._carry_out_own()
+
+    def _carry_out_own(self) -> None:
         while self._state.todo or self._late:
             self._do_next(self._state.todo or self._late)
         if self._due is not None:
@@ -176,6 +183,8 @@ class SharedState(ABC):
         if slot not in self._state.leaving:  # it has left, or its place was given away before QUIT could be sent
             connection.close()
             return
+        if slot.says_quit:
+            return
         if reason == "stale" or not self._says_quit(slot, connection):
             connection.close()
             self._apply(partial(policy.left, forced=reason in BY_FORCE), self._state, slot, self._clock.monotonic())
@@ -185,6 +194,7 @@ class SharedState(ABC):
         try:
             if connection.in_step:
                 self._housekeeper.see_off(connection, partial(self.left, slot))
+                slot.says_quit = True
                 return True
         except Exception as error:
             if not is_defect(error):
@@ -217,27 +227,29 @@ class SharedState(ABC):
 
         All generations have one lock, so each always knows the connections of the others.
         """
-        with elder._lock:
-            self._lock, self._late, self._generations = elder._lock, elder._late, elder._generations
-            self._generations.append(self)
-            for each in self._generations:
-                each._shown = each._state.own
+        # Without the lock: the thread that holds it may wait for the lock of the registry, which this one holds.
+        self._lock, self._late, self._alarms = elder._lock, elder._late, elder._alarms
+        self._generations = elder._generations
+        self._generations[self] = None  # last: from now on, the others count this one
 
     def _others(self) -> list[SharedState]:
-        return [each for each in self._generations if each is not self]
+        return [each for each in tuple(self._generations) if each is not self]
 
     def _count_others(self) -> None:
-        self._generations[:] = [each for each in self._generations if each is self or not each.has_ended]
+        everyone = tuple(self._generations)
+        for each in everyone[:-1]:  # the last one will be used, unless it is closed as well
+            if each is not self and not each.is_in_use:
+                self._generations.pop(each, None)
         states = [each._state for each in self._others()]
         self._state.others = sum(state.own for state in states)
         self._state.others_can_hurry = any(map(policy.can_hurry, states))
 
     def _let_others_look(self) -> None:
-        """Let the waiters of the other generations be served, if this one has fewer connections now."""
-        before, self._shown = self._shown, self._state.own
-        if self._shown < before:
+        """Let the others decide if this one has fewer connections now, or could free a slot for them."""
+        before, self._shown = self._shown, (self._state.own, policy.can_hurry(self._state))
+        if before is None or self._shown[0] < before[0] or self._shown[1] > before[1]:
             for each in self._others():
-                if each._state.waiting:
+                if each._state.waiting or each._state.options.min_connections:
                     each._ask_for_a_look()
 
     def hurry(self) -> None:
@@ -247,8 +259,8 @@ class SharedState(ABC):
 
     @property
     @abstractmethod
-    def has_ended(self) -> bool:
-        """Whether the pool is closed, and has no connection, no waiter and no user any more."""
+    def is_in_use(self) -> bool:
+        """Whether the pool has a connection, a waiter or a user."""
 
     # -- observers and statistics ----------------------------------------------------------------------
 

@@ -59,6 +59,7 @@ class Slot:
     expires_at: float | None = None
     is_drained: bool = False  # it closes after its current message
     is_listed: bool = False  # it is in `Lifetimes`
+    says_quit: bool = False  # the housekeeper has its connection
     holder: int | None = None  # the thread whose batch has it, which must not wait for it
     thread: int | None = None  # the thread that uses it, with or without a batch, if known
     borrower: weakref.ref[Any] | None = None  # an object that exists as long as the slot may be given back

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
 from collections.abc import Callable, Sequence
@@ -191,8 +190,12 @@ class RedisWindow:
         """Close the connection; the next use opens another."""
         script, self._script = self._script, None
         if script is not None:
-            with contextlib.suppress(Exception):  # an error on closing does not matter
+            try:
                 script.registered_client.connection_pool.disconnect()
+            except Exception as error:
+                if from_signal_handler(error):
+                    raise
+                # Another error on closing does not matter.
 
     def take(self, recipients: int) -> float:
         """Use a message's units and return 0, or return the seconds until the message may go.

@@ -240,7 +240,7 @@ def _judge_each(session: Session, envelope: Envelope, rcpt: RcptOutcome, replies
         refused={**rcpt.refused, **refused},
         reply=next(iter(accepted.values())),
         replies=accepted,
-        session_survives=not replies[-1].closes_connection,
+        session_survives=len(replies) == len(rcpt.accepted) and not replies[-1].closes_connection,
     )
 
 

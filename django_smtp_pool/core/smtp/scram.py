@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from ..errors import NotOffered, ProtocolError, Stage
+from ..interrupts import from_signal_handler
 from ..options.fields import Secret
 from .sasl import Mechanism
 
@@ -145,8 +146,10 @@ def _tried(call: Callable[[], T]) -> tuple[T | None, str]:
     """Return the result of the library, or None and the text of its error."""
     try:
         return call(), ""
-    except Exception as error:  # noqa: BLE001 - ends here, because its frames hold the password
-        return None, str(error)
+    except Exception as error:
+        if from_signal_handler(error):
+            raise
+        return None, str(error)  # the error ends here, because its frames hold the password
 
 
 def _is_printable_ascii(secret: Secret) -> bool:

@@ -4,6 +4,7 @@ import itertools
 import threading
 
 from django_smtp_pool.core.pool.policy import GRACE
+from django_smtp_pool.core.pool.slots import Close
 from django_smtp_pool.core.pool.waiters import Waiter
 from tests.core.fakes import Bench, in_thread, until
 
@@ -59,7 +60,9 @@ def test_a_send_that_goes_on_in_a_closed_pool_counts_the_connections_of_the_next
     assert not waiter.served
     lease.give_back()
     assert not waiter.served  # an idle connection counts as well
-    old.pool.tidy()  # as waiters do every few seconds
+    assert old.housekeeper.due[-1] == float("-inf")
+    old.pool.tidy()
+    assert old.housekeeper.due[-1] == float("-inf")
     old.pool.tidy()
     assert waiter.served
     assert (lease.connection.seen_off, new.pool.stats().open) == (1, 0)
@@ -100,8 +103,102 @@ def test_a_pool_that_has_ended_is_no_longer_counted_nor_kept():
     old.pool.close(timeout=0)
     new.pool.follow(old.pool)
     new.use()
-    assert new.pool._generations == [new.pool]
+    assert list(new.pool._generations) == [new.pool]
     assert new.pool._state.occupied == 1
+
+
+def test_a_change_that_waited_for_the_lock_of_another_generation_is_carried_out():
+    """A finaliser strikes while this thread is changing the old pool, and gives back a connection of the new one."""
+    old, new = Bench(max_connections=1), Bench(max_connections=1)
+    held = old.pool.acquire()
+    old.pool.close(timeout=0)
+    new.pool.follow(old.pool)
+    held.give_back()
+    lease, waiter = new.pool.acquire(), Waiter()
+    new.pool.request(waiter)
+    old.pool._change(lease.give_back)
+    assert waiter.served
+
+
+def test_the_next_pool_looks_after_its_spares_when_the_old_connections_have_left():
+    old, new = Bench(max_connections=3), Bench(max_connections=3, min_connections=2)
+    old.use()
+    old.housekeeper.is_quick = False
+    old.pool.close(timeout=0)
+    new.pool.follow(old.pool)
+    new.use()
+    new.housekeeper.due.clear()
+    old.housekeeper.leaving.pop()()
+    assert float("-inf") in new.housekeeper.due
+
+
+def test_a_pool_is_not_forgettable_while_an_older_one_is_in_use():
+    pools = [Bench(max_connections=1) for _ in range(2)]
+    lease = pools[0].pool.acquire()
+    for each in pools:
+        each.pool.close(timeout=0)
+    pools[1].pool.follow(pools[0].pool)
+    assert not pools[1].pool.is_forgettable
+    lease.give_back()
+    assert pools[1].pool.is_forgettable
+
+
+def test_a_pool_that_was_never_used_because_of_an_interrupt_is_not_kept():
+    old, never, new = (Bench(max_connections=2) for _ in range(3))
+    lease = old.pool.acquire()
+    old.pool.close(timeout=0)
+    never.pool.follow(old.pool)
+    new.pool.follow(old.pool)
+    new.use()
+    assert list(new.pool._generations) == [old.pool, new.pool]
+    lease.give_back()
+
+
+def test_goodbyes_of_all_generations_are_waited_for():
+    old, new = Bench(), Bench()
+    old.use()
+    old.housekeeper.is_quick = False
+    old.pool.close(timeout=0)
+    new.pool.follow(old.pool)
+    waiting_for_them = in_thread(lambda: new.pool.wait_for_farewells(20) or True)
+    until(lambda: new.pool._alarms)
+    old.housekeeper.leaving.pop()()
+    assert waiting_for_them.join()
+    assert not new.pool._alarms
+
+
+def test_code_that_has_interrupted_the_pool_does_not_wait_for_goodbyes():
+    bench = Bench()
+    bench.housekeeper.is_quick = False
+    bench.use()
+    bench.pool.drain()
+    bench.pool._change(lambda: bench.pool.wait_for_farewells(1e9))
+    assert bench.pool._state.leaving
+
+
+def test_a_forked_child_starts_over_with_all_generations():
+    old, new = Bench(), Bench()
+    lease = old.pool.acquire()
+    old.pool.close(timeout=0)
+    new.pool.follow(old.pool)
+    lock = new.pool._lock
+    new.pool.after_fork()
+    assert lock not in {old.pool._lock, new.pool._lock}
+    assert (old.pool._state.own, new.pool._state.own) == (0, 0)
+    lease.give_back()
+
+
+def test_a_connection_is_seen_off_once():
+    """An interrupt may have queued its closing twice; the second time would have ended it before the server answers."""
+    bench = Bench()
+    bench.housekeeper.is_quick = False
+    first = bench.use()
+    bench.pool.drain()
+    (slot,) = bench.pool._state.leaving
+    first.in_step = False  # QUIT is under way
+    bench.pool._state.todo.append(Close(slot, "drained"))
+    bench.pool.tidy()
+    assert (first.closed, list(bench.pool._state.leaving)) == (0, [slot])
 
 
 def test_a_connection_whose_place_was_given_away_before_quit_could_be_sent_is_closed():

@@ -243,6 +243,15 @@ def test_the_same_address_twice_and_one_answer():
     assert (error.recipients, error.refused) == (("b@x",), {})
 
 
+def test_a_connection_that_still_owes_a_verdict_is_not_used_again():
+    transcript = (
+        "C: MAIL FROM:<a@x>\nC: RCPT TO:<b@x>\nC: RCPT TO:<b@x>\nC: DATA\nS: 250\nS: 250\nS: 250\nS: 354\n"
+        f"{CONTENT}S: 250 saved\n{NEXT}S: <gone>"
+    )
+    receipt = sent(transcript, to=("b@x", "b@x"))
+    assert (receipt.accepted, receipt.session_survives) == (("b@x",), False)
+
+
 # Before the verdicts
 
 
