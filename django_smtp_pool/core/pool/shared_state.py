@@ -230,7 +230,9 @@ class SharedState(ABC):
         # Without the lock: the thread that holds it may wait for the lock of the registry, which this one holds.
         self._lock, self._late, self._alarms = elder._lock, elder._late, elder._alarms
         self._generations = elder._generations
-        self._generations[self] = None  # last: from now on, the others count this one
+        self._generations[self] = None  # from now on, the others count this one
+        for each in tuple(self._generations):
+            each._shown = None  # it may be from a time with other generations
 
     def _others(self) -> list[SharedState]:
         return [each for each in tuple(self._generations) if each is not self]

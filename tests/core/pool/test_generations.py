@@ -154,6 +154,25 @@ def test_a_pool_that_was_never_used_because_of_an_interrupt_is_not_kept():
     lease.give_back()
 
 
+def test_what_a_pool_has_shown_to_an_older_one_does_not_count_for_a_newer_one():
+    first, second, third = (Bench(max_connections=3) for _ in range(3))
+    held = first.pool.acquire()
+    first.pool.close(timeout=0)
+    second.pool.follow(first.pool)
+    leases = [second.pool.acquire()]
+    held.give_back()  # from now on, the second one is alone
+    leases += [second.pool.acquire() for _ in range(2)]
+    second.pool.close(timeout=0)
+    third.pool.follow(second.pool)
+    waiter = in_thread(third.pool.acquire)
+    waiting(third, 1)
+    third.housekeeper.due.clear()
+    leases.pop().give_back()
+    assert third.housekeeper.due == [float("-inf")]
+    third.pool.tidy()
+    assert waiter.join()
+
+
 def test_goodbyes_of_all_generations_are_waited_for():
     old, new = Bench(), Bench()
     old.use()
