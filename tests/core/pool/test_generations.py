@@ -154,7 +154,7 @@ def test_a_pool_that_was_never_used_because_of_an_interrupt_is_not_kept():
     lease.give_back()
 
 
-def test_what_a_pool_has_shown_to_an_older_one_does_not_count_for_a_newer_one():
+def test_the_third_generation_is_served_when_a_connection_of_the_second_leaves():
     first, second, third = (Bench(max_connections=3) for _ in range(3))
     held = first.pool.acquire()
     first.pool.close(timeout=0)
