@@ -195,6 +195,8 @@ class PooledBackend(EmailBackend):
             return int(await sync_to_async(self.send_messages)(email_messages))
         if self._key(self._given(self._own_context())) not in configurations:  # building the configuration reads files
             await sync_to_async(lambda: self.config, thread_sensitive=False)()
+        if registry.must_wait(key := self.config.key):
+            await sync_to_async(registry.sender, thread_sensitive=False)(key)
         mailing = self._mailing()
         await mailing.asend(email_messages)
         self._raise_first(mailing)

@@ -19,7 +19,6 @@ from .core.events import records
 from .core.interrupts import as_failure, foreign, from_signal_handler
 from .core.queue_ids import queue_id_of
 from .core.sender import Sender
-from .core.smtp.delivery import Receipt
 from .core.smtp.envelope import Envelope
 from .message.addresses import quick
 from .message.parts import ALONE, Batch
@@ -117,7 +116,7 @@ class Mailing:
         self._batch = ALONE
         self.unrendered: set[int] = set()  # indices of messages that could not be rendered
         self._failures: dict[int, Exception] = {}
-        self._accepted: list[int] = []
+        self._accepted: set[int] = set()
         self._interrupted: dict[int, BaseException] = {}
         self._without_recipients: set[int] = set()
         self._news: _News | None = None  # only in an event loop
@@ -257,17 +256,22 @@ class Mailing:
         index, message = token
         status = status_after(delivery)
         record(message, status)
-        delivery.is_told = True
-        self._tell(message, status)
         receipt, error = delivery.receipt, delivery.error
+        partial = None
         if receipt is not None:
-            self._accepted.append(index)
+            self._accepted.add(index)
             if receipt.refused and error is None:
-                self._partially_refused(index, receipt, delivery.attempts)
-        if isinstance(error, Exception) and is_failure(error):
+                partial = PartiallyRefused(receipt.accepted, receipt.refused)
+        if partial is not None and self._options.on_partial_refusal == "raise":
+            self._failures[index] = partial
+        elif isinstance(error, Exception) and is_failure(error):
             self._failures[index] = error
         elif error is not None:
             self._interrupted[index] = error
+        delivery.is_told = True  # from here on, the code of others may raise an interrupt
+        self._tell(message, status)
+        if partial is not None and self._options.on_partial_refusal == "warn":
+            self._warn(partial, delivery)
         return self._news
 
     def _tell(self, message: Any, status: SmtpPoolStatus) -> None:
@@ -277,18 +281,14 @@ class Mailing:
             else:
                 signals.tell(self._kind, message, status)
 
-    def _partially_refused(self, index: int, receipt: Receipt, attempts: int) -> None:
-        partial = PartiallyRefused(receipt.accepted, receipt.refused)
-        if self._options.on_partial_refusal == "raise":
-            self._failures[index] = partial
-        elif self._options.on_partial_refusal == "warn":
-            extra = {
-                "server": self._sender.pool.name,
-                "outcome": Outcome.ACCEPTED.value,
-                "attempts": attempts,
-                "queue_id": queue_id_of(receipt.reply.text),
-            }
-            records.write(logger, logging.WARNING, "A message was %s", partial, extra=extra)
+    def _warn(self, partial: PartiallyRefused, delivery: Delivery) -> None:
+        extra = {
+            "server": self._sender.pool.name,
+            "outcome": Outcome.ACCEPTED.value,
+            "attempts": delivery.attempts,
+            "queue_id": queue_id_of(delivery.receipt.reply.text) if delivery.receipt is not None else None,
+        }
+        records.write(logger, logging.WARNING, "A message was %s", partial, extra=extra)
 
 
 # What this package and Django raise for a value that cannot be rendered; other code is called by `foreign`.

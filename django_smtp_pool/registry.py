@@ -8,7 +8,6 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -29,8 +28,6 @@ from .core.interrupts import foreign
 from .core.net import sockets, tls
 from .core.options.host import name_to_greet_with
 from .core.options.options import ServerOptions
-from .core.options.quotas import Quota
-from .core.options.storage_uri import StorageURI
 from .core.pool.housekeeper import Housekeeper, Tidiable
 from .core.pool.pool import Pool
 from .core.pool.waiters import reentered
@@ -40,33 +37,13 @@ from .core.rate_limit.shared import SharedRateLimit
 from .core.sender import Sender, pool_over
 from .core.smtp.envelope import Envelope
 from .oauth2.caches import TokenCaches, Tokens
-from .remembered import PoolKey, configurations
+from .remembered import PoolKey, RateKey, configurations
 from .verify.verification import Recorder, Verification, watched
 
 logger = logging.getLogger("django_smtp_pool.pool")
 
 LAST_FAREWELL = 1.0  # seconds for servers to answer QUIT when the process ends
 LONGEST_EXIT = 1.5  # seconds for that, and for receivers of signals
-
-
-@dataclass(frozen=True, kw_only=True)
-class RateKey:
-    """Identifies a rate limit: the account (host, port, user name), and the limits."""
-
-    account: str
-    quotas: frozenset[Quota]
-    storage: StorageURI | None
-    on_failure: str
-
-    @classmethod
-    def of(cls, key: PoolKey) -> RateKey:
-        """Return the key for a pool."""
-        return cls(
-            account=key_of(key.server),
-            quotas=frozenset(key.pool.quotas),
-            storage=key.pool.rate_storage,
-            on_failure=key.pool.on_rate_storage_failure,
-        )
 
 
 class Registry:
@@ -98,15 +75,26 @@ class Registry:
             if not sender.pool.wait_until_closed():
                 return sender
 
+    def must_wait(self, key: PoolKey) -> bool:
+        """Return whether `sender` would wait for a pool that is being closed."""
+        sender = self._senders.get(key)
+        return sender is not None and sender.pool.is_about_to_close
+
     def _make_anew(self, key: PoolKey) -> Sender:
         if self._is_inside:
             raise reentered(key.server.place)
-        with self._lock:
-            sender = self._senders.get(key)  # another thread may have made it meanwhile
-            if sender is None or sender.pool.is_closed:
-                sender = self._succeed(key, sender)
-        while self._late:
-            self._late.popleft()()
+        is_new = False
+        try:
+            with self._lock:
+                sender = self._senders.get(key)  # another thread may have made it meanwhile
+                if sender is None or sender.pool.is_closed:
+                    sender, is_new = self._succeed(key, sender), True
+        finally:
+            while self._late:
+                self._late.popleft()()
+        if is_new and key.server.lacks_secret:
+            text = "%s: username is set without a password or an access token, so there is no login"
+            records.write(logger, logging.WARNING, text, key.server.place)
         return sender
 
     def _succeed(self, key: PoolKey, old: Sender | None) -> Sender:
@@ -151,9 +139,6 @@ class Registry:
             observer = Observers([observer, *(watcher(key) for watcher in self.watchers)])
         connector = self._connector(key.server, observer)
         pool = pool_over(connector, key.pool, self._housekeeper)
-        if key.server.lacks_secret:
-            text = "%s: username is set without a password or an access token, so there is no login"
-            records.write(logger, logging.WARNING, text, key.server.place)
         return Sender(
             pool=pool,
             connector=connector,
@@ -255,8 +240,12 @@ class Registry:
         for sender in senders:
             sender.pool.announce_close(timeout)
         limit = self._clock.monotonic() + timeout
-        for sender in senders:
-            sender.close(max(0.0, limit - self._clock.monotonic()))
+        try:
+            for sender in senders:
+                sender.close(max(0.0, limit - self._clock.monotonic()))
+        finally:
+            for sender in senders:  # after an interrupt: what was announced is done
+                sender.pool.shut()
         if timeout > 0:
             # The process may end next, and without running its exit handlers (Celery does that).
             self._housekeeper.say_quit_without_thread(FAREWELL)
@@ -269,8 +258,8 @@ class Registry:
     def before_fork(self) -> None:
         """End the housekeeper's thread, without holding a lock across the fork or waiting for a server."""
         if self._housekeeper.has_work:
+            self._after_fork.prepare()  # first: after an interrupt, it ends the pause
             self._housekeeper.pause()
-            self._after_fork.prepare()
 
     def after_fork(self) -> None:
         """Start over in a child: new locks, no connections, and no octet is sent on those of the parent."""

@@ -9,6 +9,9 @@ from typing import Any, TypeVar
 
 from .core.options.oauth2 import Same
 from .core.options.options import PoolOptions, ServerOptions
+from .core.options.quotas import Quota
+from .core.options.storage_uri import StorageURI
+from .core.rate_limit.redis import key_of
 
 T = TypeVar("T")
 
@@ -29,6 +32,26 @@ class PoolKey:
 
     def __hash__(self) -> int:
         return self._hash
+
+
+@dataclass(frozen=True, kw_only=True)
+class RateKey:
+    """Identifies a rate limit: the account (host, port, user name), and the limits."""
+
+    account: str
+    quotas: frozenset[Quota]
+    storage: StorageURI | None
+    on_failure: str
+
+    @classmethod
+    def of(cls, key: PoolKey) -> RateKey:
+        """Return the key for a pool."""
+        return cls(
+            account=key_of(key.server),
+            quotas=frozenset(key.pool.quotas),
+            storage=key.pool.rate_storage,
+            on_failure=key.pool.on_rate_storage_failure,
+        )
 
 
 def frozen(values: Iterable[Any], other: Callable[[Any], Any] = Same) -> tuple[Any, ...]:

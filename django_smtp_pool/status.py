@@ -8,6 +8,7 @@ from typing import Any
 
 from .core.delivery.delivery import Delivery
 from .core.errors import DeliveryUnknown, Outcome, outcome_of
+from .core.interrupts import from_signal_handler
 from .core.queue_ids import queue_id_of
 from .core.replies import Reply
 
@@ -140,9 +141,18 @@ def _recipient_status(
 def status_without_delivery(message: Any, error: BaseException | None) -> SmtpPoolStatus:
     """Return the status of a message without a delivery: it could not be rendered, or was interrupted."""
     outcome = (outcome_of(error) if error else Outcome.NOT_SENT).value
-    addresses = map(str, message.recipients())
-    recipients = {address: RecipientStatus(address=address, outcome=outcome) for address in addresses}
+    recipients = {address: RecipientStatus(address=address, outcome=outcome) for address in _addresses(message)}
     return SmtpPoolStatus(outcome=outcome, recipients=recipients, error=error)
+
+
+def _addresses(message: Any) -> list[str]:
+    """Return the recipients, or an empty list if they are what is wrong with the message."""
+    try:
+        return [*map(str, message.recipients())]
+    except Exception as error:
+        if from_signal_handler(error):
+            raise
+        return []
 
 
 def record(message: Any, status: SmtpPoolStatus | None) -> None:

@@ -222,7 +222,8 @@ class RateStorageUnavailable(Failure):
 
 def is_failure(error: BaseException) -> bool:
     """Return whether an error is a failure of a message; any other exception is an interrupt (`core.interrupts`)."""
-    return isinstance(error, Failure) or is_marked(error)
+    # The failure of mail that a signal handler sends is an interrupt of what the handler has interrupted.
+    return (isinstance(error, Failure) or is_marked(error)) and not from_signal_handler(error)
 
 
 def outcome_of(error: BaseException) -> Outcome:

@@ -56,7 +56,7 @@ class TokenCache:
 
     def after_fork(self) -> None:
         """Reset the locks in a forked child. The token stays valid; a thread that makes one does not exist there."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # knows its owner: a signal handler may interrupt this same thread inside it
         self._running: Call | None = None
 
     def current(self, deadline: float | None = None) -> AccessToken:
@@ -65,15 +65,27 @@ class TokenCache:
         Raises TokenUnavailable if the generator fails, failed a moment ago, or is not done by `deadline` (an instant,
         monotonic).
         """
-        while True:
-            with self._lock:
-                token = self._usable()
-                if token is not None:
-                    return token
-                call, is_new = self._join()
-            if is_new:
-                return self._run(call)
-            self._wait(call, deadline)
+        if self._lock._is_owned():  # type: ignore[attr-defined]
+            raise TokenUnavailable("the access tokens are in use by this same thread (in a signal handler): send later")
+        before = self._running
+        try:
+            while True:
+                with self._lock:
+                    token = self._usable()
+                    if token is not None:
+                        return token
+                    call, is_new = self._join()
+                if is_new:
+                    return self._run(call)
+                self._wait(call, deadline)
+        finally:  # also after an interrupt before `_run`
+            self._end_own_call(but=before)
+
+    def _end_own_call(self, but: Call | None) -> None:
+        running = self._running
+        if running is not None and running is not but and running.thread == threading.get_ident():
+            self._running = None
+            running.done.set()
 
     def renewed(self, refused: str, deadline: float | None = None) -> AccessToken | None:
         """Return a new token after the server refused one; None if there is none, or if it was renewed recently."""

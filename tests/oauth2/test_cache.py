@@ -382,3 +382,21 @@ def test_what_may_keep_a_refresh_token_outlives_its_pools(caches, clock):
 
     assert caches(Generator).keep(set())
     assert TokenCaches("project.token", clock=clock, announce=print).keep(set())
+
+
+def test_an_interrupt_before_the_generator_is_called_does_not_stop_the_next_caller(cache, monkeypatch):
+    run = TokenCache._run
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(TokenCache, "_run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        cache.current()
+    monkeypatch.setattr(TokenCache, "_run", run)
+    assert cache.current().token == "token-1"
+
+
+def test_code_that_has_interrupted_the_cache_does_not_wait_for_itself(cache):
+    with cache._lock, pytest.raises(TokenUnavailable, match="this same thread"):
+        cache.current()

@@ -142,3 +142,46 @@ def test_a_new_pool_does_not_wait_for_the_lock_of_the_old_one(registry):
     registry.close_all(timeout=0)
     with old._lock:
         assert in_thread(lambda: registry.sender(KEY)).join().pool is not old
+
+
+def test_asking_for_a_sender_counts_as_use(registry):
+    """A message for it may be rendered at the moment, and a second pool would mean twice the ceiling."""
+    pool = registry.sender(KEY).pool
+    registry._clock.advance(IN_USE + 1)
+    registry.sender(KEY)
+    registry.sender(key_with(ServerOptions, "port", 26))
+    assert pool in registry.pools()
+
+
+def test_after_an_interrupted_close_all_every_pool_is_closed(registry, monkeypatch):
+    senders = [registry.sender(KEY), registry.sender(key_with(ServerOptions, "port", 26))]
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(type(senders[0]), "close", interrupted)
+        registry.close_all(timeout=100)
+    assert all(sender.pool.is_closed for sender in senders)
+
+
+def test_what_is_logged_about_a_new_pool_is_logged_without_the_lock(registry, monkeypatch):
+    """A log handler may send mail."""
+    inside = []
+    monkeypatch.setattr("django_smtp_pool.registry.records.write", lambda *_: inside.append(registry._is_inside))
+    registry.sender(PoolKey(server=ServerOptions(host="h", username="me"), pool=PoolOptions()))
+    assert inside == [False]
+
+
+def test_an_interrupt_before_a_fork_does_not_leave_the_housekeeper_paused(registry, monkeypatch):
+    prepared = []
+    monkeypatch.setattr(registry._after_fork, "prepare", lambda: prepared.append(True))
+    monkeypatch.setattr(type(registry._housekeeper), "has_work", True)
+
+    def interrupted(_):
+        assert prepared, "nothing would end the pause"
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(type(registry._housekeeper), "pause", interrupted)
+        registry.before_fork()

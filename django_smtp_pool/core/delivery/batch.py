@@ -238,7 +238,7 @@ class Batch:
         if not self._ready:
             loan.end()
             return
-        delivery = self._service.begin(self._ready[0])
+        delivery = self._service.begin(self._ready[0], self._clock)
         self._under_way[delivery] = None
         self._ready.popleft()  # not earlier: an interrupt must not hide that the message is under way
         self._attention.ring()
@@ -267,7 +267,7 @@ class Batch:
             return
         # No connection works: one worker at a time finds out whether that changes.
         self._narrow_to, self._narrow_until, self._next_break = 1, now + FIRST_BREAK, FIRST_BREAK
-        delivery = self._service.begin(self._ready[0])
+        delivery = self._service.begin(self._ready[0], self._clock)
         delivery.attempts += 1
         delivery.error = error
         delivery.asked_at, delivery.ended = now if delivery.asked_at is None else delivery.asked_at, now
@@ -302,8 +302,16 @@ class Batch:
 
     def break_off(self, interrupt: BaseException) -> None:
         """Report what is known about the messages that an interrupt has cut short; the generators are closed."""
-        ended = dict.fromkeys([*self._ended, *self._under_way, *self._ready])
-        for delivery in [each for each in ended if each.begun is not None]:
-            if delivery in self._under_way and delivery not in self._ended:
+        known = dict.fromkeys([*self._ended, *self._under_way, *self._ready])
+        for delivery in self._under_way:
+            if delivery not in self._ended:
                 delivery.cut_short(interrupt)
-            self._report(delivery)
+        self._report_all(iter([each for each in known if each.begun is not None]))
+
+    def _report_all(self, deliveries: Iterator[Delivery]) -> None:
+        for delivery in deliveries:
+            try:
+                self._report(delivery)
+            except BaseException:  # another interrupt, perhaps of a receiver: the others have their outcome as well
+                self._report_all(deliveries)
+                raise

@@ -72,13 +72,15 @@ class Connector:
         no access token, and the errors of `core.errors` if the server refuses the client.
         """
         tokens = self.tokens
-        credentials = None if tokens is None else (yield Call(lambda: tokens.current(deadline)))
+        # The clock of a batch stands still while the caller's code runs, and that of the tokens does not.
+        until = None if deadline is None else self.clock.monotonic() + deadline - clock.monotonic()
+        credentials = None if tokens is None else (yield Call(lambda: tokens.current(until)))
         try:
             return (yield from self._open_as(credentials, clock, deadline))
         except AuthRefused as error:
             if tokens is None or credentials is None or not (error.smtp_code == 535 or error.explanation):
                 raise
-            better = yield Call(lambda: tokens.renewed(credentials, deadline))
+            better = yield Call(lambda: tokens.renewed(credentials, until))
             if better is None:
                 raise
             refused = error
@@ -202,7 +204,8 @@ class Connection:
         try:
             receipt = yield from self._keep_step(deliver(session, envelope, content, stuffed), clock, deadline)
         except Failure as error:
-            self._learn_from(error, session, envelope.sender, carried)
+            if is_failure(error):
+                self._learn_from(error, session, envelope.sender, carried)
             raise
         self._sender_accepted(envelope.sender, carried)
         self._answered_at = self._clock.monotonic()
@@ -300,7 +303,7 @@ class Connection:
             result = yield from self.channel.hold(dialogue, clock, deadline=deadline)
         except Failure as error:
             self._needs_reset = True
-            self._is_broken = not error.session_survives
+            self._is_broken = not (error.session_survives and is_failure(error))
             raise
         except BaseException:
             self._is_broken = True

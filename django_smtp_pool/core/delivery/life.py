@@ -56,11 +56,11 @@ class Service:
     renewed: Callable[[], Any] | None = None
     uniform: Callable[[float, float], float] = random.uniform
 
-    def begin(self, delivery: Delivery) -> Delivery:
-        """Start the `delivery_timeout` of a message, unless it has started."""
+    def begin(self, delivery: Delivery, clock: Clock | None = None) -> Delivery:
+        """Start the `delivery_timeout` of a message, by the clock of its driver, unless it has started."""
         if delivery.begun is None:
             delivery.begun = self.clock.monotonic()
-            delivery.deadline = delivery.begun + self.pool.options.delivery_timeout
+            delivery.deadline = (clock or self.clock).monotonic() + self.pool.options.delivery_timeout
         return delivery
 
     def finish(self, delivery: Delivery) -> None:
@@ -104,6 +104,8 @@ def _wait_to_retry(service: Service, delivery: Delivery, clock: Clock, pause: fl
     try:
         yield from nap(service, clock, pause, "its next attempt")
     except PoolClosed as error:
+        if not is_failure(error):
+            raise
         delivery.error = error
         return False
     return True

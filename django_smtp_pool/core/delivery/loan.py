@@ -149,5 +149,5 @@ class Loan:
         waiter, pool = self._waiter, self._service.pool
         if waiter is not None:
             pool.leave_line(waiter)
-            pool.take_back_ungranted(waiter.withdraw())
+            pool.take_back_ungranted(waiter, waiter.withdraw())
             pool.drop(waiter)

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import inspect
 import math
 import os
 import selectors
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 from ..clock import Clock
@@ -46,13 +49,24 @@ async def run_until_first(lives: Iterable[Life[None]], clock: Clock) -> None:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
         # At once and without waiting: the outcome of each message is known before another task runs.
-        for runner in runners:
-            runner.end()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        try:
+            _end(iter(runners))
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
     for task in done:
         task.result()
+
+
+def _end(runners: Iterator[_Runner]) -> None:
+    """End all; an interrupt that occurs meanwhile is raised when all have ended."""
+    for runner in runners:
+        try:
+            runner.end()
+        except BaseException:
+            _end(runners)
+            raise
 
 
 class _Runner:
@@ -123,7 +137,7 @@ class _Runner:
 
     async def _call(self, call: Call) -> Any:
         if not call.is_quick:
-            return await asyncio.to_thread(call.function)
+            return await _in_thread(call.function)
         answer = call.function()
         if inspect.isawaitable(answer):
             return await answer
@@ -153,12 +167,41 @@ class _Runner:
         if os.getpid() != self._pid:  # the parent process shares the kernel's list
             return
         for remove in (self._loop.remove_reader, self._loop.remove_writer):
-            with contextlib.suppress(OSError, RuntimeError):  # the socket is closed, or the loop is
+            try:
                 remove(descriptor)
+            except (OSError, RuntimeError) as error:  # the socket is closed, or the loop is
+                if from_signal_handler(error):
+                    raise
 
     def _ready(self) -> None:
         if self._awaited is not None:
             _set(self._awaited)
+
+
+async def _in_thread(function: Callable[[], T]) -> T:
+    """Call a function in a separate thread, with a copy of the context.
+
+    Not in the loop's executor: all its threads may wait for the connection that this life holds.
+    """
+    loop, context = asyncio.get_running_loop(), contextvars.copy_context()
+    called: asyncio.Future[T] = loop.create_future()
+
+    def _work() -> None:
+        try:
+            answer: Any = context.run(function)
+        except BaseException as error:  # noqa: BLE001 - raised in the life
+            settle = partial(_settle, called.set_exception, error)
+        else:
+            settle = partial(_settle, called.set_result, answer)
+        with contextlib.suppress(RuntimeError):  # the loop is closed, so no life waits any more
+            loop.call_soon_threadsafe(settle)
+
+    def _settle(set_answer: Callable[[Any], None], answer: Any) -> None:
+        if not called.done():  # it may have been cancelled
+            set_answer(answer)
+
+    threading.Thread(target=_work, name="django-smtp-pool-call", daemon=True).start()
+    return await called
 
 
 def _set(future: asyncio.Future[None]) -> None:
@@ -172,7 +215,10 @@ def _alarm(loop: asyncio.AbstractEventLoop, awaited: asyncio.Future[None], waite
         return lambda: _set(awaited)
 
     def wake() -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed, so no life waits any more
+        try:
             loop.call_soon_threadsafe(_set, awaited)
+        except RuntimeError as error:  # the loop is closed, so no life waits any more
+            if from_signal_handler(error):
+                raise
 
     return wake

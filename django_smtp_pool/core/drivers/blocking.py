@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from typing import TypeVar
 
 from ..clock import Clock
+from ..interrupts import from_signal_handler
 from ..needs import Call, Life, Need, Sleep, Turn, Wait
 from .polling import Poller
 
@@ -74,8 +74,11 @@ class _Waits:
         held.acquire()
 
         def wake() -> None:
-            with contextlib.suppress(RuntimeError):  # it was released before
+            try:
                 held.release()
+            except RuntimeError as error:  # it was released before
+                if from_signal_handler(error):
+                    raise
 
         need.waiter.wake = wake
         if not need.waiter.served:

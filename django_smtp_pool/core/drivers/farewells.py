@@ -108,15 +108,19 @@ class Farewells:
         """Send QUIT on all of them, wait at most `seconds` for the replies, and close them."""
         until = self._clock.monotonic() + seconds
         self.wake()
-        if not self._turn.acquire(timeout=max(seconds, 0.1)):  # for example in a signal handler that interrupted `wait`
-            return
+        held: list[bool] = []
         try:
+            # One step: an interrupt cannot come in between.
+            held.extend(map(self._turn.acquire, (True,), (max(seconds, 0.1),)))
+            if not held[0]:  # for example in a signal handler that interrupted `wait`
+                return
             while self.are_due and self._clock.monotonic() < until:
                 self._take_turn(until)
             self._begin()
             self._close(list(self._under_way))
         finally:
-            self._turn.release()
+            if any(held):
+                self._turn.release()
 
     def _begin(self) -> None:
         """Send QUIT on all connections that were added since, and close those that are severed or finished."""

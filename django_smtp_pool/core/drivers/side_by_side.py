@@ -109,6 +109,7 @@ class _SideBySide:
         self._hold_until = NEVER
         self._wakeup: Wakeup | None = None
         self._thread = threading.get_ident()
+        self._is_polling = False
 
     def begin(self, life: Life[None]) -> None:
         """Start a generator."""
@@ -136,7 +137,10 @@ class _SideBySide:
     def _look(self) -> dict[Life[None], None]:
         """Wait until a generator can go on, or a call may be made; return each generator that can go on once."""
         ready: dict[Life[None], None] = {}
-        for descriptor in () if self._served else self._poll():  # the sockets are read before a call is made
+        self._is_polling = True
+        ready_now = [] if self._served else self._poll()  # the sockets are read before a call is made
+        self._is_polling = False
+        for descriptor in ready_now:
             if self._wakeup is not None and descriptor == self._wakeup.fileno():
                 self._wakeup.silence()
                 continue
@@ -231,7 +235,8 @@ class _SideBySide:
     def _serve(self, life: Life[None], waiter: Servable) -> None:
         """Remember that a generator can go on; any thread may call this."""
         self._served.append((life, waiter))
-        if self._wakeup is not None and threading.get_ident() != self._thread:
+        # While this thread polls, its own signal handler may serve a waiter.
+        if self._wakeup is not None and (self._is_polling or threading.get_ident() != self._thread):
             self._wakeup.ring()
 
     def close(self) -> None:

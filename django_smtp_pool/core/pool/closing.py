@@ -38,7 +38,9 @@ class Closing(SharedState):
 
     def end(self, use: object) -> None:
         """Record that a send or a batch has ended."""
-        self._state.spared.discard(self._users.pop(use, None))
+        thread = self._users.pop(use, None)
+        if self._state.spared and thread not in tuple(self._users.values()):
+            self._state.spared.discard(thread)
         if self._closes_at is not None:
             self._wake_all()
 
@@ -97,9 +99,17 @@ class Closing(SharedState):
 
         A thread that uses the pool itself does not wait: it may go on as long as the pool is open.
         """
-        if self._closes_at is not None and threading.get_ident() not in tuple(self._users.values()):
-            self._wait_while(lambda: not self.is_closed, self._closes_at - self._clock.monotonic())
+        self._state.used_at = self._clock.monotonic()
+        if self.is_about_to_close and not self._is_inside:
+            self._wait_while(lambda: not self.is_closed, (self._closes_at or 0.0) - self._clock.monotonic())
         return self.is_closed
+
+    @property
+    def is_about_to_close(self) -> bool:
+        """Whether the pool will be closed soon, and this thread does not use it."""
+        if self._closes_at is None or self.is_closed:
+            return False
+        return threading.get_ident() not in tuple(self._users.values())
 
     def wait_for_farewells(self, seconds: float) -> None:
         """Wait until the server has answered every QUIT, at most for so many seconds.

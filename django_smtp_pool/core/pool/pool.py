@@ -51,7 +51,9 @@ class Pool(Closing, Generic[ConnectionT]):
     def after_fork(self) -> None:
         """Start over in a forked child; the parent's sockets are closed by `sockets.close_inherited`."""
         for each in tuple(self._generations):  # a send that has forked may go on in a closed one
+            is_closed = each is not self and each._state.closed
             each._start_over()
+            each._state.closed = is_closed
 
     # -- borrowing -------------------------------------------------------------------------------------
 
@@ -69,7 +71,7 @@ class Pool(Closing, Generic[ConnectionT]):
             policy.look_at_clocks(self._state, now, self._clock.wall())
             policy.queue_up(self._state, waiter, now, first=first)
             self._settle()
-            full = self._turn_away_if_full(waiter) if self.options.max_waiting else None
+            full = self._turn_away_if_full(waiter) if self.options.max_waiting and not first else None
         self._carry_out()
         if full is not None:
             raise full
@@ -235,10 +237,10 @@ class Pool(Closing, Generic[ConnectionT]):
         self._tell_if_free()
 
     @surely
-    def take_back_ungranted(self, slot: Slot | None) -> None:
+    def take_back_ungranted(self, waiter: Waiter, slot: Slot | None) -> None:
         """Put back a slot whose waiter had left the line before the slot was granted."""
         if slot is not None:
-            self._change(self._put_back_unused, slot)
+            self._change(self._put_back_ungranted, waiter, slot)
 
     def drain(self) -> None:
         """Close every connection as soon as it carries no message; further messages go over new connections."""
@@ -259,6 +261,7 @@ class Pool(Closing, Generic[ConnectionT]):
         with self._lock:
             places = copied(self._state)
             lessons = self._state.lessons.ends()
+        self._carry_out_late()
         return detailed(places, lessons, self._clock.monotonic())
 
     @property

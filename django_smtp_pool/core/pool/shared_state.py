@@ -28,7 +28,7 @@ from ..options.options import PoolOptions
 from . import policy
 from .housekeeper import Housekeeper
 from .shielding import harmless, report, surely
-from .slots import Action, Close, DialSpare, Lend, PooledConnection, Refuse, Sever, Slot
+from .slots import Action, Close, DialSpare, Lend, PooledConnection, Refuse, Sever, Slot, Waiter
 from .state import State
 from .stats import Gauges, Stats, gauges, snapshot
 from .waiters import Alarm
@@ -165,13 +165,11 @@ class SharedState(ABC):
 
     def _grant(self, action: Lend) -> None:
         if action.slot.is_lent_to(action.waiter) and not action.waiter.grant(action.slot):
-            self._apply(self._put_back_ungranted, action)
+            self._apply(self._put_back_ungranted, action.waiter, action.slot)
 
-    def _put_back_ungranted(self, action: Lend) -> None:
-        if action.slot.is_lent_to(action.waiter):
-            self._put_back_unused(action.slot)
-
-    def _put_back_unused(self, slot: Slot) -> None:
+    def _put_back_ungranted(self, waiter: Waiter, slot: Slot) -> None:
+        if not slot.is_lent_to(waiter):  # this was done before an interrupt
+            return
         if slot.connection is None:
             policy.give_up(self._state, slot, "not needed")
         else:
@@ -313,13 +311,22 @@ class SharedState(ABC):
             return
         with self._lock:
             self._counters[what] += number
+        self._carry_out_late()
+
+    def _carry_out_late(self) -> None:
+        """Carry out what has waited for the lock, after it was held without a change."""
+        if self._late and not self._is_inside:
+            self._carry_out()
 
     def stats(self) -> Stats:
         """Return an immutable snapshot; the previous figures, if this thread is in the middle of changing them."""
+        rate_left = self.rate_left()  # it takes another lock, which must not be taken under this one
         if self._is_inside:
-            return self._snapshot(self._gauges)
+            return self._snapshot(self._gauges, rate_left)
         with self._lock:
-            return self._snapshot(gauges(self._state))
+            found = self._snapshot(gauges(self._state), rate_left)
+        self._carry_out_late()
+        return found
 
-    def _snapshot(self, now: Gauges) -> Stats:
-        return snapshot(now, self._state.lessons.why, self._counters, self._state.closed_for, self.rate_left())
+    def _snapshot(self, now: Gauges, rate_left: Mapping[str, int]) -> Stats:
+        return snapshot(now, self._state.lessons.why, self._counters, self._state.closed_for, rate_left)

@@ -9,7 +9,8 @@ import threading
 from collections.abc import Callable
 
 from ..clock import Clock
-from ..errors import Failure, PoolFull, PoolTimeout
+from ..errors import Failure, PoolFull, PoolTimeout, is_failure
+from ..interrupts import from_signal_handler
 from .slots import Slot
 from .state import State
 from .stats import gauges
@@ -31,8 +32,9 @@ class Alarm:
         """Wake the thread, or make its next wait return at once."""
         try:
             self._lock.release()
-        except RuntimeError:  # it was woken already
-            return
+        except RuntimeError as error:  # it was woken already
+            if from_signal_handler(error):
+                raise
 
     def wait(self, clock: Clock, seconds: float) -> bool:
         """Wait until `wake` is called, for at most `seconds`; return whether it was."""
@@ -92,7 +94,9 @@ class Waiter:
         """Leave the line because of an interrupt, and return the slot if one was granted before."""
         try:
             return self.leave()
-        except Failure:
+        except Failure as error:
+            if not is_failure(error):
+                raise
             return None
 
 

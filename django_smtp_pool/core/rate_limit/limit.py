@@ -104,6 +104,14 @@ class Ticket:
         self.limiter.rate.leave(self)
 
 
+def reentered() -> Failure:
+    """Return the error for code that has interrupted the rate limit, and would wait for itself."""
+    text = "the rate limit is in use by this same thread (in a signal handler or a finaliser): send mail later"
+    error = Failure(text)
+    error.is_final = True
+    return error
+
+
 class RateLimit:
     """Sliding windows over the messages of one account in this process, exact with any number of connections."""
 
@@ -120,6 +128,7 @@ class RateLimit:
         self._inside: set[int] = set()  # threads that hold the lock, or are about to
         self._windows = [Window(quota) for quota in self.quotas]  # guarded by: _lock
         self._line = Line()  # guarded by: _lock
+        self._left: Mapping[str, int] = {str(quota): quota.limit for quota in self.quotas}
 
     def take(self, ticket: Ticket, now: float) -> float:
         """Use a message's units and return 0, or return the seconds after which its ticket should ask again."""
@@ -149,12 +158,20 @@ class RateLimit:
         self._line.leave(ticket)
 
     def left(self, now: float) -> Mapping[str, int]:
-        """Return how much of each quota may still be used."""
-        return self._alone(lambda: {str(window.quota): window.free(now) for window in self._windows})
+        """Return how much of each quota may still be used; the last figures, if this thread is changing them."""
+        if not self._is_inside:
+            self._left = self._alone(lambda: {str(window.quota): window.free(now) for window in self._windows})
+        return self._left
 
     def is_idle(self, now: float) -> bool:
         """Return whether no state would be lost if this limit were discarded."""
+        if self._is_inside:
+            return False
         return self._alone(lambda: not len(self._line) and all(window.is_empty(now) for window in self._windows))
+
+    @property
+    def _is_inside(self) -> bool:
+        return threading.get_ident() in self._inside
 
     def close(self) -> None:
         """Do nothing: nothing is open."""
@@ -162,8 +179,8 @@ class RateLimit:
     def _alone(self, work: Callable[[], T]) -> T:
         """Call a function under the lock; raise if a signal handler of this same thread would wait for itself."""
         me = threading.get_ident()
-        if me in self._inside:
-            raise Failure("the rate limit is in use by this same thread (in a signal handler or a finaliser)")
+        if self._is_inside:
+            raise reentered()
         try:
             self._inside.add(me)
             with self._lock:

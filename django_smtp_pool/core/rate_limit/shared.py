@@ -10,7 +10,7 @@ from typing import Protocol
 from ..clock import Clock
 from ..errors import RateStorageUnavailable
 from ..events.events import Event, Observer, RateStorageBack, RateStorageFailed
-from .limit import RateLimit, Ticket
+from .limit import RateLimit, Ticket, reentered
 from .redis import PATIENCE, StorageFailed
 
 FIRST_BREAK = 5.0  # seconds without asking a storage that has failed; doubles
@@ -68,6 +68,7 @@ class SharedRateLimit:
     def _start_over(self) -> None:
         # One thread asks at a time, and the others use its answer: the storage knows only processes, not threads.
         self._asking = threading.Lock()
+        self._askers: set[int] = set()  # threads that hold it, or are about to
         self._failure: StorageFailed | None = None  # guarded by: _asking; the last one, until the storage is back
         self._ask_at = float("-inf")  # guarded by: _asking; instant (monotonic) before which the storage is not asked
         self._break = FIRST_BREAK  # guarded by: _asking
@@ -82,10 +83,13 @@ class SharedRateLimit:
 
     def close(self) -> None:
         """Close what is open; the limit may still be used afterwards."""
-        if self._asking.acquire(blocking=False):  # otherwise a thread uses the connection now, perhaps for long
-            try:
+        held: list[bool] = []
+        try:
+            held.extend(map(self._asking.acquire, (False,)))  # one step: an interrupt cannot come in between
+            if held[0]:  # otherwise a thread uses the connection now, perhaps for long
                 self._window.close()
-            finally:
+        finally:
+            if any(held):
                 self._asking.release()
 
     def take(self, ticket: Ticket, now: float) -> float:
@@ -114,13 +118,22 @@ class SharedRateLimit:
 
     def _take(self, ticket: Ticket) -> float:
         failure, pause = self._failure, 0.0
-        # After a failure, one thread finds out whether the storage is back, and the others do not wait for it.
-        if self._asking.acquire(blocking=failure is None):
-            try:
+        me = threading.get_ident()
+        if me in self._askers:
+            raise reentered()
+        held: list[bool] = []
+        try:
+            self._askers.add(me)
+            # After a failure, one thread finds out whether the storage is back, and the others do not wait for it.
+            held.extend(map(self._asking.acquire, (failure is None,)))  # one step, as in `close`
+            if held[0]:
                 pause = self._ask(ticket)
                 failure = self._failure
-            finally:
+        finally:
+            self._askers.discard(me)
+            if any(held):
                 self._asking.release()
+        if any(held):
             self._tell()
         return pause if failure is None else self._go_without(ticket, failure)
 

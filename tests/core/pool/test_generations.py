@@ -240,3 +240,61 @@ def test_a_connection_whose_place_was_given_away_before_quit_could_be_sent_is_cl
 
 def interrupted(*_):
     raise KeyboardInterrupt
+
+
+# Interrupts and other threads at the edges
+
+
+def test_a_slot_that_was_put_back_is_not_taken_from_its_next_borrower():
+    """Putting it back is repeated after an interrupt."""
+    bench = Bench(max_connections=1)
+    bench.use()
+    first, second = Waiter(), Waiter()
+    bench.pool.request(first)
+    slot = first.leave()
+    bench.pool.take_back_ungranted(first, slot)
+    bench.pool.request(second)
+    bench.pool.take_back_ungranted(first, slot)
+    assert slot.is_lent_to(second)
+    assert (bench.pool.stats().busy, bench.pool.stats().idle) == (1, 0)
+
+
+def test_a_waiter_whose_connection_was_dead_is_not_turned_away():
+    bench = Bench(max_connections=1, max_waiting=1)
+    lease = bench.pool.acquire()
+    other, first = Waiter(), Waiter()
+    bench.pool.request(other)
+    bench.pool.request(first, first=True)
+    lease.give_back()
+    assert (first.served, other.served) == (True, False)
+
+
+def test_the_rate_limit_is_asked_without_the_lock_of_the_pool():
+    bench, inside = Bench(), []
+    bench.pool.rate_left = lambda: inside.append(bench.pool._is_inside) or {}
+    bench.pool.stats()
+    assert inside == [False]
+
+
+def test_code_that_has_interrupted_the_pool_does_not_wait_until_it_is_closed():
+    bench, closed = Bench(), []
+    bench.pool.announce_close(1e9)
+    bench.pool._change(lambda: closed.append(bench.pool.wait_until_closed()))
+    assert closed == [False]
+
+
+def test_what_has_waited_while_figures_were_read_is_done_when_the_lock_is_left():
+    bench = Bench()
+    bench.pool._late.append(lambda: bench.pool.shut())
+    bench.pool.stats()
+    assert bench.pool.is_closed
+
+
+def test_a_closed_generation_is_closed_in_a_forked_child_too():
+    old, new = Bench(), Bench()
+    lease = old.pool.acquire()
+    old.pool.close(timeout=0)
+    new.pool.follow(old.pool)
+    new.pool.after_fork()
+    assert (old.pool.is_closed, new.pool.is_closed) == (True, False)
+    lease.give_back()

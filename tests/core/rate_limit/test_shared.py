@@ -8,7 +8,7 @@ import pytest
 
 from django_smtp_pool.core.delivery.delivery import Delivery
 from django_smtp_pool.core.delivery.retry import concerns_all, judge
-from django_smtp_pool.core.errors import Outcome, RateLimited, RateStorageUnavailable
+from django_smtp_pool.core.errors import Failure, Outcome, RateLimited, RateStorageUnavailable
 from django_smtp_pool.core.events.events import Observer, RateStorageBack, RateStorageFailed
 from django_smtp_pool.core.options.quotas import Quota
 from django_smtp_pool.core.rate_limit.limit import Limiter, RateLimit
@@ -274,3 +274,26 @@ def test_what_is_left_is_as_the_store_said_while_that_is_young(shared):
     assert shared.limit.left(shared.clock.monotonic()) == {"3/minute": 1}
     shared.clock.advance(60)
     assert shared.limit.left(shared.clock.monotonic()) == {"3/minute": 3}
+
+
+def test_mail_of_code_that_has_interrupted_a_question_to_the_store_fails_at_once(shared, monkeypatch):
+    """It would wait for its own thread for ever."""
+    came = []
+
+    def take(recipients):
+        try:
+            shared.take()
+        except Failure as error:
+            came.append(error)
+        return 0.0
+
+    monkeypatch.setattr(shared.window, "take", take)
+    assert shared.take() == 0
+    assert [(type(error), error.is_final) for error in came] == [(Failure, True)]
+    assert shared.take() == 0
+
+
+def test_figures_that_interrupt_the_limit_are_the_last_ones():
+    limit = RateLimit([Quota(limit=3, seconds=60.0)])
+    before = limit.left(0.0)
+    assert limit._alone(lambda: (limit.left(0.0), limit.is_idle(0.0))) == (before, False)
