@@ -59,7 +59,7 @@ def waits(handovers):
 
 @pytest.mark.parametrize("width", [1, 4])
 def test_a_single_message_has_the_next_connection(server, mailer, handovers, width):
-    backend = mailer(server, max_connections=width)
+    backend = mailer(server, max_connections=width, max_messages=0)  # one that is worn out serves nobody
     at_the_server = []
 
     def single(number):
@@ -80,7 +80,7 @@ def test_a_single_message_has_the_next_connection(server, mailer, handovers, wid
 def test_during_a_batch_of_ten_thousand_a_single_message_has_the_next_connection(mailer, handovers):
     told = Counter()
     with sink() as server:
-        sender = mailer(server, max_connections=4)._sender
+        sender = mailer(server, max_connections=4, max_messages=0)._sender
         source = ((number, envelope(number)) for number in range(10_000))
         mailing = in_between(source, 1000, sender.pool, handovers, lambda number: sender.send(envelope(number)))
         sender.send_many(mailing, lambda _, delivery: told.update([delivery.outcome]), 4)

@@ -128,7 +128,7 @@ class RateLimit:
         self._inside: set[int] = set()  # threads that hold the lock, or are about to
         self._windows = [Window(quota) for quota in self.quotas]  # guarded by: _lock
         self._line = Line()  # guarded by: _lock
-        self._left: Mapping[str, int] = {str(quota): quota.limit for quota in self.quotas}
+        self._left: Mapping[str, int] = {}
 
     def take(self, ticket: Ticket, now: float) -> float:
         """Use a message's units and return 0, or return the seconds after which its ticket should ask again."""
