@@ -159,9 +159,10 @@ def test_after_an_interrupted_close_all_every_pool_is_closed(registry, monkeypat
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(type(senders[0]), "close", interrupted)
-        registry.close_all(timeout=100)
+        with pytest.raises(KeyboardInterrupt):
+            registry.close_all(timeout=100)
     assert all(sender.pool.is_closed for sender in senders)
 
 
@@ -182,6 +183,7 @@ def test_an_interrupt_before_a_fork_does_not_leave_the_housekeeper_paused(regist
         assert prepared, "nothing would end the pause"
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(type(registry._housekeeper), "pause", interrupted)
-        registry.before_fork()
+        with pytest.raises(KeyboardInterrupt):
+            registry.before_fork()
