@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from typing import Protocol, TypeVar
+
+from .interrupts import ignoring
 
 T = TypeVar("T")
 
@@ -36,3 +39,20 @@ class SystemClock:
     def wait(self, block: Callable[[float | None], T], timeout: float | None) -> T:
         """Wait for at most a day; then the caller checks again, since epoll cannot wait for more than 24 days."""
         return block(timeout if timeout is None else min(timeout, LONGEST_WAIT))
+
+
+class Alarm:
+    """Wakes one thread: a lock that is held until `wake` releases it, so `wake` may be called under any other lock."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def wake(self) -> None:
+        """Wake the thread, or make its next wait return at once."""
+        with ignoring(RuntimeError):  # it was woken already
+            self._lock.release()
+
+    def wait(self, clock: Clock, seconds: float) -> bool:
+        """Wait until `wake` is called, for at most `seconds`; return whether it was."""
+        return clock.wait(lambda left: self._lock.acquire(timeout=-1 if left is None else left), max(0.0, seconds))

@@ -66,6 +66,19 @@ def _handlers() -> Iterator[CodeType]:
             yield code
 
 
+class ignoring:  # noqa: N801 - a context manager, like `contextlib.suppress`
+    """Suppress exceptions of these kinds, but not one that a signal handler has raised."""
+
+    def __init__(self, *kinds: type[Exception]) -> None:
+        self._kinds = kinds
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, traceback: object) -> bool:
+        return isinstance(error, self._kinds) and not from_signal_handler(error)
+
+
 def is_defect(error: BaseException) -> bool:
     """Return whether an exception from code that is only ours may be a bug in it, or an exhausted resource.
 

@@ -116,10 +116,14 @@ def _render(message: Any, *, smtputf8: bool, batch: Batch) -> tuple[bytes, str |
 
 def joined(written: Written) -> tuple[bytes, Ranges]:
     """Return the content as one bytes object, and where its files are: only this function knows that it must be one."""
-    if not written.has_files:
-        content = b"".join(written.pieces)  # type: ignore[arg-type]
-        return content if content.endswith(b"\r\n") else content + b"\r\n", ()
-    file, base64 = BytesIO(), []
+    base64: list[tuple[int, int]] = []
+    content = _joined_files(written, base64) if written.has_files else b"".join(written.pieces)  # type: ignore[arg-type]
+    return content if content.endswith(b"\r\n") else content + b"\r\n", base64
+
+
+def _joined_files(written: Written, base64: list[tuple[int, int]]) -> bytes:
+    """Return the content as one bytes object; add where each file is."""
+    file = BytesIO()
     room = written.room
     if room >= LARGE:  # joining a list would hold the content twice, and a growing buffer takes an eighth more
         file.seek(room)
@@ -133,8 +137,7 @@ def joined(written: Written) -> tuple[bytes, Ranges]:
             file.writelines(piece)
             base64.append((start, file.tell()))
     file.truncate()
-    content = file.getvalue()
-    return content if content.endswith(b"\r\n") else content + b"\r\n", base64
+    return file.getvalue()
 
 
 def _set_boundaries(rendered: Any) -> None:

@@ -78,14 +78,10 @@ class TokenCache:
                 if is_new:
                     return self._run(call)
                 self._wait(call, deadline)
-        finally:  # also after an interrupt before `_run`
-            self._end_own_call(but=before)
-
-    def _end_own_call(self, but: Call | None) -> None:
-        running = self._running
-        if running is not None and running is not but and running.thread == threading.get_ident():
-            self._running = None
-            running.done.set()
+        finally:  # an interrupt may have come between `_join` and `_run`
+            running = self._running
+            if running is not None and running is not before and running.thread == threading.get_ident():
+                self._end(running)
 
     def renewed(self, refused: str, deadline: float | None = None) -> AccessToken | None:
         """Return a new token after the server refused one; None if there is none, or if it was renewed recently."""
@@ -142,15 +138,18 @@ class TokenCache:
         try:
             token = self._call(call)
         finally:  # also after an interrupt, so that the next caller can start another call
-            with self._lock:
-                if self._running is call:
-                    self._running = None
-            call.done.set()
+            self._end(call)
         if token is None:
             return self.current()  # the old token if it has not expired, otherwise the failure
         records.write(logger, logging.INFO, "Got an access token%s", _lifetime(token, self._clock.wall()))
         self._announce(token)
         return token
+
+    def _end(self, call: Call) -> None:
+        with self._lock:
+            if self._running is call:
+                self._running = None
+        call.done.set()
 
     def _call(self, call: Call) -> AccessToken | None:
         try:

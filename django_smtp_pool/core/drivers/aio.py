@@ -8,7 +8,6 @@ records the outcome and gives back what it holds before the task goes on.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
 import inspect
 import math
@@ -20,7 +19,7 @@ from functools import partial
 from typing import Any
 
 from ..clock import Clock
-from ..interrupts import from_signal_handler
+from ..interrupts import ignoring
 from ..needs import Bell, Call, HasFileno, Life, Need, Servable, T, Turn, Wait
 
 
@@ -101,11 +100,8 @@ class _Runner:
     def end(self) -> None:
         """Close the life, even in the middle."""
         self._watch({})
-        try:
+        with ignoring(Exception):
             self._life.close()
-        except Exception as error:
-            if from_signal_handler(error):
-                raise
 
     async def _meet(self, need: Need) -> Any:
         """Wait until a need is met or its instant has passed; return the answer to a call."""
@@ -167,11 +163,8 @@ class _Runner:
         if os.getpid() != self._pid:  # the parent process shares the kernel's list
             return
         for remove in (self._loop.remove_reader, self._loop.remove_writer):
-            try:
+            with ignoring(OSError, RuntimeError):  # the socket is closed, or the loop is
                 remove(descriptor)
-            except (OSError, RuntimeError) as error:  # the socket is closed, or the loop is
-                if from_signal_handler(error):
-                    raise
 
     def _ready(self) -> None:
         if self._awaited is not None:
@@ -193,7 +186,7 @@ async def _in_thread(function: Callable[[], T]) -> T:
             settle = partial(_settle, called.set_exception, error)
         else:
             settle = partial(_settle, called.set_result, answer)
-        with contextlib.suppress(RuntimeError):  # the loop is closed, so no life waits any more
+        with ignoring(RuntimeError):  # the loop is closed, so no life waits any more
             loop.call_soon_threadsafe(settle)
 
     def _settle(set_answer: Callable[[Any], None], answer: Any) -> None:
@@ -215,10 +208,7 @@ def _alarm(loop: asyncio.AbstractEventLoop, awaited: asyncio.Future[None], waite
         return lambda: _set(awaited)
 
     def wake() -> None:
-        try:
+        with ignoring(RuntimeError):  # the loop is closed, so no life waits any more
             loop.call_soon_threadsafe(_set, awaited)
-        except RuntimeError as error:  # the loop is closed, so no life waits any more
-            if from_signal_handler(error):
-                raise
 
     return wake

@@ -5,8 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TypeVar
 
-from ..clock import Clock
-from ..interrupts import from_signal_handler
+from ..clock import Alarm, Clock
 from ..needs import Call, Life, Need, Sleep, Turn, Wait
 from .polling import Poller
 
@@ -69,18 +68,7 @@ class _Waits:
         self._clock.wait(poller.wait, max(0.0, need.until - self._clock.monotonic()))
 
     def _wait_for_turn(self, need: Turn) -> None:
-        # A lock that the waker releases, not an Event: a finaliser in this same thread may be the waker.
-        held = threading.Lock()
-        held.acquire()
-
-        def wake() -> None:
-            try:
-                held.release()
-            except RuntimeError as error:  # it was released before
-                if from_signal_handler(error):
-                    raise
-
-        need.waiter.wake = wake
+        alarm = Alarm()  # not an Event: a finaliser in this same thread may be the waker
+        need.waiter.wake = alarm.wake
         if not need.waiter.served:
-            seconds = max(0.0, need.until - self._clock.monotonic())
-            self._clock.wait(lambda left: held.acquire(timeout=-1 if left is None else left), seconds)
+            alarm.wait(self._clock, need.until - self._clock.monotonic())

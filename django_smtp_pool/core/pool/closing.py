@@ -6,9 +6,10 @@ import threading
 from collections.abc import Callable
 from functools import partial
 
+from ..clock import Alarm
 from ..errors import PoolClosed
 from .shared_state import SharedState
-from .waiters import Alarm, Waiter
+from .waiters import Waiter
 
 
 def closed() -> PoolClosed:
@@ -97,7 +98,8 @@ class Closing(SharedState):
     def wait_until_closed(self) -> bool:
         """Wait if the pool is about to be closed; return whether it is closed now.
 
-        A thread that uses the pool itself does not wait: it may go on as long as the pool is open.
+        A thread that uses the pool itself does not wait: it may go on as long as the pool is open. To ask counts as
+        use: the message is perhaps not rendered yet.
         """
         self._state.used_at = self._clock.monotonic()
         if self.is_about_to_close and not self._is_inside:

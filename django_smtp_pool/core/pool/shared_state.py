@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from ..clock import Clock
+from ..clock import Alarm, Clock
 from ..events.events import Closed, Event, Learnt, Observer
 from ..interrupts import from_signal_handler, is_defect
 from ..options.options import PoolOptions
@@ -31,7 +31,6 @@ from .shielding import harmless, report, surely
 from .slots import Action, Close, DialSpare, Lend, PooledConnection, Refuse, Sever, Slot, Waiter
 from .state import State
 from .stats import Gauges, Stats, gauges, snapshot
-from .waiters import Alarm
 
 logger = logging.getLogger("django_smtp_pool.pool")
 

@@ -8,9 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from ..clock import Clock
 from ..errors import Failure, PoolFull, PoolTimeout, is_failure
-from ..interrupts import from_signal_handler
 from .slots import Slot
 from .state import State
 from .stats import gauges
@@ -19,26 +17,6 @@ LOOK_EVERY = 5.0  # seconds after which a waiter calls `tidy` itself, in case th
 
 
 _GONE = object()
-
-
-class Alarm:
-    """Wakes one thread: a lock that is held until `wake` releases it, so `wake` may be called under any other lock."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._lock.acquire()
-
-    def wake(self) -> None:
-        """Wake the thread, or make its next wait return at once."""
-        try:
-            self._lock.release()
-        except RuntimeError as error:  # it was woken already
-            if from_signal_handler(error):
-                raise
-
-    def wait(self, clock: Clock, seconds: float) -> bool:
-        """Wait until `wake` is called, for at most `seconds`; return whether it was."""
-        return clock.wait(lambda left: self._lock.acquire(timeout=-1 if left is None else left), max(0.0, seconds))
 
 
 class Waiter:

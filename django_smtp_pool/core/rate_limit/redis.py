@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from ..interrupts import from_signal_handler
+from ..interrupts import from_signal_handler, ignoring
 from ..options.options import ServerOptions
 from ..options.quotas import Quota
 from ..options.storage_uri import StorageURI
@@ -190,12 +190,8 @@ class RedisWindow:
         """Close the connection; the next use opens another."""
         script, self._script = self._script, None
         if script is not None:
-            try:
+            with ignoring(Exception):  # an error on closing does not matter
                 script.registered_client.connection_pool.disconnect()
-            except Exception as error:
-                if from_signal_handler(error):
-                    raise
-                # Another error on closing does not matter.
 
     def take(self, recipients: int) -> float:
         """Use a message's units and return 0, or return the seconds until the message may go.
