@@ -28,6 +28,7 @@ from .core.interrupts import foreign
 from .core.net import sockets, tls
 from .core.options.host import name_to_greet_with
 from .core.options.options import ServerOptions
+from .core.pool.closing import close_soon, close_together
 from .core.pool.housekeeper import Housekeeper, Tidiable
 from .core.pool.pool import Pool
 from .core.pool.waiters import reentered
@@ -233,25 +234,20 @@ class Registry:
             timeout: seconds for all pools together, not counting QUIT, which takes at most two more. With 0, this does
                 not wait, and QUIT is sent in the background.
         """
-        if self._is_inside:
-            self._late.append(partial(self.close_all, timeout))
-            return
         senders = list(self._senders.values())
+        pools = [sender.pool for sender in senders]
+        if self._is_inside:
+            self._late.append(partial(close_soon, pools, self.close_all, timeout))
+            return
+        close_together(pools, timeout, self._clock)
         for sender in senders:
-            sender.pool.announce_close(timeout)
-        limit = self._clock.monotonic() + timeout
-        try:
-            for sender in senders:
-                sender.close(max(0.0, limit - self._clock.monotonic()))
-        finally:
-            for sender in senders:  # after an interrupt: what was announced is done
-                sender.pool.shut()
+            sender.close_rate_limit()
         if timeout > 0:
             # The process may end next, and without running its exit handlers (Celery does that).
             self._housekeeper.say_quit_without_thread(FAREWELL)
             limit = self._clock.monotonic() + FAREWELL
-            for sender in senders:
-                sender.pool.wait_for_farewells(limit - self._clock.monotonic())
+            for pool in pools:
+                pool.wait_for_farewells(limit - self._clock.monotonic())
 
     # -- the process -----------------------------------------------------------------------------------
 

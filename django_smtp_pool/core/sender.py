@@ -48,7 +48,7 @@ class Sender(Service):
         """Do what `send` does, with a delivery of the caller, which knows its outcome even after an interrupt."""
         self.begin(delivery)
         try:
-            if not self.pool.begin(delivery, thread=threading.get_ident()) and self.renewed is not None:
+            if not self.pool.begin(delivery) and self.renewed is not None:
                 renewed: Sender = self.renewed()
                 return renewed.complete(delivery)
             blocking.run(live(self, delivery, self.clock), self.clock)
@@ -74,7 +74,7 @@ class Sender(Service):
         """
         use = object()
         try:
-            if self.pool.begin(use, thread=threading.get_ident()) or self.renewed is None:
+            if self.pool.begin(use) or self.renewed is None:
                 self._send_many(envelopes, finish, connections, may_nest=may_nest)
                 return
         finally:
@@ -105,7 +105,7 @@ class Sender(Service):
         loan = Loan(self, self.clock, threading.get_ident())
         self.begin(delivery)
         try:
-            if not self.pool.begin(delivery, thread=threading.get_ident()) and self.renewed is not None:
+            if not self.pool.begin(delivery) and self.renewed is not None:
                 renewed: Sender = self.renewed()
                 return await renewed.acomplete(delivery)
             await aio.run(live(self, delivery, self.clock, loan), self.clock)
@@ -128,7 +128,7 @@ class Sender(Service):
         """Do what `send_many` does, in the running event loop; the result of `finish` is awaited."""
         use = object()
         try:
-            if self.pool.begin(use, thread=threading.get_ident()) or self.renewed is None:
+            if self.pool.begin(use) or self.renewed is None:
                 await self._asend_many(envelopes, finish, connections, may_nest=may_nest)
                 return
         finally:
@@ -170,6 +170,10 @@ class Sender(Service):
     def close(self, timeout: float) -> None:
         """Close the pool and the rate limit, after waiting at most `timeout` seconds for deliveries under way."""
         self.pool.close(timeout)
+        self.close_rate_limit()
+
+    def close_rate_limit(self) -> None:
+        """Close what the rate limit has open; it may still be used afterwards."""
         if self.rate_limit is not None:
             self.rate_limit.rate.close()
 

@@ -1,12 +1,16 @@
 """`close_all()` that an interrupt ends: the goodbyes go on all the same."""
 
+import asyncio
+import contextlib
 import os
 import sys
 import threading
 
 import pytest
 
+from django_smtp_pool import PoolClosed
 from django_smtp_pool import backend as backends
+from django_smtp_pool.signals import message_sent
 from tests.core.fakes import until
 from tests.handlers import SIGNAL, handling
 from tests.mailing import message
@@ -54,3 +58,25 @@ def test_quit_is_said_in_the_calling_thread_if_no_other_can_be_started(mailer, s
 
 def no_thread(self):
     raise RuntimeError("can't start new thread")
+
+
+def test_a_receiver_in_an_event_loop_does_not_wait_for_the_batch_that_calls_it(mailer, server):
+    """Such receivers run in another thread."""
+    backend = mailer(server)
+    closed = []
+
+    def close(**_):
+        if not closed:
+            closed.append(threading.get_ident())
+            backends.registry.close_all(timeout=3600)
+
+    async def main():
+        with contextlib.suppress(PoolClosed):  # the rest of the batch
+            await asyncio.wait_for(backend.asend_messages([message(number) for number in range(3)]), 20)
+
+    message_sent.connect(close)
+    try:
+        asyncio.run(main())
+    finally:
+        message_sent.disconnect(close)
+    assert closed != [threading.get_ident()]

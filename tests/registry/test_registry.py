@@ -160,7 +160,7 @@ def test_after_an_interrupted_close_all_every_pool_is_closed(registry, monkeypat
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(senders[0]), "close", interrupted)
+        patch.setattr(type(senders[0].pool), "close_if_unused", interrupted)
         with pytest.raises(KeyboardInterrupt):
             registry.close_all(timeout=100)
     assert all(sender.pool.is_closed for sender in senders)

@@ -1,15 +1,36 @@
-"""Close a pool: messages under way may finish, waiters get an error, and no thread waits for itself."""
+"""Close pools: messages under way may finish, waiters get an error, and no thread waits for itself."""
 
 from __future__ import annotations
 
+import itertools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from contextvars import ContextVar
 from functools import partial
+from typing import NamedTuple
 
-from ..clock import Alarm
+from ..clock import Alarm, Clock
 from ..errors import PoolClosed
+from ..interrupts import is_defect
 from .shared_state import SharedState
 from .waiters import Waiter
+
+_numbers = itertools.count()
+# The sends and batches that the running code is part of, as numbers: a receiver may run in another thread. A context
+# may live for longer than the send, so it must not hold a reference to the message.
+_inside: ContextVar[tuple[int, ...]] = ContextVar("django_smtp_pool_uses", default=())
+
+
+class Use(NamedTuple):
+    """A send or a batch under way, which began in a thread."""
+
+    thread: int
+    number: int
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the running code is part of it, or runs in the same thread."""
+        return self.thread == threading.get_ident() or self.number in _inside.get()
 
 
 def closed() -> PoolClosed:
@@ -22,28 +43,36 @@ class Closing(SharedState):
 
     def _start_over(self) -> None:
         super()._start_over()
-        self._users: dict[object, int | None] = {}  # sends and batches under way, and their threads
+        self._users: dict[object, Use] = {}  # sends and batches under way
         self._naps: set[Waiter] = set()  # the waiters of lives that wait for time to pass
         self._closes_at: float | None = None  # instant (monotonic) until which the users may go on
 
-    def begin(self, use: object, *, thread: int | None) -> bool:
-        """Record that a send or a batch begins in a thread; `close` lets it finish.
+    def begin(self, use: object) -> bool:
+        """Record that a send or a batch begins in this thread; `close` lets it finish.
 
         Return False if the pool is closed already; then the caller needs another pool.
         """
-        self._users[use] = thread
-        if self.is_closed:
+        number = next(_numbers)
+        self._users[use] = Use(threading.get_ident(), number)
+        if self.is_closed:  # not earlier: `close_if_unused` changes and looks in the opposite order
             self.end(use)
             return False
+        _inside.set((*_inside.get(), number))
         return True
 
     def end(self, use: object) -> None:
         """Record that a send or a batch has ended."""
-        thread = self._users.pop(use, None)
-        if self._state.spared and thread not in tuple(self._users.values()):
-            self._state.spared.discard(thread)
+        ended = self._users.pop(use, None)
+        if ended is not None:
+            _inside.set(tuple([each for each in _inside.get() if each != ended.number]))
+            if self._state.spared and ended.thread not in {each.thread for each in self._uses}:
+                self._state.spared.discard(ended.thread)
         if self._closes_at is not None:
             self._wake_all()
+
+    @property
+    def _uses(self) -> tuple[Use, ...]:
+        return tuple(self._users.values())
 
     @property
     def is_in_use(self) -> bool:
@@ -51,7 +80,7 @@ class Closing(SharedState):
         return bool(self._state.own or self._state.waiting or self._users)
 
     def announce_close(self, timeout: float) -> None:
-        """Announce that `close` follows; sends and batches under way may continue for so many seconds."""
+        """Announce that the pool will be closed; sends and batches under way may continue for so many seconds."""
         self._closes_at = self._clock.monotonic() + timeout
 
     def close(self, timeout: float = 10.0) -> None:
@@ -59,26 +88,30 @@ class Closing(SharedState):
 
         Arguments:
             timeout: seconds to wait for them. After that, waiting messages are refused, and deliveries under way may
-                still finish. Messages of the calling thread are not waited for.
+                still finish. The message or batch that the calling code is part of is not waited for.
         """
-        if self._is_inside:
-            self._late.append(partial(self.close, timeout))
-            return
-        self.announce_close(timeout)
-        try:
-            self._wait_while(self._others_use_it, timeout)
-        finally:
+        close_together([self], timeout, self._clock)
+
+    def close_if_unused(self) -> bool:
+        """Close the pool unless other sends and batches are under way; return whether it is closed."""
+        with self._lock:
+            if self.is_closed:
+                return True
+            self._state.closed = True  # first: a send that begins now sees this, or is seen
+            unused = self._state.closed = not self._others_use_it()
+        if unused:
             self.shut()
-            self._tell_if_free()
+        else:
+            self._carry_out_late()
+        return unused
 
     def shut(self) -> None:
         """Close the pool at once, without notifying observers yet."""
         self._change(self._shut)
 
     def _shut(self) -> None:
-        own = threading.get_ident()
-        if own in self._users.values():  # called from inside a send, which goes on after this
-            self._state.spared.add(own)
+        # Called from inside a send, which goes on after this.
+        self._state.spared |= {use.thread for use in self._uses if use.is_own}
         self._state.closed = True
         for waiter in tuple(self._naps):
             self._late.append(partial(waiter.refuse, closed()))
@@ -89,17 +122,19 @@ class Closing(SharedState):
         return self._state.closed
 
     def _others_use_it(self) -> bool:
-        own = threading.get_ident()
-        with self._lock:
-            threads = [slot.thread for slot in self._state.everything_out()]
-            threads += [waiter.blocks or waiter.holder for waiter in self._state.waiting]
-        return any(thread != own for thread in (*threads, *tuple(self._users.values())))
+        uses = self._uses
+        if not all(use.is_own for use in uses):
+            return True
+        own = {threading.get_ident(), *(use.thread for use in uses)}
+        threads = [slot.thread for slot in self._state.everything_out()]
+        threads += [waiter.blocks or waiter.holder for waiter in self._state.waiting]
+        return any(thread not in own for thread in threads)
 
     def wait_until_closed(self) -> bool:
         """Wait if the pool is about to be closed; return whether it is closed now.
 
-        A thread that uses the pool itself does not wait: it may go on as long as the pool is open. To ask counts as
-        use: the message is perhaps not rendered yet.
+        Code that is part of a send does not wait: it may go on as long as the pool is open. To ask counts as use: the
+        message is perhaps not rendered yet.
         """
         self._state.used_at = self._clock.monotonic()
         if self.is_about_to_close and not self._is_inside:
@@ -108,10 +143,10 @@ class Closing(SharedState):
 
     @property
     def is_about_to_close(self) -> bool:
-        """Whether the pool will be closed soon, and this thread does not use it."""
+        """Whether the pool will be closed soon, and the running code is not part of a send that uses it."""
         if self._closes_at is None or self.is_closed:
             return False
-        return threading.get_ident() not in tuple(self._users.values())
+        return not any(use.is_own for use in self._uses)
 
     def wait_for_farewells(self, seconds: float) -> None:
         """Wait until the server has answered every QUIT, at most for so many seconds.
@@ -140,3 +175,49 @@ class Closing(SharedState):
                 alarm.wait(self._clock, left)
         finally:
             self._alarms.discard(alarm)
+
+
+def close_together(pools: Sequence[Closing], timeout: float, clock: Clock) -> None:
+    """Close pools: each as soon as no other code uses it, and all of them after `timeout` seconds.
+
+    A pool whose own code this thread has interrupted is closed after that code has ended.
+    """
+    alarm, until = Alarm(), clock.monotonic() + timeout
+    for pool in pools:
+        pool.announce_close(timeout)
+        if pool._is_inside:
+            pool._late.append(partial(close_soon, [pool], pool.close, timeout))
+    others = [pool for pool in pools if not pool._is_inside]
+    try:
+        for pool in others:
+            pool._alarms.add(alarm)
+        while (used := [pool for pool in others if not pool.close_if_unused()]) and until > clock.monotonic():
+            alarm.wait(clock, until - clock.monotonic())
+            others = used
+    finally:  # after an interrupt: what was announced is done
+        for pool in pools:
+            pool._alarms.discard(alarm)
+            if not pool._is_inside:
+                pool.shut()
+    for pool in pools:
+        pool._tell_if_free()
+
+
+def close_soon(pools: Iterable[Closing], close: Callable[[float], None], timeout: float) -> None:
+    """Carry out a `close` that had to wait for a lock; the caller may be sending a message, and must not wait for it.
+
+    Arguments:
+        close: closes the pools; takes the timeout.
+    """
+    used = [pool for pool in pools if not pool.close_if_unused()]
+    if timeout <= 0 or not used:
+        close(0)
+        return
+    for pool in used:
+        pool.announce_close(timeout)
+    try:
+        threading.Thread(target=close, args=(timeout,), name="django-smtp-pool-close", daemon=True).start()
+    except Exception as error:
+        if not is_defect(error):
+            raise
+        close(0)

@@ -1,0 +1,128 @@
+"""Closing pools: what is under way may finish, and no code waits for itself."""
+
+import contextvars
+import threading
+
+from django_smtp_pool.core.pool.closing import close_soon, close_together
+from tests.core.fakes import Bench, in_thread, until
+
+
+class Send:
+    """A send of another thread, which lasts until `end`."""
+
+    def __init__(self, pool):
+        self._over = threading.Event()
+        begun = threading.Event()
+        self._thread = in_thread(self._work, pool, begun)
+        assert begun.wait(10)
+
+    def _work(self, pool, begun):
+        pool.begin(self)
+        begun.set()
+        self._over.wait(10)
+        pool.end(self)
+
+    def end(self):
+        self._over.set()
+        self._thread.join()
+
+
+def test_a_pool_that_nobody_uses_does_not_stay_open_for_the_others():
+    busy, free = Bench(), Bench()
+    send = Send(busy.pool)
+    closing = in_thread(close_together, [busy.pool, free.pool], 3600, busy.clock)
+    until(lambda: free.pool.is_closed)
+    assert not busy.pool.is_closed
+    send.end()
+    closing.join()
+    assert busy.pool.is_closed
+
+
+def test_a_pool_is_closed_as_soon_as_its_last_send_has_ended_while_another_pool_is_busy():
+    short, long = Bench(), Bench()
+    sends = [Send(short.pool), Send(long.pool)]
+    closing = in_thread(close_together, [long.pool, short.pool], 3600, long.clock)
+    until(lambda: long.pool._closes_at is not None)
+    sends[0].end()
+    until(lambda: short.pool.is_closed)
+    assert not long.pool.is_closed
+    sends[1].end()
+    closing.join()
+
+
+def test_code_that_a_send_runs_in_another_thread_does_not_wait_for_the_send():
+    """As the receivers of a signal are run in an event loop, with a copy of the context."""
+    bench, use = Bench(), object()
+    bench.pool.begin(use)
+    in_thread(contextvars.copy_context().run, bench.pool.close, 3600).join()
+    assert bench.pool.is_closed
+    bench.pool.end(use)
+
+
+def test_it_waits_for_sends_whose_context_it_has_not():
+    bench = Bench()
+    send, use = Send(bench.pool), object()
+    bench.pool.begin(use)
+    assert not bench.pool.close_if_unused()
+    send.end()
+    assert bench.pool.close_if_unused()
+    bench.pool.end(use)
+
+
+def test_a_context_does_not_keep_the_message_of_a_send():
+    bench, use = Bench(), object()
+    bench.pool.begin(use)
+    outlives = contextvars.copy_context()
+    assert use not in {each for value in outlives.values() if isinstance(value, tuple) for each in value}
+    bench.pool.end(use)
+
+
+def test_a_send_that_begins_at_the_last_moment_is_waited_for(monkeypatch):
+    bench, sends = Bench(), []
+    look = bench.pool._others_use_it
+
+    def late():
+        if not sends:
+            sends.append(None)
+            sends[0] = Send(bench.pool)  # it sees an open pool, or it asks for another one
+        return look()
+
+    monkeypatch.setattr(bench.pool, "_others_use_it", late)
+    monkeypatch.setattr(type(bench.pool), "is_closed", property(lambda pool: False))
+    assert not bench.pool.close_if_unused()
+    assert not bench.pool._state.closed
+    sends[0].end()
+
+
+def test_what_had_to_wait_for_the_lock_does_not_hold_up_the_message_of_another_thread():
+    bench = Bench()
+    send = Send(bench.pool)
+    with bench.pool._lock:
+        bench.pool.close(3600)  # by a signal handler that has interrupted the pool's own code
+    bench.pool.tidy()  # another thread that comes by: it would wait for the send
+    assert not bench.pool.is_closed
+    send.end()
+    until(lambda: bench.pool.is_closed)
+
+
+def test_what_had_to_wait_is_done_at_once_if_nothing_is_under_way():
+    bench = Bench()
+    with bench.pool._lock:
+        bench.pool.close(3600)
+        assert not bench.pool.is_closed
+    bench.pool.tidy()
+    assert bench.pool.is_closed
+
+
+def test_without_a_thread_it_is_closed_without_waiting(monkeypatch):
+    bench = Bench()
+    send = Send(bench.pool)
+
+    def no_thread(self):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_thread)
+        close_soon([bench.pool], bench.pool.close, 3600)
+    assert bench.pool.is_closed
+    send.end()
