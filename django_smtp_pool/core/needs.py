@@ -2,7 +2,8 @@
 
 A life (of a message, or of a connection being opened) is a generator without a thread, a selector or a lock. It yields
 one of the four needs below, and is resumed when the need is met or when its instant has passed. Instants are those of
-the clock that the driver gave to the life. The life itself checks what has changed: a driver never decides anything.
+the clock that the driver gave to the life, except in `Sleep`. The life itself checks what has changed: a driver never
+decides anything.
 """
 
 from __future__ import annotations
@@ -59,8 +60,12 @@ class Turn(NamedTuple):
 
 
 class Sleep(NamedTuple):
-    """Wait until an instant."""
+    """Wait until something is served, or until an instant of the system's clock.
 
+    A rate limit or a pause ends at that instant, also if the clock of the driver stands still meanwhile.
+    """
+
+    waiter: Servable
     until: float
 
 

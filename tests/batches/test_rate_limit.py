@@ -146,6 +146,20 @@ def test_a_batch_keeps_the_limit(server, limited, width, limit, delta):
     assert set(taken(server).values()) == {1}
 
 
+def test_a_message_that_is_slow_to_render_does_not_make_the_wait_of_another_longer(server, limited):
+    """The clock of a batch stands still while it renders, but the window of the limit moves on."""
+    backend, clock, watch = limited(batch_connections=1, rate_limit=1, rate_delta=20, rate_wait=None)
+
+    def mailing():
+        yield message(1)
+        yield message(2)
+        clock.advance(15)  # meanwhile the second one waits
+        yield message(3)
+
+    assert backend.send_messages(mailing()) == 3
+    assert [instant - watch.instants[0] for instant in watch.instants] == [0, 20, 40]
+
+
 def test_a_long_mailing_takes_long_and_does_not_fail(server, limited):
     # Each message could wait for longer than it may take altogether.
     backend, clock, watch = limited(

@@ -28,7 +28,7 @@ from ..clock import Clock
 from ..errors import Outcome, PoolFull, is_failure, let_go
 from ..events.events import Finished
 from ..interrupts import from_signal_handler
-from ..needs import NEVER, Bell, Call, Life, Turn
+from ..needs import NEVER, Bell, Call, Life, Need, Sleep, Turn
 from ..pool.waiters import starved
 from ..smtp.envelope import Envelope
 from .delivery import Delivery
@@ -87,7 +87,7 @@ class Batch:
         self._under_way: dict[Delivery, None] = {}
         self._ended: deque[Delivery] = deque()
         self._narrow_to = connections
-        self._narrow_until = NEVER
+        self._narrow_until = NEVER  # instant (monotonic) of the system's clock
         self._next_break = FIRST_BREAK
         self._attention = Bell()
         self._idle: dict[Bell, None] = {}  # the bells of workers that wait until they may start
@@ -116,7 +116,7 @@ class Batch:
             else:
                 self._wake_worker()
                 self._attention.served = False
-                yield Turn(self._attention, self._narrow_until if self._is_narrow else math.inf)
+                yield self._until_rung(self._attention)
 
     @property
     def _is_over(self) -> bool:
@@ -171,7 +171,7 @@ class Batch:
             if not self._may_start:
                 bell.served = False
                 self._idle[bell] = None
-                yield Turn(bell, self._narrow_until if self._is_narrow else math.inf)
+                yield self._until_rung(bell)
                 self._idle.pop(bell, None)
                 continue
             loan = Loan(self._service, self._clock, self._holder, wants_more=self._goes_on)
@@ -191,7 +191,10 @@ class Batch:
 
     @property
     def _is_narrow(self) -> bool:
-        return self._narrow_until > NEVER and self._clock.monotonic() < self._narrow_until
+        return self._narrow_until > NEVER and self._service.clock.monotonic() < self._narrow_until
+
+    def _until_rung(self, bell: Bell) -> Need:
+        return Sleep(bell, self._narrow_until) if self._is_narrow else Turn(bell, math.inf)
 
     @property
     def _may_start(self) -> bool:
@@ -256,17 +259,17 @@ class Batch:
 
     def _no_connection(self, error: Exception, loan: Loan | None = None) -> None:
         """Use only the connections that work, for a while; if there are none, the next message has failed."""
-        now = self._clock.monotonic()
+        real, now = self._service.clock.monotonic(), self._clock.monotonic()
         idle = 0 if isinstance(error, PoolFull) else self._service.pool.idle
         self._narrow_to = len(self._under_way) + len(self._loans) + idle
-        self._narrow_until = now + self._next_break
+        self._narrow_until = real + self._next_break
         self._next_break = min(LONGEST_BREAK, 2 * self._next_break)
         if self._under_way or self._service.pool.idle or not self._ready:
             return
         if self._loans and not getattr(error, "logins", 0):  # another loan may still succeed; but logins are limited
             return
         # No connection works: one worker at a time finds out whether that changes.
-        self._narrow_to, self._narrow_until, self._next_break = 1, now + FIRST_BREAK, FIRST_BREAK
+        self._narrow_to, self._narrow_until, self._next_break = 1, real + FIRST_BREAK, FIRST_BREAK
         delivery = self._service.begin(self._ready[0], self._clock)
         delivery.attempts += 1
         delivery.error = error
@@ -282,7 +285,7 @@ class Batch:
             if concerns_all(error):
                 self._stop(error)
         elif pause:
-            self._narrow_to, self._narrow_until = 0, now + pause
+            self._narrow_to, self._narrow_until = 0, real + pause
 
     def _stop(self, error: BaseException | None) -> None:
         """Request no more messages. Messages that have begun fail with this error; the others were never tried."""

@@ -28,7 +28,7 @@ from typing import Any
 from ..clock import Clock
 from ..errors import Outcome, PoolClosed, is_failure
 from ..events.events import Attempted, Finished, LeftInDoubt, Observer
-from ..needs import Call, Life, Turn
+from ..needs import Call, Life, Sleep
 from ..pool.pool import Pool
 from ..pool.waiters import Waiter
 from ..rate_limit.limit import Limiter
@@ -89,7 +89,7 @@ def live(service: Service, delivery: Delivery, clock: Clock, loan: Loan | None =
             pause = judged(service, delivery, error, clock.monotonic())
             if pause is None:
                 return
-            if pause and not (yield from _wait_to_retry(service, delivery, clock, pause)):
+            if pause and not (yield from _wait_to_retry(service, delivery, pause)):
                 return
             loan = loan.another(fresh=delivery.wants_fresh)
     except BaseException:
@@ -99,10 +99,10 @@ def live(service: Service, delivery: Delivery, clock: Clock, loan: Loan | None =
         raise
 
 
-def _wait_to_retry(service: Service, delivery: Delivery, clock: Clock, pause: float) -> Life[bool]:
+def _wait_to_retry(service: Service, delivery: Delivery, pause: float) -> Life[bool]:
     """Wait before the next attempt; return False if there is no next attempt, because the pool was closed."""
     try:
-        yield from nap(service, clock, pause, "its next attempt")
+        yield from nap(service, pause, "its next attempt")
     except PoolClosed as error:
         if not is_failure(error):
             raise
@@ -198,18 +198,18 @@ def _borrow(service: Service, delivery: Delivery, clock: Clock, loan: Loan) -> L
             if not pause:
                 return connection
             loan.end()
-            yield from nap(service, clock, pause, "the rate limit")
+            yield from nap(service, pause, "the rate limit")
     finally:
         ticket.leave()
 
 
-def nap(service: Service, clock: Clock, seconds: float, what_for: str) -> Life[None]:
-    """Wait for some seconds; raise PoolClosed if the pool is closed meanwhile."""
-    waiter, until = Waiter(), clock.monotonic() + seconds
+def nap(service: Service, seconds: float, what_for: str) -> Life[None]:
+    """Wait for some seconds of real time; raise PoolClosed if the pool is closed meanwhile."""
+    waiter, until = Waiter(), service.clock.monotonic() + seconds
     service.pool.naps(waiter)
     try:
-        while not waiter.served and clock.monotonic() < until:
-            yield Turn(waiter, until)
+        while not waiter.served and service.clock.monotonic() < until:
+            yield Sleep(waiter, until)
     finally:
         service.pool.wakes(waiter)
     if waiter.served:

@@ -20,7 +20,7 @@ from typing import Any
 
 from ..clock import Clock
 from ..interrupts import ignoring
-from ..needs import Bell, Call, HasFileno, Life, Need, Servable, T, Turn, Wait
+from ..needs import Bell, Call, HasFileno, Life, Need, Servable, T, Wait
 
 
 def can_watch() -> bool:
@@ -111,9 +111,7 @@ class _Runner:
         self._watch({})
         if isinstance(need, Call):
             return await self._call(need)
-        if isinstance(need, Turn):
-            return await self._until(need.until, need.waiter)
-        return await self._until(need.until)
+        return await self._until(need.until, need.waiter)
 
     async def _until(self, until: float, waiter: Servable | None = None) -> None:
         """Wait until a watched socket is ready, the waiter is served, or an instant has come."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TypeVar
 
 from ..clock import Alarm, Clock
@@ -49,10 +48,8 @@ class _Waits:
             self._wait(need)
         elif isinstance(need, Call):
             return need.function()
-        elif isinstance(need, Turn):
+        else:
             self._wait_for_turn(need)
-        elif isinstance(need, Sleep):
-            self._clock.wait(threading.Event().wait, max(0.0, need.until - self._clock.monotonic()))
         return None
 
     def _wait(self, need: Wait) -> None:
@@ -67,7 +64,7 @@ class _Waits:
         self._watched = set(watched)
         self._clock.wait(poller.wait, max(0.0, need.until - self._clock.monotonic()))
 
-    def _wait_for_turn(self, need: Turn) -> None:
+    def _wait_for_turn(self, need: Turn | Sleep) -> None:
         alarm = Alarm()  # not an Event: a finaliser in this same thread may be the waker
         need.waiter.wake = alarm.wake
         if not need.waiter.served:

@@ -10,7 +10,7 @@ when its instant has passed. Each round of the loop has two steps:
    octets that only this thread can write (`Wait.hold_until`).
 
 During a call, replies wait in the kernel, and a timeout would blame the server for the time of the caller's code. So
-the generators have a clock (`StoppableClock`) that stands still during calls.
+the generators have a clock (`StoppableClock`) that stands still during calls. Only a `Sleep` goes by the system's.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from functools import partial
 from typing import Any
 
 from ..clock import Clock
-from ..needs import NEVER, Bell, Call, Life, Need, Servable, T, Turn, Wait
+from ..needs import NEVER, Bell, Call, Life, Need, Servable, Sleep, T, Turn, Wait
 from ..net.sockets import track, untrack
 from ..net.trouble import Trouble, attempt
 from .polling import Poller
@@ -49,6 +49,10 @@ class StoppableClock:
     def monotonic(self) -> float:
         """Return seconds that never go back."""
         return self._now
+
+    def own(self, instant: float) -> float:
+        """Return an instant of the system's clock as one of this clock, as long as no more time is left out."""
+        return instant - self._left_out
 
     def wall(self) -> float:
         """Return seconds since the epoch."""
@@ -106,6 +110,7 @@ class _SideBySide:
         self._served: deque[tuple[Life[None], Servable]] = deque()  # appended to from any thread
         self._calls: deque[tuple[Life[None], Call]] = deque()
         self._due = math.inf  # no need has an earlier instant than this
+        self._asleep: set[Life[None]] = set()  # those with a `Sleep`
         self._hold_until = NEVER
         self._wakeup: Wakeup | None = None
         self._thread = threading.get_ident()
@@ -153,14 +158,27 @@ class _SideBySide:
         while self._served:
             life, waiter = self._served.popleft()
             need = self._needs.get(life)
-            if type(need) is Turn and need.waiter is waiter:
+            if isinstance(need, (Turn, Sleep)) and need.waiter is waiter:
                 ready[life] = None
-        if self._clock.monotonic() >= self._due:
+        if self._clock.monotonic() >= self._first_due():
             self._add_those_due(ready)
         return ready
 
+    def _first_due(self) -> float:
+        """Return an instant before which no need is due; a sleep may be due sooner by our clock after each call."""
+        if not self._asleep:
+            return self._due
+        return min(self._due, *(self._until(self._needs[life]) for life in self._asleep))
+
+    def _until(self, need: Need) -> float:
+        """Return the instant of a need by our clock."""
+        if type(need) is Sleep:
+            return self._clock.own(need.until)
+        return math.inf if type(need) is Call else need.until  # type: ignore[union-attr]
+
     def _poll(self) -> list[int]:
-        seconds = (min(self._due, self._held_until()) if self._calls else self._due) - self._clock.monotonic()
+        due = self._first_due()
+        seconds = (min(due, self._held_until()) if self._calls else due) - self._clock.monotonic()
         if seconds > 0:
             return self._clock.wait(self._poller.wait, max(seconds, SHORTEST_WAIT))
         return self._poller.wait(0.0)
@@ -169,12 +187,11 @@ class _SideBySide:
         now = self._clock.monotonic()
         self._due = math.inf
         for life, need in self._needs.items():
-            if type(need) is Call:
-                continue
-            if need.until <= now:  # type: ignore[union-attr]
+            until = self._until(need)
+            if until <= now:
                 ready[life] = None
-            else:
-                self._due = min(self._due, need.until)  # type: ignore[union-attr]
+            elif life not in self._asleep:
+                self._due = min(self._due, until)
 
     # -- going on --------------------------------------------------------------------------------------
 
@@ -199,23 +216,22 @@ class _SideBySide:
             self._clock.move_on(BRIEF)
         if type(before) is Wait and not (type(need) is Wait and need.watched[0][0] is before.watched[0][0]):
             self._forget(life)
-        if need is None:
-            return
-        if type(need) is Call:
-            self._calls.append((life, need))
-            return
-        if need.until < self._due:  # type: ignore[union-attr]
-            self._due = need.until  # type: ignore[union-attr]
+        self._asleep.discard(life)
         if type(need) is Wait:
-            for sock, events in need.watched:
-                descriptor = sock.fileno()
-                self._owners[descriptor] = life, need
-                self._descriptors.setdefault(life, set()).add(descriptor)
-                self._poller.watch(descriptor, events)
-            if need.hold_until > self._hold_until:
-                self._hold_until = need.hold_until
-        elif type(need) is Turn:
-            self._stand_in_line(life, need.waiter)
+            self._watch(life, need)
+        elif type(need) is Call:
+            self._calls.append((life, need))
+        elif need is not None:
+            self._stand_in_line(life, need)  # type: ignore[arg-type]
+
+    def _watch(self, life: Life[None], need: Wait) -> None:
+        for sock, events in need.watched:
+            descriptor = sock.fileno()
+            self._owners[descriptor] = life, need
+            self._descriptors.setdefault(life, set()).add(descriptor)
+            self._poller.watch(descriptor, events)
+        self._due = min(self._due, need.until)
+        self._hold_until = max(self._hold_until, need.hold_until)
 
     def _forget(self, life: Life[None]) -> None:
         """Stop watching for a generator: a socket that is polled stays open, even if another thread closes it."""
@@ -224,7 +240,12 @@ class _SideBySide:
                 del self._owners[descriptor]
                 self._poller.forget(descriptor)
 
-    def _stand_in_line(self, life: Life[None], waiter: Servable) -> None:
+    def _stand_in_line(self, life: Life[None], need: Turn | Sleep) -> None:
+        waiter = need.waiter
+        if type(need) is Sleep:
+            self._asleep.add(life)
+        else:
+            self._due = min(self._due, need.until)
         if not isinstance(waiter, Bell) and self._wakeup is None:
             self._wakeup = Wakeup()
             self._poller.watch(self._wakeup.fileno(), selectors.EVENT_READ)
