@@ -133,7 +133,8 @@ def learn(state: State, slot: Slot, error: BaseException | None, now: float, sen
     if sender is not None and (error is None or stage in AFTER_MAIL):
         state.lessons.takes_mail_from(sender)
     if error is None:
-        state.lessons.sent(now)
+        if sender is not None:  # otherwise it was NOOP, or the rate limit allowed no message
+            state.lessons.sent(now)
         return
     carried = getattr(slot.connection, "messages", 1) - 1
     others = state.alive - (slot in state.busy)
@@ -196,6 +197,8 @@ def decide(state: State, now: float) -> None:
         _keep_spares(state, now)
     if state.leaving:
         _see_how_long_they_leave(state, now)
+    else:
+        state.is_needed = False
 
 
 def _help_those_left(state: State) -> None:
@@ -209,15 +212,14 @@ def _help_those_left(state: State) -> None:
 
 def can_hurry(state: State) -> bool:
     """Return whether this pool can free a slot sooner for the pool before or after it."""
-    return not state.is_needed if state.closed else bool(state.idle)
+    return bool(state.leaving and not state.is_needed) or bool(state.idle and not state.closed)
 
 
 def hurry(state: State) -> None:
-    """Free a slot sooner: a closed pool waits less for the replies to QUIT, an open one closes an idle connection."""
-    if state.closed:
-        state.is_needed = True
-    elif state.idle:
+    """Free a slot sooner: close an idle connection, and wait less for the replies to QUIT."""
+    if state.idle:
         close(state, longest_idle(state), "replaced")
+    state.is_needed = True
 
 
 def _take_back_lost(state: State) -> None:

@@ -86,7 +86,7 @@ class State:
         leaving: connections that are being closed with QUIT, and since when; the server still counts them.
         others: the number of connections of the pools before and after this one, which the server counts too.
         others_can_hurry: whether one of these pools can free a slot sooner if it is asked.
-        is_needed: whether a pool after this closed one waits for slots that this pool occupies.
+        is_needed: whether a pool before or after this one waits for a slot that a leaving connection occupies.
         half_done: a change of several lines that an interrupt has cut short, to be made again.
         lost: slots whose borrowers no longer exist. `when_lost` may be called at any moment, under any lock.
         todo: actions that are decided but not done; if a thread is interrupted, the next thread continues.

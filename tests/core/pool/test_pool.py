@@ -900,6 +900,18 @@ def test_one_that_waits_for_the_end_of_a_pause_is_looked_after():
     assert waiter.join().reused
 
 
+def test_a_connection_that_comes_back_without_a_message_does_not_end_the_doubling_of_pauses():
+    """After NOOP, or a message that the rate limit has put off, the server has accepted nothing."""
+    bench = Bench(max_connections=1)
+    later = Reply(code=454, lines=(b"later",))
+    for pause in (1, 2, 4):
+        lease = bench.pool.acquire()
+        lease.give_back(refusal(DataRefused, later, stage=Stage.CONTENT))
+        assert bench.pool._state.lessons.paused_until == bench.clock.monotonic() + pause
+        bench.clock.advance(pause)
+        bench.use()
+
+
 def test_where_nobody_looks_it_looks_for_itself():
     bench = Bench(max_connections=1, clock=LeapingClock())
     lease = bench.pool.acquire()
@@ -986,7 +998,7 @@ def test_one_that_is_told_holds_no_place():
 
 def test_sleepers_hear_of_the_end():
     bench = Bench()
-    sleeper = in_thread(blocking.run, life.nap(bench.service, bench.clock, 1000, "the rate limit"), bench.clock)
+    sleeper = in_thread(blocking.run, life.nap(bench.service, 1000, "the rate limit"), bench.clock)
     until(lambda: bench.clock.waits)
     bench.pool.close(timeout=0)
     with pytest.raises(PoolClosed):
