@@ -69,12 +69,10 @@ class Registry:
         """Return the sender over the pool for these options; make it if there is none."""
         if self._is_foreign():
             self._new_world.start_over(self._is_foreign, self.after_fork)
-        while True:
-            sender = self._senders.get(key)
-            if sender is None or sender.pool.is_closed:
-                sender = self._make_anew(key)
-            if not sender.pool.wait_until_closed():
-                return sender
+        sender = self._senders.get(key)
+        while sender is None or sender.pool.wait_until_closed():
+            sender = self._make_anew(key)
+        return sender
 
     def must_wait(self, key: PoolKey) -> bool:
         """Return whether `sender` would wait for a pool that is being closed."""

@@ -26,19 +26,19 @@ def handovers(monkeypatch):
     Not when the message had it: the thread that hands it over may be slow.
     """
     handovers = SimpleNamespace(returns=0, granted_at=[], singles=[])
-    take_back, grant = Pool.take_back, policy._grant
+    take_back, lend = Pool.take_back, policy._lend
 
     def counting(pool, *lease):
         handovers.returns += 1
         take_back(pool, *lease)
 
-    def granted(state, waiter, slot, where):
+    def lent(state, waiter, slot, where):
         if waiter.holder is None:  # a single message
             handovers.granted_at.append(handovers.returns)
-        grant(state, waiter, slot, where)
+        lend(state, waiter, slot, where)
 
     monkeypatch.setattr(Pool, "take_back", counting)
-    monkeypatch.setattr(policy, "_grant", granted)
+    monkeypatch.setattr(policy, "_lend", lent)
     return handovers
 
 

@@ -109,7 +109,9 @@ def test_the_script_runs_where_there_is_no_django(server):
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.split() == ["accepted"] * 7
     assert sorted(mail.recipients[0] for mail in server.accepted) == [f"to{number}@example.com" for number in range(7)]
-    assert len(server.commands("QUIT")) == server.connections <= 3
+    # One that was still being opened when the last message had gone is closed without QUIT.
+    carriers = {mail.connection for mail in server.accepted}
+    assert len(carriers) <= len(server.commands("QUIT")) <= server.connections <= 3
 
 
 class Web:

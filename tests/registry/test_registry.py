@@ -7,7 +7,7 @@ import pytest
 
 from django_smtp_pool.core.events.events import Observer
 from django_smtp_pool.core.options.options import PoolOptions, ServerOptions, TLSOptions
-from django_smtp_pool.core.pool.policy import IN_USE
+from django_smtp_pool.core.pool.retirement import IN_USE
 from django_smtp_pool.registry import PoolKey, Registry
 from tests.clocks import ManualClock
 from tests.core.fakes import in_thread, until

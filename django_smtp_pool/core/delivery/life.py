@@ -156,7 +156,11 @@ def _attempt(service: Service, delivery: Delivery, clock: Clock, loan: Loan) -> 
         delivery.asked_at = began
     error: Exception | None = None
     try:
-        connection = yield from _borrow(service, delivery, clock, loan)
+        if service.rate_limit is None:
+            connection = yield from loan.take(delivery.deadline)
+        else:
+            connection = yield from _borrow_in_turn(service, service.rate_limit, delivery, clock, loan)
+        delivery.reused = loan.reused
         began = clock.monotonic()
         connection.channel.begin_message()
         delivery.channel = connection.channel
@@ -176,18 +180,12 @@ def _attempt(service: Service, delivery: Delivery, clock: Clock, loan: Loan) -> 
     return error
 
 
-def _borrow(service: Service, delivery: Delivery, clock: Clock, loan: Loan) -> Life[Connection]:
+def _borrow_in_turn(service: Service, limit: Limiter, delivery: Delivery, clock: Clock, loan: Loan) -> Life[Connection]:
     """Borrow a connection; while the rate limit allows no message, give the connection back and wait."""
-    limit = service.rate_limit
-    if limit is None:
-        connection = yield from loan.take(delivery.deadline)
-        delivery.reused = loan.reused
-        return connection
     ticket = limit.ticket(len(delivery.envelope.recipients))
     try:
         while True:
             connection = yield from loan.take(delivery.deadline)
-            delivery.reused = loan.reused
             asked_at = clock.monotonic()
             if limit.blocks:
                 pause = yield Call(lambda: ticket.take(service.clock.monotonic()))

@@ -52,46 +52,35 @@ class Loan:
         A loan that has its connection keeps it. Raises PoolTimeout after `acquire_timeout` or at the deadline (an
         instant), PoolFull, PoolClosed, and what opening a connection raises.
         """
-        if self._connection is None:
-            self._connection = yield from self._take(deadline)
+        pool, clock = self._service.pool, self._clock
+        asked_at, is_first = clock.monotonic(), False
+        limit = min(asked_at + pool.options.acquire_timeout, deadline)
+        while self._connection is None:
+            waiter = self._waiter = Waiter(holder=self._holder, fresh=self._fresh)
+            pool.request(waiter, first=is_first)
+            if not waiter.served:
+                yield from self._stand_in_line(waiter, limit)
+            slot = self._slot = waiter.leave()
+            if slot is None:
+                self.waited += clock.monotonic() - asked_at
+                raise pool.timed_out(clock.monotonic() - asked_at)
+            if slot.connection is None or slot.connection.is_usable:
+                self.waited += clock.monotonic() - asked_at
+                self.reused = slot.connection is not None
+                self._connection = slot.connection or (yield from self._open(slot, deadline))
+            else:
+                self._slot, is_first = None, True
+                pool.take_back_dead(slot)
         return self._connection
 
-    def _take(self, deadline: float) -> Life[Connection]:
+    def _stand_in_line(self, waiter: Waiter, limit: float) -> Life[None]:
         pool, clock = self._service.pool, self._clock
-        asked_at = clock.monotonic()
-        limit = min(asked_at + pool.options.acquire_timeout, deadline)
-        is_first = False
-        while True:
-            slot = yield from self._stand_in_line(asked_at, limit, first=is_first)
-            if slot.connection is None:
-                self.waited += clock.monotonic() - asked_at
-                self.reused = False
-                return (yield from self._open(slot, deadline))
-            if slot.connection.is_usable:
-                self.waited += clock.monotonic() - asked_at
-                self.reused = True
-                connection: Connection = slot.connection
-                return connection
-            self._slot = None
-            pool.take_back_dead(slot)
-            is_first = True
-
-    def _stand_in_line(self, asked_at: float, limit: float, *, first: bool) -> Life[Slot]:
-        pool, clock = self._service.pool, self._clock
-        waiter = self._waiter = Waiter(holder=self._holder, fresh=self._fresh)
-        pool.request(waiter, first=first)
-        if not waiter.served:
-            came_at = clock.monotonic()
-            while not waiter.served and (now := clock.monotonic()) < limit:
-                yield Turn(waiter, min(limit, now + LOOK_EVERY))
-                if not waiter.served:
-                    pool.tidy()  # a pause may have ended, and the housekeeper's thread may be missing
-            pool.leave_line(waiter, clock.monotonic() - came_at)
-        self._slot = waiter.leave()
-        if self._slot is None:
-            self.waited += clock.monotonic() - asked_at
-            raise pool.timed_out(clock.monotonic() - asked_at)
-        return self._slot
+        came_at = clock.monotonic()
+        while not waiter.served and (now := clock.monotonic()) < limit:
+            yield Turn(waiter, min(limit, now + LOOK_EVERY))
+            if not waiter.served:
+                pool.tidy()  # a pause may have ended, and the housekeeper's thread may be missing
+        pool.leave_line(waiter, clock.monotonic() - came_at)
 
     def _open(self, slot: Slot, deadline: float) -> Life[Connection]:
         pool, clock = self._service.pool, self._clock

@@ -9,6 +9,8 @@ import select
 import selectors
 from typing import Any
 
+from ..needs import Watched
+
 
 class _Select:
     """`select.select` with the methods of `select.poll`, for Windows."""
@@ -42,11 +44,13 @@ _MASKS = {
 
 
 class Poller:
-    """Waits for any of several descriptors."""
+    """Waits for any of several descriptors; `watched` are those that are never forgotten."""
 
-    def __init__(self) -> None:
+    def __init__(self, watched: Watched = ()) -> None:
         self._poll: Any = select.poll() if hasattr(select, "poll") else _Select()
         self._registered: dict[int, int] = {}
+        for sock, events in watched:
+            self._poll.register(sock.fileno(), _MASKS[events])
 
     def watch(self, descriptor: int, events: int) -> None:
         """Watch a descriptor for selectors events; only changes are registered."""

@@ -54,7 +54,7 @@ class Closing(SharedState):
         """
         number = next(_numbers)
         self._users[use] = Use(threading.get_ident(), number)
-        if self.is_closed:  # not earlier: `close_if_unused` changes and looks in the opposite order
+        if self._state.closed:  # not earlier: `close_if_unused` changes and looks in the opposite order
             self.end(use)
             return False
         _inside.set((*_inside.get(), number))
@@ -137,9 +137,9 @@ class Closing(SharedState):
         message is perhaps not rendered yet.
         """
         self._state.used_at = self._clock.monotonic()
-        if self.is_about_to_close and not self._is_inside:
-            self._wait_while(lambda: not self.is_closed, (self._closes_at or 0.0) - self._clock.monotonic())
-        return self.is_closed
+        if self._closes_at is not None and self.is_about_to_close and not self._is_inside:
+            self._wait_while(lambda: not self.is_closed, self._closes_at - self._clock.monotonic())
+        return self._state.closed
 
     @property
     def is_about_to_close(self) -> bool:

@@ -109,6 +109,13 @@ class Lessons:
             return True
         return before is not None and before[0] != incident.sender and now - before[1] <= TWO_SENDERS
 
+    def sent(self, sender: str, now: float) -> None:
+        """Record that a message of a sender was accepted."""
+        self.takes_mail_from(sender)
+        if now >= self.paused_until and self._next_pause > FIRST_PAUSE:
+            self._next_pause = FIRST_PAUSE
+            self.why.pop("pause", None)
+
     def takes_mail_from(self, sender: str) -> None:
         """Record that the server has accepted a sender."""
         if sender in self._senders:
@@ -168,12 +175,6 @@ class Lessons:
         """Record that a connection could be opened."""
         self.login_error = None
         self.why.pop("login", None)
-
-    def sent(self, now: float) -> None:
-        """Record that a message was accepted."""
-        if now >= self.paused_until:
-            self._next_pause = FIRST_PAUSE
-            self.why.pop("pause", None)
 
     def pass_time(self, now: float, highest: int) -> None:
         """Forget old lessons, and raise a lowered ceiling step by step, up to the highest."""

@@ -12,7 +12,7 @@ forgotten: either a slot will come back for it, or there is such an instant.
 
 An interrupt (Ctrl-C, a killed thread) may occur between any two lines, and must lose no slot. Therefore a slot refers
 to its borrower weakly; a slot that moves is added to its new container before it leaves the old one; a change of
-several lines is remembered until it is complete, and the next thread makes it again (`complete`); and `decide` begins
+several lines is remembered until it is complete, and the next thread makes it again (`half_done`); and `decide` begins
 by taking back the slots whose borrowers no longer exist.
 
 No step takes longer with more waiters or more idle connections, except after the machine was asleep and on closing.
@@ -20,18 +20,19 @@ No step takes longer with more waiters or more idle connections, except after th
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from itertools import takewhile
 from typing import Any
 
 from ..errors import PoolClosed, Stage
 from .learning import Incident
-from .retirement import IN_USE, JUST_NOW, close, idle_timeout, longest_idle, retire_idle, retire_worn_out, why_worn_out
-from .slots import DialSpare, Hurry, Lend, Place, Refuse, Sever, Slot, Waiter
+from .retirement import JUST_NOW, close, idle_timeout, longest_idle, retire_idle, retire_worn_out, why_worn_out
+from .slots import Hurry, Lend, Place, Refuse, Sever, Slot, Waiter
+from .spares import is_short_of_spares, keep_spares, spare_at
 from .state import State
 from .waiters import starved
 
-SPARE_PAUSE = 30.0  # seconds after a failed dial before a spare connection is dialled
 CLOCK_JUMP = 10.0  # seconds of drift between wall and monotonic time that show that the machine was asleep
 GRACE = 1.0  # seconds for the reply to QUIT while a waiter needs the slot
 LONGEST_FAREWELL = 10.0  # seconds for the reply to QUIT otherwise; then the connection is closed without it
@@ -39,12 +40,6 @@ AFTER_MAIL = frozenset({Stage.RCPT, Stage.DATA, Stage.CONTENT})
 
 
 # -- what happens -----------------------------------------------------------------------------------------
-
-
-def complete(state: State) -> None:
-    """Make the change again that an interrupt has cut short, if there is one."""
-    if state.half_done is not None:
-        state.half_done()
 
 
 def queue_up(state: State, waiter: Waiter, now: float, *, first: bool = False) -> None:
@@ -56,6 +51,7 @@ def queue_up(state: State, waiter: Waiter, now: float, *, first: bool = False) -
 def connected(state: State, slot: Slot, connection: Any, expires_at: float | None) -> None:
     """Record that a dial has succeeded; the slot stays with the borrower that dialled."""
     slot.connection, slot.place, slot.expires_at = connection, Place.BUSY, expires_at
+    slot.message_limit = getattr(connection, "message_limit", None)
     if slot in state.dialling:
         state.busy.add(slot)
         state.dialling.discard(slot)
@@ -76,23 +72,33 @@ def put_back(state: State, slot: Slot, messages: int, now: float) -> None:
     state.busy.discard(slot)
     due = now + idle_timeout(state)
     if slot.expires_at is not None:
-        state.lifetimes.add(slot, state.ceiling)
+        if not slot.is_listed:
+            state.lifetimes.add(slot, state.ceiling)
         due = min(due, slot.expires_at)
     state.retire_at = min(state.retire_at, due)
 
 
+def lend_at_once(state: State, waiter: Waiter, now: float) -> Slot | None:
+    """Lend an idle connection to a waiter that need not join the line; return None if there is anything to decide."""
+    if waiter.fresh or not state.idle or not _is_calm(state, now) or now < state.lessons.paused_until:
+        return None
+    slot = next(reversed(state.idle))
+    slot.place, slot.busy_since = Place.BUSY, now
+    state.used_at = now
+    _lend(state, waiter, slot, state.busy)
+    return slot
+
+
 def lend_again(state: State, slot: Slot, messages: int, now: float, sender: str) -> bool:
     """Record that a message was accepted, and let the borrower keep the slot, unless there is anything to decide."""
-    lessons = state.lessons
     if slot not in state.busy or state.waiting or state.closed or state.half_done is not None:
         return False
-    if state.lost or state.alive > state.ceiling_in_force or now < lessons.paused_until:
+    if state.lost or state.alive > state.ceiling_in_force or now < state.lessons.paused_until:
         return False
     slot.messages = messages
     if why_worn_out(state, slot, now) is not None:
         return False
-    lessons.takes_mail_from(sender)
-    lessons.sent(now)
+    state.lessons.sent(sender, now)
     state.used_at = slot.idle_since = slot.busy_since = now
     return True
 
@@ -129,13 +135,13 @@ def learn(state: State, slot: Slot, error: BaseException | None, now: float, sen
         slot.connection.found_limit = None
         carried, reply = found
         state.lessons.limit_found(carried, reply, now)
-    stage = getattr(error, "stage", None)
-    if sender is not None and (error is None or stage in AFTER_MAIL):
-        state.lessons.takes_mail_from(sender)
     if error is None:
         if sender is not None:  # otherwise it was NOOP, or the rate limit allowed no message
-            state.lessons.sent(now)
+            state.lessons.sent(sender, now)
         return
+    stage = getattr(error, "stage", None)
+    if sender is not None and stage in AFTER_MAIL:
+        state.lessons.takes_mail_from(sender)
     carried = getattr(slot.connection, "messages", 1) - 1
     others = state.alive - (slot in state.busy)
     incident = Incident(
@@ -175,12 +181,23 @@ def look_at_clocks(state: State, monotonic: float, wall: float) -> None:
 # -- what to do about it ----------------------------------------------------------------------------------
 
 
-def decide(state: State, now: float) -> None:
-    """Decide everything that can be decided now, and queue what has to be done in `state.todo`, in order."""
-    _take_back_lost(state)
+def _is_calm(state: State, now: float) -> bool:
+    """Return whether there is nothing to decide, as after most messages: `decide` would do nothing."""
     lessons = state.lessons
-    if now >= lessons.raise_at or now >= lessons.forget_at:
-        lessons.pass_time(now, state.ceiling)
+    if state.waiting or state.lost or state.leaving or state.closed or state.options.min_connections:
+        return False
+    return lessons.ceiling is None and not lessons.limits_lowered and now < min(state.retire_at, lessons.forget_at)
+
+
+def decide(state: State, now: float) -> float | None:
+    """Decide everything that can be decided now, and queue what has to be done in `state.todo`, in order.
+
+    Return what `next_look` returns.
+    """
+    if _is_calm(state, now):
+        return state.retire_at if state.idle and state.retire_at < math.inf else None
+    _take_back_lost(state)
+    state.lessons.pass_time(now, state.ceiling)
     if state.leaving:
         _see_how_long_they_leave(state, now)
     if state.idle:
@@ -189,16 +206,17 @@ def decide(state: State, now: float) -> None:
         retire_idle(state, "pool closed")
         for waiter in [each for each in state.waiting if each.blocks is None or each.blocks not in state.spared]:
             _refuse(state, waiter, PoolClosed("the pool was closed"))
-    while state.waiting and now >= lessons.paused_until and _serve_first(state, now):
+    while state.waiting and now >= state.lessons.paused_until and _serve_first(state, now):
         continue
     if state.waiting:
         _help_those_left(state)
     if state.options.min_connections:
-        _keep_spares(state, now)
+        keep_spares(state, now)
     if state.leaving:
         _see_how_long_they_leave(state, now)
     else:
         state.is_needed = False
+    return next_look(state, now)
 
 
 def _help_those_left(state: State) -> None:
@@ -284,12 +302,18 @@ def _has_room(state: State, now: float) -> bool:
 
 def _grant(state: State, waiter: Waiter, slot: Slot, where: set[Slot]) -> None:
     state.half_done = partial(_grant, state, waiter, slot, where)
+    state.todo.append(Lend(waiter, slot))
+    state.waiting.leave(waiter)
+    _lend(state, waiter, slot, where)
+
+
+def _lend(state: State, waiter: Waiter, slot: Slot, where: set[Slot]) -> None:
+    """Lend a slot; an interrupt in the middle would leave it in two containers."""
+    state.half_done = state.half_done or partial(_lend, state, waiter, slot, where)
     slot.holder = waiter.holder
     slot.thread = waiter.blocks if waiter.holder is None else waiter.holder
     state.lend(slot, waiter)
     where.add(slot)
-    state.todo.append(Lend(waiter, slot))
-    state.waiting.leave(waiter)
     state.idle.pop(slot, None)
     state.half_done = None
 
@@ -306,37 +330,11 @@ def _starved_by_batches(state: State) -> Waiter | None:
     return waiter
 
 
-def _keep_spares(state: State, now: float) -> None:
-    """Open a connection for `min_connections`, and close spares that are no longer needed after what was granted."""
-    if _is_short_of_spares(state) and now >= _spare_at(state, now):
-        _dial_spare(state, now)
-    retire_worn_out(state, now)
-
-
-def _dial_spare(state: State, now: float) -> None:
-    dial = DialSpare(Slot(since=now))
-    state.lend(dial.slot, dial)
-    state.dialling.add(dial.slot)
-    state.todo.append(dial)
-
-
-def _is_short_of_spares(state: State) -> bool:
-    wanted = min(state.options.min_connections, state.ceiling_in_force)
-    # One dial at a time.
-    return not state.closed and state.occupied < wanted and not state.dialling and state.lessons.login_error is None
-
-
-def _spare_at(state: State, now: float) -> float:
-    """Return the instant for the next spare: some time after a failed dial, and never if the pool is unused."""
-    at = state.dial_failed_at + SPARE_PAUSE
-    return at if max(now, at) - state.used_at < IN_USE else float("inf")
-
-
 def next_look(state: State, now: float) -> float | None:
     """Return the next instant at which there is something to decide even if nothing happens, or None."""
     instants = [state.retire_at] if state.idle else []
     if not (state.waiting or state.leaving or state.options.min_connections):
-        return instants[0] if instants and instants[0] < float("inf") else None
+        return instants[0] if instants and instants[0] < math.inf else None
     lessons = state.lessons
     if state.waiting:
         instants.append(lessons.paused_until)
@@ -347,6 +345,6 @@ def next_look(state: State, now: float) -> float | None:
     if state.leaving:
         patience = GRACE if state.waiting or state.is_needed else LONGEST_FAREWELL
         instants.append(_first_to_leave(state)[1] + patience)
-    if _is_short_of_spares(state):
-        instants.append(_spare_at(state, now))
-    return min((instant for instant in instants if now < instant < float("inf")), default=None)
+    if is_short_of_spares(state):
+        instants.append(spare_at(state, now))
+    return min((instant for instant in instants if now < instant < math.inf), default=None)

@@ -17,7 +17,7 @@ from .closing import Closing
 from .housekeeper import Housekeeper
 from .shielding import ends_lease, harmless, surely
 from .slots import ConnectionT, DialSpare, Slot, Waiter
-from .stats import Details, copied, detailed
+from .stats import Details, copied, detailed, gauges
 from .waiters import reentered, timed_out, turned_away
 
 LIFETIME_JITTER = 0.1  # fraction of max_lifetime to subtract at most: connections opened together end at other times
@@ -65,14 +65,20 @@ class Pool(Closing, Generic[ConnectionT]):
         """
         if self._is_inside:
             raise reentered(self.name)
-        now = self._clock.monotonic()
+        now, full = self._clock.monotonic(), None
         with self._lock:
-            policy.complete(self._state)
+            if self._state.half_done is not None:
+                self._state.half_done()
             policy.look_at_clocks(self._state, now, self._clock.wall())
-            policy.queue_up(self._state, waiter, now, first=first)
-            self._settle()
-            full = self._turn_away_if_full(waiter) if self.options.max_waiting and not first else None
-        self._carry_out()
+            slot = policy.lend_at_once(self._state, waiter, now)
+            if slot is not None:
+                waiter.grant(slot)
+            else:
+                policy.queue_up(self._state, waiter, now, first=first)
+                self._settle()
+                full = self._turn_away_if_full(waiter) if self.options.max_waiting and not first else None
+        if slot is None or self._state.todo or self._late:
+            self._carry_out()
         if full is not None:
             raise full
 
@@ -181,10 +187,11 @@ class Pool(Closing, Generic[ConnectionT]):
     def take_back(self, slot: Slot, error: BaseException | None = None, sender: str | None = None) -> None:
         """End a lease; the error of its message, if there was one, may show a limit, also for its sender."""
         self._change(self._take_back, slot, error, sender)
-        self._tell_if_free()
+        if self._news:
+            self._tell_if_free()
 
     def _take_back(self, slot: Slot, error: BaseException | None, sender: str | None) -> None:
-        if not self._state.is_out(slot):  # lent before a fork, or given back already
+        if slot not in self._state.busy:  # lent before a fork, or given back already
             return
         now, connection = self._clock.monotonic(), slot.connection
         try:
@@ -221,7 +228,8 @@ class Pool(Closing, Generic[ConnectionT]):
             self._late.append(partial(self.take_back_dead, slot))
             return
         with self._lock:  # without deciding: the waiter that found it dead joins the line first
-            policy.complete(self._state)
+            if self._state.half_done is not None:
+                self._state.half_done()
             self._take_back_dead(slot)
 
     def _take_back_dead(self, slot: Slot, *also: Callable[..., None]) -> None:
@@ -284,4 +292,4 @@ class Pool(Closing, Generic[ConnectionT]):
         return not in_use and (self._state.closed or unused > retirement.IN_USE)
 
     def __repr__(self) -> str:
-        return f"<Pool {self.name}: {self._gauges}>"
+        return f"<Pool {self.name}: {gauges(self._state)}>"

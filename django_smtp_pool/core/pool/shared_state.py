@@ -30,7 +30,7 @@ from .housekeeper import Housekeeper
 from .shielding import harmless, report, surely
 from .slots import Action, Close, DialSpare, Lend, PooledConnection, Refuse, Sever, Slot, Waiter
 from .state import State
-from .stats import Gauges, Stats, gauges, snapshot
+from .stats import Stats, snapshot
 
 logger = logging.getLogger("django_smtp_pool.pool")
 
@@ -57,7 +57,6 @@ class SharedState(ABC):
         self._state = State(options=self.options, ceiling=self.options.max_connections)  # guarded by: _lock
         self._state.when_lost = self._ask_for_a_look
         self._counters: Counter[str] = Counter()  # guarded by: _lock
-        self._gauges = gauges(self._state)
         self._due: float | None = None
         self._alarms: set[Alarm] = set()  # of threads that wait for the pool to be drained or closed
         # The pools before this one, itself, and those after it; a dict, because each step of its changes is atomic.
@@ -84,7 +83,8 @@ class SharedState(ABC):
     def _apply(self, change: Callable[..., object], *arguments: Any) -> None:
         """Make a change and decide; the caller carries out the decisions."""
         with self._lock:
-            policy.complete(self._state)
+            if self._state.half_done is not None:
+                self._state.half_done()
             change(*arguments)
             self._settle()
 
@@ -93,9 +93,7 @@ class SharedState(ABC):
         now, state = self._clock.monotonic(), self._state
         if len(self._generations) > 1:
             self._count_others()
-        policy.decide(state, now)
-        self._due = policy.next_look(state, now)
-        self._gauges = gauges(state)
+        self._due = policy.decide(state, now)
         while state.lessons.news:
             what, why = state.lessons.news.pop(0)
             self._note(Learnt, what=what, why=why)
@@ -110,17 +108,15 @@ class SharedState(ABC):
 
     # -- doing -----------------------------------------------------------------------------------------
 
-    def _carry_out(self) -> None:
-        self._carry_out_own()
-        if len(self._generations) > 1 or self not in self._generations:  # it has ended, and was forgotten
-            for other in self._others():  # `_late` may have had a change for it
-                other._carry_out_own()
-
-    def _carry_out_own(self) -> None:
+    def _carry_out(self, *, alone: bool = False) -> None:
         while self._state.todo or self._late:
             self._do_next(self._state.todo or self._late)
         if self._due is not None:
-            self._ask_for_a_look(self._due)
+            self._housekeeper.watch(self, self._due)
+        if alone or (len(self._generations) == 1 and self in self._generations):
+            return
+        for other in self._others():  # `_late` may have had a change for it, also after this one was forgotten
+            other._carry_out(alone=True)
 
     def _do_next(self, queue: deque[Any]) -> None:
         """Carry out the next action; try again after an exception, because only this thread has the action."""
@@ -310,7 +306,8 @@ class SharedState(ABC):
             return
         with self._lock:
             self._counters[what] += number
-        self._carry_out_late()
+        if self._late:
+            self._carry_out_late()
 
     def _carry_out_late(self) -> None:
         """Carry out what has waited for the lock, after it was held without a change."""
@@ -318,14 +315,9 @@ class SharedState(ABC):
             self._carry_out()
 
     def stats(self) -> Stats:
-        """Return an immutable snapshot; the previous figures, if this thread is in the middle of changing them."""
+        """Return an immutable snapshot; it is true even if this thread is in the middle of a change."""
         rate_left = self.rate_left()  # it takes another lock, which must not be taken under this one
-        if self._is_inside:
-            return self._snapshot(self._gauges, rate_left)
         with self._lock:
-            found = self._snapshot(gauges(self._state), rate_left)
+            found = snapshot(self._state, self._counters, rate_left)
         self._carry_out_late()
         return found
-
-    def _snapshot(self, now: Gauges, rate_left: Mapping[str, int]) -> Stats:
-        return snapshot(now, self._state.lessons.why, self._counters, self._state.closed_for, rate_left)

@@ -64,20 +64,25 @@ class Gauges(NamedTuple):
 
 
 def gauges(state: State) -> Gauges:
-    """Return the slots of the pool at this moment; errors show them as a string."""
-    return Gauges(len(state.dialling), len(state.busy), len(state.idle), len(state.waiting), state.ceiling_in_force)
+    """Return the slots of the pool at this moment; errors show them as a string.
+
+    A slot that moves is in two places for a moment, and code that interrupts the pool's own code may see that.
+    """
+    busy = len(state.busy)
+    connecting = len(state.dialling - state.busy)
+    idle = len(state.idle.keys() - state.busy)
+    return Gauges(connecting, busy, idle, len(state.waiting), state.ceiling_in_force)
 
 
-def snapshot(
-    now: Gauges, why: Mapping[str, str], counters: Counter[str], closed_for: Counter[str], rate_left: Mapping[str, int]
-) -> Stats:
-    """Return the figures of one moment."""
+def snapshot(state: State, counters: Counter[str], rate_left: Mapping[str, int]) -> Stats:
+    """Return the figures of this moment."""
+    now = gauges(state)
     return Stats(
         open=now.idle + now.busy,
         **now._asdict(),
         rate_left=MappingProxyType(dict(rate_left)),
-        learnt=MappingProxyType(dict(why)),
-        connections_closed=MappingProxyType(dict(closed_for)),
+        learnt=MappingProxyType(dict(state.lessons.why)),
+        connections_closed=MappingProxyType(dict(state.closed_for)),
         **{name: counters[name] for name in COUNTERS},
     )
 

@@ -3,7 +3,7 @@
 import contextvars
 import threading
 
-from django_smtp_pool.core.pool.closing import close_soon, close_together
+from django_smtp_pool.core.pool.closing import Use, close_soon, close_together
 from tests.core.fakes import Bench, in_thread, until
 
 
@@ -78,20 +78,17 @@ def test_a_context_does_not_keep_the_message_of_a_send():
 
 
 def test_a_send_that_begins_at_the_last_moment_is_waited_for(monkeypatch):
-    bench, sends = Bench(), []
+    bench = Bench()
     look = bench.pool._others_use_it
 
     def late():
-        if not sends:
-            sends.append(None)
-            sends[0] = Send(bench.pool)  # it sees an open pool, or it asks for another one
+        assert bench.pool.is_closed, "a send that begins after the look sees this"
+        bench.pool._users["send"] = Use(thread=0, number=-1)  # it began to begin before, and saw an open pool
         return look()
 
     monkeypatch.setattr(bench.pool, "_others_use_it", late)
-    monkeypatch.setattr(type(bench.pool), "is_closed", property(lambda pool: False))
     assert not bench.pool.close_if_unused()
-    assert not bench.pool._state.closed
-    sends[0].end()
+    assert not bench.pool.is_closed
 
 
 def test_what_had_to_wait_for_the_lock_does_not_hold_up_the_message_of_another_thread():

@@ -32,6 +32,12 @@ def interrupted_at(step, function, *arguments):
     return False
 
 
+def complete(state):
+    """Do what every change does first."""
+    if state.half_done is not None:
+        state.half_done()
+
+
 def containers(state, slot):
     return [slot in each for each in (state.idle, state.busy, state.dialling, state.leaving)].count(True)
 
@@ -48,7 +54,7 @@ def test_a_slot_that_is_being_granted_has_one_borrower(idle, is_used_meanwhile):
         lends = list(state.todo)
         if is_used_meanwhile:  # another thread carries out what was decided, before anybody takes the lock again
             state.todo.clear()
-        policy.complete(state)
+        complete(state)
         policy.decide(state, NOW)
         lends += [action for action in state.todo if action not in lends]
         slot = lends[0].slot
@@ -61,6 +67,20 @@ def test_a_slot_that_is_being_granted_has_one_borrower(idle, is_used_meanwhile):
     assert step > 15
 
 
+def test_a_slot_that_is_lent_at_once_has_one_borrower_who_can_give_it_up():
+    for step in itertools.count():
+        state, waiter = state_with(idle=True), Waiter()
+        (slot,) = state.idle
+        if not interrupted_at(step, policy.lend_at_once, state, waiter, NOW):
+            break
+        complete(state)
+        is_lent = slot.is_lent_to(waiter)
+        assert (containers(state, slot), slot in state.busy, state.half_done) == (1, is_lent, None)
+        policy.drop(state, waiter)
+        assert (containers(state, slot), slot in state.leaving) == (1, is_lent)
+    assert step > 10
+
+
 def test_a_slot_that_is_being_closed_is_closed():
     for step in itertools.count():
         state = state_with(idle=True)
@@ -69,7 +89,7 @@ def test_a_slot_that_is_being_closed_is_closed():
             break
         waiter = Waiter()
         policy.queue_up(state, waiter, NOW)
-        policy.complete(state)
+        complete(state)
         policy.decide(state, NOW)
         is_closed = slot in state.leaving
         assert (state.own, containers(state, slot), is_closed) == (1, 1, step > 1)

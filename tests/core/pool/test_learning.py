@@ -88,7 +88,7 @@ def test_a_454_pauses_longer_each_time_until_a_message_goes():
         pauses.append(lessons.paused_until - now)
         now = lessons.paused_until
     assert pauses == [1, 2, 4, 8, 16, 30, 30]
-    lessons.sent(now)
+    lessons.sent("from@example.com", now)
     lessons.learn(incident("454 again", Stage.CONTENT), now)
     assert lessons.paused_until - now == 1
 

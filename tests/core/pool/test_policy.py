@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from django_smtp_pool.core.errors import AuthRefused, DataRefused, PoolClosed, Stage, refusal
 from django_smtp_pool.core.options.options import PoolOptions
-from django_smtp_pool.core.pool import policy, retirement
+from django_smtp_pool.core.pool import policy, retirement, spares
 from django_smtp_pool.core.pool.policy import GRACE
 from django_smtp_pool.core.pool.slots import Close, DialSpare, Hurry, Lend, Place, Refuse, Sever, Slot
 from django_smtp_pool.core.pool.state import State
@@ -429,7 +429,7 @@ def test_an_idle_connection_is_preferred_to_a_new_one():
 
 def test_a_lowered_ceiling_closes_the_connections_unused_for_longest():
     state = state_with(990.0, 995.0, 999.0)
-    state.ceiling = 1
+    state.lessons.ceiling = 1
     assert [(action.slot.idle_since, action.reason) for action in settled(state)] == [
         (990.0, "ceiling lowered"),
         (995.0, "ceiling lowered"),
@@ -459,7 +459,7 @@ def test_a_spare_that_failed_is_not_dialled_again_at_once():
     (dial,) = settled(state)
     policy.dial_failed(state, dial.slot, 1000.0)
     assert settled(state, 1001.0) == []
-    assert [type(action) for action in settled(state, 1000.0 + policy.SPARE_PAUSE)] == [DialSpare]
+    assert [type(action) for action in settled(state, 1000.0 + spares.SPARE_PAUSE)] == [DialSpare]
 
 
 def test_goodbyes_that_have_had_their_time_make_room_together():
