@@ -165,10 +165,10 @@ class Batch:
         """Get a connection, then take the next message: no message waits while its connection is being opened."""
         bell = Bell()
         while True:
-            if self._is_starved:
-                self._no_connection(starved())
-                self._attention.ring()
             if not self._may_start:
+                if self._is_starved:
+                    self._no_connection(starved())
+                    self._attention.ring()
                 bell.served = False
                 self._idle[bell] = None
                 yield self._until_rung(bell)
@@ -191,17 +191,24 @@ class Batch:
 
     @property
     def _is_narrow(self) -> bool:
-        return self._narrow_until > NEVER and self._service.clock.monotonic() < self._narrow_until
+        """Whether the batch uses fewer workers for a while."""
+        return self._service.clock.monotonic() < self._narrow_until
 
     def _until_rung(self, bell: Bell) -> Need:
-        return Sleep(bell, self._narrow_until) if self._is_narrow else Turn(bell, math.inf)
+        if self._narrow_until > NEVER and self._is_narrow:
+            return Sleep(bell, self._narrow_until)
+        return Turn(bell, math.inf)
 
     @property
     def _may_start(self) -> bool:
         """Whether one more connection may be taken now."""
         if not self._ready or len(self._ended) > self._limit:
             return False
-        if self._is_narrow and len(self._under_way) + len(self._loans) >= self._narrow_to:
+        if (
+            self._narrow_until > NEVER
+            and self._is_narrow
+            and len(self._under_way) + len(self._loans) >= self._narrow_to
+        ):
             return False
         pool = self._service.pool
         leaves_one = self._may_nest and bool(self._ended)
@@ -213,7 +220,7 @@ class Batch:
         if leaves_one and vacant < 2:
             return False
         # One worker in the pool's line is enough: more would only delay single messages from other threads.
-        return vacant > 0 or not any(loan.is_waiting for loan in self._loans)
+        return vacant > 0 or not (self._is_starved or any(loan.is_waiting for loan in self._loans))
 
     @property
     def _is_starved(self) -> bool:

@@ -52,9 +52,9 @@ class Loan:
         A loan that has its connection keeps it. Raises PoolTimeout after `acquire_timeout` or at the deadline (an
         instant), PoolFull, PoolClosed, and what opening a connection raises.
         """
-        pool, clock = self._service.pool, self._clock
-        asked_at, is_first = clock.monotonic(), False
-        limit = min(asked_at + pool.options.acquire_timeout, deadline)
+        pool = self._service.pool
+        limit = min(self._clock.monotonic() + pool.options.acquire_timeout, deadline)
+        is_first = False
         while self._connection is None:
             waiter = self._waiter = Waiter(holder=self._holder, fresh=self._fresh)
             pool.request(waiter, first=is_first)
@@ -62,10 +62,8 @@ class Loan:
                 yield from self._stand_in_line(waiter, limit)
             slot = self._slot = waiter.leave()
             if slot is None:
-                self.waited += clock.monotonic() - asked_at
-                raise pool.timed_out(clock.monotonic() - asked_at)
+                raise pool.timed_out(self.waited)
             if slot.connection is None or slot.connection.is_usable:
-                self.waited += clock.monotonic() - asked_at
                 self.reused = slot.connection is not None
                 self._connection = slot.connection or (yield from self._open(slot, deadline))
             else:
@@ -80,7 +78,9 @@ class Loan:
             yield Turn(waiter, min(limit, now + LOOK_EVERY))
             if not waiter.served:
                 pool.tidy()  # a pause may have ended, and the housekeeper's thread may be missing
-        pool.leave_line(waiter, clock.monotonic() - came_at)
+        waited = clock.monotonic() - came_at
+        self.waited += waited
+        pool.leave_line(waiter, waited)
 
     def _open(self, slot: Slot, deadline: float) -> Life[Connection]:
         pool, clock = self._service.pool, self._clock

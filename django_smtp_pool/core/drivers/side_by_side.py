@@ -32,7 +32,7 @@ from ..net.trouble import Trouble, attempt
 from .polling import Poller
 
 SHORTEST_WAIT = 1e-6  # seconds: less may be lost when it is added to the time
-BRIEF = 0.01  # seconds; if resuming a generator takes longer, that time does not count
+BRIEF = 0.01  # seconds; if resuming generators takes longer, that time does not count
 
 
 class StoppableClock:
@@ -43,12 +43,12 @@ class StoppableClock:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._looked_at = self._now = clock.monotonic()
+        self._looked_at = self.now = clock.monotonic()
         self._left_out = 0.0
 
     def monotonic(self) -> float:
         """Return seconds that never go back."""
-        return self._now
+        return self.now
 
     def own(self, instant: float) -> float:
         """Return an instant of the system's clock as one of this clock, as long as no more time is left out."""
@@ -69,7 +69,7 @@ class StoppableClock:
         real = self._clock.monotonic()
         if real - self._looked_at > most:
             self._left_out += real - self._looked_at
-        self._looked_at, self._now = real, real - self._left_out
+        self._looked_at, self.now = real, real - self._left_out
 
 
 def run(lives: Iterable[Life[None]], clock: StoppableClock, *, main: Life[None] | None = None) -> None:
@@ -127,7 +127,7 @@ class _SideBySide:
             if ready:
                 for life in ready:
                     self._go_on(life, life.send, None)
-            elif self._calls and (self._hold_until == NEVER or self._clock.monotonic() >= self._held_until()):
+            elif self._calls and (self._hold_until == NEVER or self._clock.now >= self._held_until()):
                 self._call(*self._calls.popleft())
 
     def _held_until(self) -> float:
@@ -142,6 +142,9 @@ class _SideBySide:
     def _look(self) -> dict[Life[None], None]:
         """Wait until a generator can go on, or a call may be made; return each generator that can go on once."""
         ready: dict[Life[None], None] = {}
+        self._clock.move_on(BRIEF)
+        if self._asleep:  # by our clock, a sleep may end sooner after each call
+            self._due = min(map(self._until, self._needs.values()))
         self._is_polling = True
         ready_now = [] if self._served else self._poll()  # the sockets are read before a call is made
         self._is_polling = False
@@ -160,15 +163,9 @@ class _SideBySide:
             need = self._needs.get(life)
             if isinstance(need, (Turn, Sleep)) and need.waiter is waiter:
                 ready[life] = None
-        if self._clock.monotonic() >= self._first_due():
+        if self._clock.now >= self._due:
             self._add_those_due(ready)
         return ready
-
-    def _first_due(self) -> float:
-        """Return an instant before which no need is due; a sleep may be due sooner by our clock after each call."""
-        if not self._asleep:
-            return self._due
-        return min(self._due, *(self._until(self._needs[life]) for life in self._asleep))
 
     def _until(self, need: Need) -> float:
         """Return the instant of a need by our clock."""
@@ -177,20 +174,18 @@ class _SideBySide:
         return math.inf if type(need) is Call else need.until  # type: ignore[union-attr]
 
     def _poll(self) -> list[int]:
-        due = self._first_due()
-        seconds = (min(due, self._held_until()) if self._calls else due) - self._clock.monotonic()
+        seconds = (min(self._due, self._held_until()) if self._calls else self._due) - self._clock.now
         if seconds > 0:
             return self._clock.wait(self._poller.wait, max(seconds, SHORTEST_WAIT))
         return self._poller.wait(0.0)
 
     def _add_those_due(self, ready: dict[Life[None], None]) -> None:
-        now = self._clock.monotonic()
         self._due = math.inf
         for life, need in self._needs.items():
             until = self._until(need)
-            if until <= now:
+            if until <= self._clock.now:
                 ready[life] = None
-            elif life not in self._asleep:
+            else:
                 self._due = min(self._due, until)
 
     # -- going on --------------------------------------------------------------------------------------
@@ -212,11 +207,10 @@ class _SideBySide:
         except StopIteration:
             need = None
             self._needs.pop(life, None)
-        finally:
-            self._clock.move_on(BRIEF)
         if type(before) is Wait and not (type(need) is Wait and need.watched[0][0] is before.watched[0][0]):
             self._forget(life)
-        self._asleep.discard(life)
+        elif type(before) is Sleep:
+            self._asleep.discard(life)
         if type(need) is Wait:
             self._watch(life, need)
         elif type(need) is Call:
@@ -230,8 +224,10 @@ class _SideBySide:
             self._owners[descriptor] = life, need
             self._descriptors.setdefault(life, set()).add(descriptor)
             self._poller.watch(descriptor, events)
-        self._due = min(self._due, need.until)
-        self._hold_until = max(self._hold_until, need.hold_until)
+        if need.until < self._due:
+            self._due = need.until
+        if need.hold_until > self._hold_until:
+            self._hold_until = need.hold_until
 
     def _forget(self, life: Life[None]) -> None:
         """Stop watching for a generator: a socket that is polled stays open, even if another thread closes it."""
@@ -244,8 +240,8 @@ class _SideBySide:
         waiter = need.waiter
         if type(need) is Sleep:
             self._asleep.add(life)
-        else:
-            self._due = min(self._due, need.until)
+        elif need.until < self._due:
+            self._due = need.until
         if not isinstance(waiter, Bell) and self._wakeup is None:
             self._wakeup = Wakeup()
             self._poller.watch(self._wakeup.fileno(), selectors.EVENT_READ)
