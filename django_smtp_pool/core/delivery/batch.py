@@ -204,11 +204,7 @@ class Batch:
         """Whether one more connection may be taken now."""
         if not self._ready or len(self._ended) > self._limit:
             return False
-        if (
-            self._narrow_until > NEVER
-            and self._is_narrow
-            and len(self._under_way) + len(self._loans) >= self._narrow_to
-        ):
+        if len(self._under_way) + len(self._loans) >= self._narrow_to and self._is_narrow:
             return False
         pool = self._service.pool
         leaves_one = self._may_nest and bool(self._ended)
