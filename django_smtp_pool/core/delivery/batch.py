@@ -165,7 +165,7 @@ class Batch:
         """Get a connection, then take the next message: no message waits while its connection is being opened."""
         bell = Bell()
         while True:
-            if not self._may_start:
+            if not (self._ready and self._may_start):
                 if self._is_starved:
                     self._no_connection(starved())
                     self._attention.ring()
@@ -177,7 +177,8 @@ class Batch:
             loan = Loan(self._service, self._clock, self._holder, wants_more=self._goes_on)
             try:
                 if (yield from self._has_connection(loan)):
-                    self._wake_worker()
+                    if len(self._ready) > 1:  # one of them is for this worker
+                        self._wake_worker()
                     while loan.has_connection:
                         yield from self._deliver(loan)
             except BaseException:
@@ -201,8 +202,8 @@ class Batch:
 
     @property
     def _may_start(self) -> bool:
-        """Whether one more connection may be taken now."""
-        if not self._ready or len(self._ended) > self._limit:
+        """Whether one more connection may be taken now, for a message that is ready."""
+        if len(self._ended) > self._limit:
             return False
         if len(self._under_way) + len(self._loans) >= self._narrow_to and self._is_narrow:
             return False
@@ -301,7 +302,7 @@ class Batch:
 
     def _wake_worker(self) -> None:
         """Wake one worker if it may start; as soon as it has a connection, it wakes the next one."""
-        if self._idle and (self._may_start or self._is_starved):
+        if self._idle and self._ready and (self._may_start or self._is_starved):
             bell = next(iter(self._idle))
             del self._idle[bell]
             bell.ring()
