@@ -219,7 +219,7 @@ def test_a_machine_that_was_suspended_discards_what_was_idle(mailer, seconds):
 def test_where_no_descriptor_is_left_nothing_is_said(server, mailer, monkeypatch):
     """What waits for the answer is made before the question: else nobody would know what became of the message."""
 
-    def no_more():
+    def no_more(*_):
         raise OSError(24, "Too many open files")
 
     backend, unlucky = mailer(server), message()
