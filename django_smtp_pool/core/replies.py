@@ -127,16 +127,12 @@ class ReplyParser:
     its limit.
     """
 
+    is_empty: bool = True  # whether all octets so far belong to complete replies
     _buffer: bytes = b""
     _code: int = 0
     _lines: list[bytes] = field(default_factory=list)
     _size: int = 0
     _malformed: MalformedReply | None = None
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether all octets so far belong to complete replies."""
-        return not (self._buffer or self._lines or self._malformed)
 
     def feed(self, data: bytes) -> list[Reply]:
         """Add octets and return the replies that are complete now.
@@ -148,22 +144,26 @@ class ReplyParser:
             raise self._malformed
         if not data:
             return []
+        self.is_empty = False
         *lines, self._buffer = (self._buffer + data).split(b"\n")
         replies: list[Reply] = []
         try:
             for line in lines:
-                self._take_line(line, replies)
-            _check_length(self._buffer)
+                if not self._lines and (seen := _seen.get(line)) is not None:
+                    replies.append(seen)
+                else:
+                    self._take_line(line, replies)
+            if self._buffer:
+                _check_length(self._buffer)
         except MalformedReply as error:
             self._malformed = error
             if not replies:
                 raise
+        else:
+            self.is_empty = not (self._buffer or self._lines)
         return replies
 
     def _take_line(self, raw: bytes, replies: list[Reply]) -> None:
-        if not self._lines and (seen := _seen.get(raw)) is not None:
-            replies.append(seen)
-            return
         _check_length(raw)
         line = raw[:-1] if raw.endswith(b"\r") else raw
         match = _LINE.fullmatch(line)

@@ -21,20 +21,16 @@ import socket
 import ssl
 from collections import deque
 from collections.abc import Sequence
-from itertools import islice
 
 from .sockets import close_for_good, end, track
-from .trouble import PeerClosed, Trouble, attempt, is_networks, would_block
+from .trouble import WOULD_BLOCK, PeerClosed, Trouble, attempt, is_networks, would_block
 
 Piece = bytes | bytearray | memoryview
 
 _READ = 8192  # octets to read at a time; replies of four octets each would become thousands of objects
 _READS = 8  # reads in a row, before the caller checks its timeout
-_SLICE = 131072  # octets to encrypt, or to hand to the kernel, at a time, so a large message needs no second copy
+_SLICE = 131072  # octets to encrypt, to join or to hand to the kernel at a time; a large message has no second copy
 _RECORD = 16384  # octets in one TLS record
-_PIECES = 1024  # pieces that Linux takes in one call (IOV_MAX)
-_JOIN = 131072  # octets; pieces that are smaller together are joined into one write
-_HAS_SENDMSG = hasattr(socket.socket, "sendmsg")  # not on Windows
 _BURST = 4 * _SLICE  # octets to write before the caller reads again
 
 
@@ -48,6 +44,7 @@ class Transport:
             attempt(sock.setsockopt, socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             attempt(sock.setsockopt, socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._sock = sock
+        self.fileno = sock.fileno  # for the drivers, which ask for the descriptor at every wait
         self._tls: ssl.SSLObject | None = None
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
@@ -58,10 +55,6 @@ class Transport:
         self._has_remainder = False
         self.all_left = True
         track(sock)
-
-    def fileno(self) -> int:
-        """Return the descriptor to watch."""
-        return self._sock.fileno()
 
     @property
     def local_address(self) -> str | None:
@@ -78,8 +71,6 @@ class Transport:
     def put(self, pieces: Sequence[Piece]) -> int:
         """Queue octets and return how many; `flush` writes them. Large pieces are not copied."""
         size = sum(map(len, pieces))
-        if size <= _JOIN:
-            pieces = (b"".join(pieces),)
         self._unsent.extend([memoryview(piece) for piece in pieces if piece])
         self._left += size
         self.all_left = not size
@@ -91,53 +82,50 @@ class Transport:
         `all_left` becomes True just before the call with the last queued octet, and False again if that call did not
         take it. After an interrupt in between it stays True.
         """
-        return self._flush_clear() if self._tls is None else self._flush_tls(self._tls)
-
-    def _flush_clear(self) -> int:
+        if self._tls is not None:
+            return self._flush_tls(self._tls)
         taken = 0
         while self._unsent and taken < _BURST:
-            views = self._next_views(_SLICE)
-            size = sum(map(len, views))
-            count = self._hand_over(views, size, last=size == self._left)
+            octets = self._next_octets(_SLICE)
+            count = self._hand_over(octets, is_last=len(octets) == self._left)
             self._forget(count)
             taken += count
-            if count < size:
+            if count < len(octets):
                 break
         return taken
 
     def _flush_tls(self, tls: ssl.SSLObject) -> int:
         taken = 0
         while taken < _BURST and self._fill_ciphertext(tls):
-            size = len(self._ciphertext)
-            count = self._hand_over([self._ciphertext], size, last=not self._unsent)
+            count = self._hand_over(self._ciphertext, is_last=not self._unsent)
             taken += count
             self._ciphertext = self._ciphertext[count:]
             if self._ciphertext:
                 break
         return taken
 
-    def _next_views(self, size: int) -> list[memoryview]:
-        """Return the next octets to write, at most `size`."""
-        if len(self._unsent[0]) >= size or len(self._unsent) == 1:
-            return [self._unsent[0][:size]]
+    def _next_octets(self, size: int) -> memoryview:
+        """Return the next octets to write, at most `size`; small pieces are joined, so that they need one call."""
+        unsent = self._unsent
+        first = unsent[0]
+        if len(first) >= size or len(unsent) == 1:
+            return first[:size]
         views = []
-        for view in islice(self._unsent, _PIECES):
+        while size and unsent:
+            view = unsent.popleft()
+            if len(view) > size:
+                unsent.appendleft(view[size:])
             views.append(view[:size])
             size -= len(views[-1])
-            if not size:
-                break
-        return views
+        unsent.appendleft(memoryview(b"".join(views)))
+        return unsent[0]
 
     def _forget(self, count: int) -> None:
-        """Remove octets from the queue that were written or encrypted."""
+        """Remove the first octets of the queue, which were written or encrypted."""
         self._left -= count
-        while count:
-            view = self._unsent[0]
-            if count < len(view):
-                self._unsent[0] = view[count:]
-                return
-            count -= len(view)
-            self._unsent.popleft()
+        first = self._unsent.popleft()
+        if count < len(first):
+            self._unsent.appendleft(first[count:])
 
     def _fill_ciphertext(self, tls: ssl.SSLObject) -> bool:
         if not self._ciphertext:
@@ -149,10 +137,9 @@ class Transport:
 
     def _encrypt_record(self, tls: ssl.SSLObject) -> bool:
         """Encrypt some octets; return False if the peer renegotiates, since the handshake must be written first."""
-        views = self._next_views(_RECORD)
-        data = views[0] if len(views) == 1 else b"".join(views)
+        octets = self._next_octets(_RECORD)
         try:
-            count = tls.write(data)
+            count = tls.write(octets)
         except ssl.SSLError as error:
             if not is_networks(error):
                 raise
@@ -162,48 +149,36 @@ class Transport:
         self._forget(count)
         return True
 
-    def _hand_over(self, views: list[memoryview], size: int, *, last: bool) -> int:
-        if not last:
-            self.all_left = False
-            return self._send(views)
+    def _hand_over(self, octets: memoryview, *, is_last: bool) -> int:
+        """Give octets to the kernel, and return how many it took; `is_last`: none are queued after them."""
         already = self.all_left
-        self.all_left = True
+        self.all_left = already or is_last  # here, doubt begins
         try:
-            count = self._send(views)
-        except Trouble:  # only this: before an interrupt, the kernel may have taken the octets
-            self.all_left = already
-            raise
-        self.all_left = already or count == size
-        return count
-
-    def _send(self, views: list[memoryview]) -> int:
-        if len(views) == 1 or not _HAS_SENDMSG:
-            data = views[0] if len(views) == 1 else b"".join(views)
-            try:
-                return self._sock.send(data)
-            except OSError as error:
-                would_block(error)
-                return 0
-        try:
-            return self._sock.sendmsg(views)
+            count = self._sock.send(octets)
         except OSError as error:
-            would_block(error)
-            return 0
+            if not is_networks(error):  # an interrupt: the kernel may have taken the octets before it
+                raise
+            self.all_left = already
+            if isinstance(error, WOULD_BLOCK):
+                return 0
+            raise Trouble(error) from error
+        self.all_left = already or (is_last and count == len(octets))
+        return count
 
     def receive(self) -> bytes:
         """Return what has arrived, or b"" if nothing has; never blocks. One call returns a burst of replies.
 
         Raises PeerClosed if the peer has closed the connection, and Trouble if it was reset.
         """
-        return (self._take() or b"") if self._tls is None else self._receive_tls(self._tls)
+        return self._take() if self._tls is None else self._receive_tls(self._tls)
 
-    def _take(self) -> bytes | None:
-        """Return the next octets as they arrived, or None if there are none."""
+    def _take(self) -> bytes:
+        """Return the next octets as they arrived, or b"" if there are none."""
         try:
             raw = self._sock.recv(_READ)
         except OSError as error:
             would_block(error)
-            return None
+            return b""
         if not raw:
             raise PeerClosed
         return raw
@@ -218,7 +193,7 @@ class Transport:
                 break
             try:
                 raw = self._take()
-                if raw is None:
+                if not raw:
                     break
                 clear += self._decrypt(tls, raw)
             except Trouble:
@@ -266,7 +241,7 @@ class Transport:
                 self._has_remainder = True
                 return True
             raw = self._take()
-            if raw is None:
+            if not raw:
                 return False
             self._incoming.write(raw)
 
