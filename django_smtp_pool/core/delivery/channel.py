@@ -65,8 +65,8 @@ class Channel:
 
     @property
     def is_quiet(self) -> bool:
-        """Whether the server is still connected and has sent nothing unrequested."""
-        return self.transport is not None and self.in_step and self.transport.is_quiet()
+        """Whether a next command is possible, and the server is still connected and has sent nothing unrequested."""
+        return self.in_step and self.transport is not None and self.transport.is_quiet()
 
     @property
     def in_doubt(self) -> bool:
@@ -99,7 +99,12 @@ class Channel:
             step = next(dialogue)
             while True:
                 try:
-                    heard = yield from self._carry_out(step, clock, deadline, tls)
+                    if isinstance(step, Say):
+                        heard = yield from self._say(step, clock, deadline)
+                    elif isinstance(step, Connect):
+                        heard = yield from self._connect(step, clock, deadline)
+                    else:
+                        heard = yield from self._secure(step, clock, deadline, tls)
                 except _Wrong as wrong:
                     step = dialogue.throw(wrong.error)
                 else:
@@ -110,25 +115,19 @@ class Channel:
         finally:
             dialogue.close()
 
-    def _carry_out(self, step: Step, clock: Clock, deadline: float | None, tls: ssl.SSLContext | None) -> Life[Heard]:
-        if isinstance(step, Say):
-            return self._say(step, clock, deadline)
-        if isinstance(step, Connect):
-            return self._connect(step, clock, deadline)
-        return self._secure(step, clock, deadline, tls)
-
     def _say(self, step: Say, clock: Clock, deadline: float | None) -> Life[Heard]:
         wire = self._wire
         size = self._begin_saying(step) if step.pieces else 0
         began = progress = clock.monotonic()
         replies: list[Reply] = []
+        wants_write = bool(step.pieces)
         may_answer = not step.pieces  # no reply can have arrived before the first wait
         while True:
-            count, failure = self._write(wire) if wire.wants_write else (0, None)
+            count, failure = self._write() if wants_write else (0, None)
             if may_answer or failure is not None:
                 before = len(replies)
                 if self._hears_enough(step, replies, failure):
-                    return Heard(replies=tuple(replies), all_said=wire.all_left)
+                    return Heard(tuple(replies), wire.all_left)
                 if failure is not None:
                     raise self._lost(failure, step, replies)
                 count += len(replies) - before
@@ -139,11 +138,13 @@ class Channel:
             if may_answer and now >= until:
                 raise self._overdue(step, now - began, replies)
             may_answer = True
-            yield Wait(((wire, _BOTH),), until, progress + STUCK) if wire.wants_write else Wait(((wire, _READ),), until)
+            wants_write = wire.wants_write
+            yield Wait(((wire, _BOTH),), until, progress + STUCK) if wants_write else Wait(((wire, _READ),), until)
 
     def _begin_saying(self, step: Say) -> int:
         """Queue the commands of a step, and return how many octets they have."""
-        self._check_nothing_unasked(step)
+        if self._read(step, [], None) or not self.in_step:
+            raise self._unasked(step)
         if self._trace is not None:
             self._trace(True, step.masked or _readable(step))
         if step.hidden:
@@ -153,10 +154,10 @@ class Channel:
         self._saying = step
         return size
 
-    def _write(self, wire: Transport) -> tuple[int, Trouble | None]:
+    def _write(self) -> tuple[int, Trouble | None]:
         """Write what the kernel takes; return how many octets that was, and the error if it takes no more."""
         try:
-            return wire.flush(), None
+            return self._wire.flush(), None
         except Trouble as error:  # the server may have sent the reason before it hung up: that is read first
             return 0, error
 
@@ -207,14 +208,12 @@ class Channel:
             raise self._marked(ProtocolError(masked_error(error, self._hidden)), step, replies) from None
         return bool(data)
 
-    def _check_nothing_unasked(self, step: Step) -> None:
-        """Raise if something arrived before the command was sent: it would be taken for its reply (RFC 3207 §5)."""
-        self._read(step, [], None)
-        if not self.in_step:
-            unasked = masked_reply(self._inbox[0], self._hidden) if self._inbox else None
-            why = ProtocolError(f"the server sent something unrequested: {unasked or 'half a line'}")
-            why.reply = unasked
-            raise self._marked(why, step, [])
+    def _unasked(self, step: Step) -> _Wrong:
+        """Return the error for what arrived before a command: it would be taken for its reply (RFC 3207 §5)."""
+        unasked = masked_reply(self._inbox[0], self._hidden) if self._inbox else None
+        why = ProtocolError(f"the server sent something unrequested: {unasked or 'half a line'}")
+        why.reply = unasked
+        return self._marked(why, step, [])
 
     def _connect(self, step: Connect, clock: Clock, deadline: float | None) -> Life[Heard]:
         began = clock.monotonic()
@@ -248,9 +247,9 @@ class Channel:
         if tls is None:
             raise AssertionError("a dialogue that starts TLS needs a context")
         wire = self._wire
-        if self._has_heard:
-            # An attacker may have added unencrypted octets after the 220, so that they are read as the server's.
-            self._check_nothing_unasked(step)
+        # An attacker may have added unencrypted octets after the 220, so that they are read as the server's.
+        if self._has_heard and (self._read(step, [], None) or not self.in_step):
+            raise self._unasked(step)
         began = clock.monotonic()
         until = began + self._patience[step.patience]
         if deadline is not None:

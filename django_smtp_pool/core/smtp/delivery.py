@@ -65,7 +65,12 @@ def deliver(session: Session, envelope: Envelope, content: bytes, stuffed: bytes
         survives = yield from _abandon(transaction, lmtp=session.lmtp)
         raise _all_refused(rcpt.refused, stage=Stage.RCPT, session_survives=survives)
     try:
-        receipt = yield from _conclude(session, transaction, envelope, content, rcpt, stuffed)
+        if session.one_shot:  # the content was sent with the commands
+            heard = transaction.answer(Stage.CONTENT)
+            _check_subject(envelope, rcpt, heard.replies[0])
+            receipt = _verdict(session, envelope, rcpt, heard)
+        else:
+            receipt = yield from _conclude(session, transaction, envelope, content, rcpt, stuffed)
     except Failure as error:
         # These refusals are certain, whatever the outcome for the other recipients.
         error.refused = {**rcpt.refused, **error.refused}
@@ -81,11 +86,7 @@ def _conclude(
     rcpt: RcptOutcome,
     stuffed: bytes | None,
 ) -> Dialogue[Receipt]:
-    """Send the content, unless it was sent with the commands, and judge the reply to it."""
-    if session.one_shot:
-        heard = transaction.answer(Stage.CONTENT)
-        _check_subject(envelope, rcpt, heard.replies[0])
-        return _verdict(session, envelope, rcpt, heard)
+    """Send the content, and judge the reply to it."""
     if session.chunking:  # one chunk (RFC 3030): no go-ahead to wait for, no dots to stuff
         pieces: tuple[bytes, ...] = (b"BDAT %d LAST\r\n" % len(content), content)
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from ..errors import Stage
 from ..options.host import Target
@@ -60,8 +60,7 @@ class Say:
     hidden: tuple[bytes, ...] = field(default=(), repr=False)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Heard:
+class Heard(NamedTuple):
     """The result of a `Say`: the replies, and whether the last octet may have been sent before they arrived."""
 
     replies: tuple[Reply, ...] = ()

@@ -7,8 +7,8 @@ whatever follows: Postfix under stress hangs up after a single error, and anothe
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum, auto
+from typing import NamedTuple
 
 from ..errors import (
     ConnectionLost,
@@ -75,8 +75,7 @@ def meaning_of(stage: Stage, reply: Reply, *, carried: bool) -> Meaning:
     return MEANING[stage][kind_of(reply, carried=carried).value]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Session:
+class Session(NamedTuple):
     """What a delivery must know about its session."""
 
     extensions: Extensions
@@ -88,8 +87,7 @@ class Session:
     lmtp: bool = False  # one reply to the content for each recipient (RFC 2033); never with BDAT
 
 
-@dataclass(frozen=True, kw_only=True)
-class RcptOutcome:
+class RcptOutcome(NamedTuple):
     """Which recipients the server accepted, and its replies to the others."""
 
     accepted: tuple[str, ...]
@@ -112,53 +110,48 @@ class Transaction:
     def __init__(self, session: Session, envelope: Envelope, content: bytes) -> None:
         self._session = session
         self._envelope = envelope
-        self._content = content if session.one_shot else None
-        self._size = len(content)
+        self._content = content
         self._lost: ConnectionLost | None = None
-        self._said: list[Command] = []
+        self._said: list[Stage] = []
         self._replies: list[tuple[Stage, Reply]] = []
         self._all_said = True
 
     def exchange(self) -> Dialogue[None]:
         """Send the commands and collect the replies that arrive."""
-        commands = self._commands()
-        if self._session.pipelining and self._session.extensions.pipelining:
-            yield from self._say(commands)
-            return
-        for each in commands:
-            if not self._is_pointless(each[0]):
-                yield from self._say([each])
+        session, commands = self._session, self._commands()
+        is_together = session.pipelining and session.extensions.pipelining
+        for group in [commands] if is_together else [[each] for each in commands]:
+            if self._said and self._is_pointless(group[0][0]):
+                continue
+            stages = [stage for stage, _ in group]
+            self._said += stages
+            try:
+                replies, self._all_said = yield self._step(group)
+            except ConnectionLost as lost:
+                self._lost, replies, self._all_said = lost, lost.heard, lost.all_said
+            # There are fewer replies than commands if the exchange ended early.
+            self._replies += zip(stages, replies, strict=False)
 
     def _commands(self) -> list[Command]:
         session, envelope = self._session, self._envelope
         commands = [RSET] if session.needs_reset else []
-        commands.append((Stage.MAIL, _mail(session.extensions, envelope, self._size)))
+        commands.append((Stage.MAIL, _mail(session.extensions, envelope, len(self._content))))
         commands += [(Stage.RCPT, _rcpt(session.extensions, envelope, address)) for address in envelope.recipients]
         if session.one_shot:
-            commands.append((Stage.CONTENT, f"BDAT {self._size} LAST"))
+            commands.append((Stage.CONTENT, f"BDAT {len(self._content)} LAST"))
         elif not session.chunking:
             commands.append(DATA)
         return commands
 
-    def _say(self, commands: Sequence[Command]) -> Dialogue[None]:
-        self._said += commands
-        try:
-            heard: Heard = yield self._step(commands)
-            replies, self._all_said = heard.replies, heard.all_said
-        except ConnectionLost as lost:
-            self._lost, replies, self._all_said = lost, lost.heard, lost.all_said
-        # There are fewer replies than commands if the exchange ended early.
-        self._replies += [(stage, reply) for (stage, _), reply in zip(commands, replies, strict=False)]
-
     def _step(self, commands: Sequence[Command]) -> Say:
         stage, hear = commands[0][0], len(commands)
         lines = line_of(*[line for _, line in commands])
-        if self._content is None:
-            return Say(pieces=(lines,), stage=stage, hear=hear)
-        return Say(pieces=(lines, self._content), stage=stage, hear=hear, patience=Patience.VERDICT)
+        if self._session.one_shot:
+            return Say(pieces=(lines, self._content), stage=stage, hear=hear, patience=Patience.VERDICT)
+        return Say(pieces=(lines,), stage=stage, hear=hear)
 
     def _is_pointless(self, stage: Stage) -> bool:
-        """Return whether a command need not be sent, when commands are sent one at a time."""
+        """Return whether the next command need not be sent, when commands are sent one at a time."""
         if self._lost or self._was_closed:
             return True
         if stage is Stage.RCPT:
@@ -169,7 +162,8 @@ class Transaction:
 
     def judge(self) -> RcptOutcome:
         """Return which recipients were accepted, perhaps none; raise if the content must not be sent."""
-        if self._is_ordinary:
+        # The common case: each command has the usual code of success as its reply.
+        if [reply.code for _, reply in self._replies] == [_USUAL[stage] for stage in self._said] and not self._lost:
             return RcptOutcome(accepted=self._envelope.recipients, refused={})
         return self._judge_each()
 
@@ -198,13 +192,6 @@ class Transaction:
                 break
         return self._rcpt_outcome(rcpts)
 
-    @property
-    def _is_ordinary(self) -> bool:
-        """Whether each command has the usual success code as its reply, which is the common case."""
-        if self._lost is not None or len(self._replies) < len(self._envelope.recipients) + 1:
-            return False
-        return [reply.code for _, reply in self._replies] == [_USUAL[stage] for stage, _ in self._said]
-
     def _rcpt_outcome(self, rcpts: Sequence[Reply]) -> RcptOutcome:
         if len(rcpts) < len(self._envelope.recipients):
             raise self._lost or ProtocolError("the server did not answer every RCPT", stage=Stage.RCPT)
@@ -220,7 +207,7 @@ class Transaction:
     @property
     def _is_in_doubt(self) -> bool:
         """Whether the content has left with the commands, and the replies do not show the outcome."""
-        if self._content is None or not self._all_said:
+        if not self._session.one_shot or not self._all_said:
             return False
         verdict = self._reply_to(Stage.CONTENT)
         if verdict is not None and verdict.is_refusal:
@@ -262,7 +249,10 @@ class Transaction:
         return any(reply.closes_connection for _, reply in self._replies)
 
     def _reply_to(self, stage: Stage) -> Reply | None:
-        return next((reply for at, reply in self._replies if at is stage), None)
+        for at, reply in self._replies:
+            if at is stage:
+                return reply
+        return None
 
     def _refused(self, stage: Stage, reply: Reply, outcome: Outcome) -> Failure:
         if stage is Stage.RCPT:
@@ -291,7 +281,7 @@ class Transaction:
     @property
     def is_in_step(self) -> bool:
         """Whether every command has its reply and the server waits for the next command."""
-        if self._content is not None:  # the server may not have read the chunk that it refused
+        if self._session.one_shot:  # the server may not have read the chunk that it refused
             return False
         return self._lost is None and not self._was_closed and not self.was_told_to_go_ahead
 
