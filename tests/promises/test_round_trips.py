@@ -83,3 +83,15 @@ def test_a_refused_message_costs_the_next_one_no_round_trip():
             backend.send_messages([message(to=["bad@example.com"])])
         assert turns_of(proxy, backend, 2) == 2  # RSET travels with MAIL, RCPT and DATA
         assert len(server.commands("RSET")) == 1
+
+
+def test_noop_does_not_end_the_transaction_of_a_refused_message():
+    with FaultServer(refuse_recipients={"bad@example.com": "550 5.1.1 unknown"}) as server:
+        backend = backend_for(server)
+        backend.open()
+        sent(backend)
+        with pytest.raises(OSError, match="unknown"):
+            backend.send_messages([message(to=["bad@example.com"])])
+        assert backend.connection.noop()[0] == 250
+        sent(backend)
+        assert (server.connections, len(server.commands("RSET"))) == (1, 1)

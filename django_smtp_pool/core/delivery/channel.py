@@ -47,6 +47,7 @@ class Channel:
         self.transport: Transport | None = None
         self._wire: Transport  # the same, from the first step of the first dialogue on
         self.is_closed = False
+        self.in_step = True  # a next command is possible: each command so far has its reply, and nothing else was read
         self._patience = patience
         self._trace = trace
         self._parser = ReplyParser()
@@ -57,16 +58,6 @@ class Channel:
         self.exchanges = 0  # since `begin_message`
 
     # -- what is known ---------------------------------------------------------------------------------
-
-    @property
-    def in_step(self) -> bool:
-        """Whether a next command is possible: the channel is open, and each reply read so far answered a command."""
-        return not self.is_closed and self._parser.is_empty and not self._inbox
-
-    @property
-    def is_quiet(self) -> bool:
-        """Whether a next command is possible, and the server is still connected and has sent nothing unrequested."""
-        return self.in_step and self.transport is not None and self.transport.is_quiet()
 
     @property
     def in_doubt(self) -> bool:
@@ -127,6 +118,7 @@ class Channel:
             if may_answer or failure is not None:
                 before = len(replies)
                 if self._hears_enough(step, replies, failure):
+                    self.in_step = self._parser.is_empty and not (self._inbox or self.is_closed)
                     return Heard(tuple(replies), wire.all_left)
                 if failure is not None:
                     raise self._lost(failure, step, replies)
@@ -150,6 +142,7 @@ class Channel:
         if step.hidden:
             self._hidden = in_order((*self._hidden, *step.hidden))
         self.exchanges += 1
+        self.in_step = False  # until it is answered
         size = self._wire.put(step.pieces)
         self._saying = step
         return size
@@ -210,6 +203,7 @@ class Channel:
 
     def _unasked(self, step: Step) -> _Wrong:
         """Return the error for what arrived before a command: it would be taken for its reply (RFC 3207 §5)."""
+        self.in_step = False
         unasked = masked_reply(self._inbox[0], self._hidden) if self._inbox else None
         why = ProtocolError(f"the server sent something unrequested: {unasked or 'half a line'}")
         why.reply = unasked
@@ -290,7 +284,7 @@ class Channel:
 
     def close(self) -> None:
         """Close the socket at once: without the final dot and QUIT, so the server drops an incomplete message."""
-        self.is_closed = True
+        self.is_closed, self.in_step = True, False
         if self.transport is not None:
             self.transport.close()
 

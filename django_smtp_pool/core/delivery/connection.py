@@ -22,8 +22,7 @@ from ..errors import (
     is_failure,
 )
 from ..events.events import Line, Observer
-from ..interrupts import foreign
-from ..needs import Call, Life, T
+from ..needs import Call, Life
 from ..net.tls import context_for, flaw_of
 from ..options.options import ServerOptions
 from ..replies import Reply
@@ -33,7 +32,7 @@ from ..smtp.envelope import Envelope, Ranges, dot_stuffed, may_be_chunk, names_r
 from ..smtp.experience import Experience, Suspicion, may_be_limit
 from ..smtp.extensions import Extensions, fit
 from ..smtp.session import Greeter, noop, open_session, quit_politely
-from ..smtp.steps import Dialogue, Patience
+from ..smtp.steps import Patience
 from ..smtp.transaction import Session
 from .channel import Channel
 
@@ -128,6 +127,7 @@ class Connection:
         self._experience = connector.experience
         self._answered_at = float("-inf")  # instant (monotonic) of the last good reply
         self.channel = Channel(_patience(connector.server), self._trace if connector.server.debug else None)
+        self._pipelining = self._may_chunk = False  # known once the session is open
         self._needs_reset = False
         self._is_broken = False
         self._is_worn_out = False  # the server accepts no further message on it
@@ -140,7 +140,8 @@ class Connection:
 
         This checks the socket without waiting and without a round trip.
         """
-        return not self._is_broken and self.channel.is_quiet
+        channel = self.channel
+        return self.in_step and channel.transport is not None and channel.transport.is_quiet()
 
     @property
     def tls(self) -> ssl.SSLObject | None:
@@ -173,6 +174,9 @@ class Connection:
             experience=self._experience,
         )
         self.extensions = yield from self.channel.hold(open_session(greeter), clock, deadline=deadline, tls=tls)
+        self._pipelining = self.server.pipelining and self.extensions.pipelining
+        # No RFC says how many replies follow a refused chunk in LMTP; and LMTP servers are near, so BDAT saves little.
+        self._may_chunk = self.server.chunking and self.extensions.chunking and not self.server.lmtp
         self._answered_at = self._clock.monotonic()
 
     def _prepare(self) -> ssl.SSLContext | None:
@@ -201,15 +205,19 @@ class Connection:
         if is_large and not session.chunking:
             stuffed = yield Call(partial(dot_stuffed, content, base64))
         carried, self.messages = self.messages, self.messages + 1
+        self._is_broken = self._needs_reset = True  # until the dialogue has ended well
         try:
-            receipt = yield from self._keep_step(deliver(session, envelope, content, stuffed), clock, deadline)
+            receipt = yield from self.channel.hold(
+                deliver(session, envelope, content, stuffed), clock, deadline=deadline
+            )
         except Failure as error:
             if is_failure(error):
+                self._is_broken = not error.session_survives
                 self._learn_from(error, session, envelope.sender, carried)
             raise
+        self._is_broken, self._needs_reset = not receipt.session_survives, False
         self._sender_accepted(envelope.sender, carried)
         self._answered_at = self._clock.monotonic()
-        self._is_broken = self._is_broken or not receipt.session_survives
         if session.chunking:
             self._experience.takes_chunks = True
         return receipt
@@ -248,27 +256,21 @@ class Connection:
     def _fit(self, envelope: Envelope) -> tuple[bytes, Ranges, bool]:
         """Return the content in the form that this server accepts, its base64, and whether it may be sent with BDAT."""
         flaw = flaw_of(self.tls) if envelope.require_tls else None
-        content = foreign(partial(fit, self.extensions, envelope, tls_flaw=flaw), kinds=ValueError)
+        content = fit(self.extensions, envelope, tls_flaw=flaw)
         base64 = envelope.base64 if content is envelope.content else ()
-        return content, base64, self._may_chunk and may_be_chunk(content, base64)
+        may_chunk = self._may_chunk and self._experience.takes_chunks is not False
+        return content, base64, may_chunk and may_be_chunk(content, base64)
 
     def _session(self, sender: str, content: bytes, *, chunking: bool) -> Session:
-        pipelining = self.server.pipelining and self.extensions.pipelining
         return Session(
             extensions=self.extensions,
             carried=self.messages > 0,
             needs_reset=self._needs_reset,
-            pipelining=pipelining,
+            pipelining=self._pipelining,
             chunking=chunking,
-            one_shot=chunking and pipelining and self._may_go_in_one_shot(sender, content),
+            one_shot=chunking and self._pipelining and self._may_go_in_one_shot(sender, content),
             lmtp=self.server.lmtp,
         )
-
-    @property
-    def _may_chunk(self) -> bool:
-        # No RFC says how many replies follow a refused chunk in LMTP; and LMTP servers are near, so BDAT saves little.
-        wanted = self.server.chunking and not self.server.lmtp
-        return wanted and self.extensions.chunking and self._experience.takes_chunks is not False
 
     def _may_go_in_one_shot(self, sender: str, content: bytes) -> bool:
         """Return whether the content may be sent in one group with its commands.
@@ -277,39 +279,28 @@ class Connection:
         outcome unknown. Therefore the connection must have been checked just now, and must have answered recently.
         A refusal costs the connection, so the sender must not be one that is refused repeatedly.
         """
-        now, experience = self._clock.monotonic(), self._experience
+        now, experience, limit = self._clock.monotonic(), self._experience, self.extensions.mail_max
         return (
             len(content) <= ONE_SHOT_SIZE
             and experience.takes_chunks is True
             and now >= experience.one_shot_from
             and not self._needs_reset
             and now - self._answered_at < ONE_SHOT_AGE
-            and not self.extensions.is_last_message(self.messages + 1)
+            and (limit is None or self.messages + 1 < limit)
             and not experience.refusal_stands(sender, now)
             and not names_recipients(content)
         )
 
     def noop(self, clock: Clock) -> Life[Reply]:
         """Send NOOP and return the reply."""
-        return self._keep_step(noop(), clock, None)
+        self._is_broken = True  # until it is answered
+        reply = yield from self.channel.hold(noop(), clock)
+        self._is_broken = False
+        return reply
 
     def leave(self, clock: Clock, deadline: float) -> Life[None]:
         """Send QUIT and wait for the reply, at most until an instant."""
         return self.channel.hold(quit_politely(), clock, deadline=deadline)
-
-    def _keep_step(self, dialogue: Dialogue[T], clock: Clock, deadline: float | None) -> Life[T]:
-        """Run a dialogue, and record whether both sides are still in step after it."""
-        try:
-            result = yield from self.channel.hold(dialogue, clock, deadline=deadline)
-        except Failure as error:
-            self._needs_reset = True
-            self._is_broken = not (error.session_survives and is_failure(error))
-            raise
-        except BaseException:
-            self._is_broken = True
-            raise
-        self._needs_reset = False
-        return result
 
     def close(self) -> None:
         """Close the socket at once, without QUIT."""

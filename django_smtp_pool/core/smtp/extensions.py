@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..errors import NotOffered, SenderRefused, Stage, refusal
+from ..interrupts import foreign
 from ..options.options import IN_CLEAR
 from ..replies import Reply
 from .envelope import Envelope, with_crlf
@@ -52,10 +53,6 @@ class Extensions:
             keywords=tuple(" ".join(word) for word in words if word),
         )
 
-    def is_last_message(self, number: int) -> bool:
-        """Return whether the server accepts no more messages after this one of the session, counted from 1."""
-        return self.mail_max is not None and number >= self.mail_max
-
 
 def _words(line: bytes) -> list[str]:
     """Return the words of a line, with escaped control characters, since logs and terminals show them."""
@@ -101,9 +98,10 @@ def fit(extensions: Extensions, envelope: Envelope, *, tls_flaw: str | None = IN
         raise NotOffered(f"{missing}; the message was not sent", stage=Stage.MAIL, session_survives=True)
     content, base64 = envelope.content, envelope.base64
     if envelope.seven_bit is not None and not extensions.eight_bit_mime and envelope.is_eight_bit:
-        content, base64 = envelope.seven_bit(), ()
+        content, base64 = foreign(envelope.seven_bit, kinds=ValueError), ()
     content = with_crlf(content, base64)
-    _check_size(extensions, envelope, len(content))
+    if extensions.size and len(content) > extensions.size:
+        raise _too_large(envelope.sender, len(content), extensions.size)
     return content
 
 
@@ -123,10 +121,9 @@ def _missing(extensions: Extensions, envelope: Envelope, tls_flaw: str | None) -
     return None
 
 
-def _check_size(extensions: Extensions, envelope: Envelope, size: int) -> None:
-    """Raise SenderRefused before MAIL, if the server has announced a smaller limit (RFC 1870 §6.1)."""
-    if extensions.size and size > extensions.size:
-        text = f"5.3.4 the message has {size} octets, but the server accepts at most {extensions.size}".encode()
-        error = refusal(SenderRefused, Reply(code=552, lines=(text,)), envelope.sender, stage=Stage.MAIL)
-        error.is_final = error.session_survives = True
-        raise error
+def _too_large(sender: str, size: int, limit: int) -> SenderRefused:
+    """Return the error that the server's reply to MAIL would be (RFC 1870 §6.1)."""
+    text = f"5.3.4 the message has {size} octets, but the server accepts at most {limit}".encode()
+    error = refusal(SenderRefused, Reply(code=552, lines=(text,)), sender, stage=Stage.MAIL)
+    error.is_final = error.session_survives = True
+    return error

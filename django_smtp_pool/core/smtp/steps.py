@@ -14,7 +14,7 @@ from ..replies import Reply
 T = TypeVar("T")
 
 
-class Patience(Enum):
+class Patience(str, Enum):  # a str, since the hash of a plain Enum is computed by a function in Python
     """How long a step may take; the options set the seconds of each."""
 
     CONNECT = "connection_timeout"
