@@ -114,7 +114,12 @@ class Channel:
         wants_write = bool(step.pieces)
         may_answer = not step.pieces  # no reply can have arrived before the first wait
         while True:
-            count, failure = self._write() if wants_write else (0, None)
+            count, failure = 0, None
+            if wants_write:
+                try:
+                    count = wire.flush()
+                except Trouble as error:  # the server may have sent the reason before it hung up: that is read first
+                    failure = error
             if may_answer or failure is not None:
                 before = len(replies)
                 if self._hears_enough(step, replies, failure):
@@ -146,13 +151,6 @@ class Channel:
         size = self._wire.put(step.pieces)
         self._saying = step
         return size
-
-    def _write(self) -> tuple[int, Trouble | None]:
-        """Write what the kernel takes; return how many octets that was, and the error if it takes no more."""
-        try:
-            return self._wire.flush(), None
-        except Trouble as error:  # the server may have sent the reason before it hung up: that is read first
-            return 0, error
 
     def _until(
         self, step: Say, size: int, began: float, progress: float, deadline: float | None, *, is_said: bool
@@ -195,6 +193,8 @@ class Channel:
             if failure is not None:
                 return False
             raise self._lost(error, step, replies) from None
+        if not data and self._parser.is_empty:
+            return False
         try:
             self._inbox.extend(self._parser.feed(data))
         except MalformedReply as error:

@@ -121,6 +121,8 @@ class Connection:
         self.server = connector.server
         self.extensions = Extensions()
         self.messages = 0
+        # How many messages the server accepts on this connection, if it has announced (RFC 9422) or shown a limit.
+        self.message_limit: int | None = None
         self._clock = connector.clock
         self._observer = connector.observer
         self._local_hostname = connector.local_hostname
@@ -130,7 +132,6 @@ class Connection:
         self._pipelining = self._may_chunk = False  # known once the session is open
         self._needs_reset = False
         self._is_broken = False
-        self._is_worn_out = False  # the server accepts no further message on it
         # A limit that another connection has reached (its messages, the reply), for the pool to learn.
         self.found_limit: tuple[int, Reply] | None = None
 
@@ -140,22 +141,17 @@ class Connection:
 
         This checks the socket without waiting and without a round trip.
         """
-        channel = self.channel
-        return self.in_step and channel.transport is not None and channel.transport.is_quiet()
+        transport = self.channel.transport
+        return not self._is_broken and self.channel.in_step and transport is not None and transport.is_quiet()
 
     @property
     def tls(self) -> ssl.SSLObject | None:
         """The TLS session, or None if there never was one."""
         return self.channel.transport.tls if self.channel.transport is not None else None
 
-    @property
-    def message_limit(self) -> int | None:
-        """How many messages the server accepts on this connection, if it has announced (RFC 9422) or shown a limit."""
-        return self.messages if self._is_worn_out else self.extensions.mail_max
-
     def wear_out(self) -> None:
         """Allow no further message on this connection."""
-        self._is_worn_out = True
+        self.message_limit = self.messages
 
     @property
     def in_step(self) -> bool:
@@ -174,6 +170,7 @@ class Connection:
             experience=self._experience,
         )
         self.extensions = yield from self.channel.hold(open_session(greeter), clock, deadline=deadline, tls=tls)
+        self.message_limit = self.extensions.mail_max
         self._pipelining = self.server.pipelining and self.extensions.pipelining
         # No RFC says how many replies follow a refused chunk in LMTP; and LMTP servers are near, so BDAT saves little.
         self._may_chunk = self.server.chunking and self.extensions.chunking and not self.server.lmtp
@@ -279,7 +276,7 @@ class Connection:
         outcome unknown. Therefore the connection must have been checked just now, and must have answered recently.
         A refusal costs the connection, so the sender must not be one that is refused repeatedly.
         """
-        now, experience, limit = self._clock.monotonic(), self._experience, self.extensions.mail_max
+        now, experience, limit = self._clock.monotonic(), self._experience, self.message_limit
         return (
             len(content) <= ONE_SHOT_SIZE
             and experience.takes_chunks is True

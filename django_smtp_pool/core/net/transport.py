@@ -71,6 +71,8 @@ class Transport:
     def put(self, pieces: Sequence[Piece]) -> int:
         """Queue octets and return how many; `flush` writes them. Large pieces are not copied."""
         size = sum(map(len, pieces))
+        if size <= _SLICE:
+            pieces = (b"".join(pieces),)
         self._unsent.extend([memoryview(piece) for piece in pieces if piece])
         self._left += size
         self.all_left = not size

@@ -120,13 +120,17 @@ class Transaction:
         """Send the commands and collect the replies that arrive."""
         session, commands = self._session, self._commands()
         is_together = session.pipelining and session.extensions.pipelining
+        content, patience = ((self._content,), Patience.VERDICT) if session.one_shot else ((), Patience.COMMAND)
         for group in [commands] if is_together else [[each] for each in commands]:
             if self._said and self._is_pointless(group[0][0]):
                 continue
             stages = [stage for stage, _ in group]
             self._said += stages
+            lines = line_of(*[line for _, line in group])
             try:
-                replies, self._all_said = yield self._step(group)
+                replies, self._all_said = yield Say(
+                    pieces=(lines, *content), stage=stages[0], hear=len(stages), patience=patience
+                )
             except ConnectionLost as lost:
                 self._lost, replies, self._all_said = lost, lost.heard, lost.all_said
             # There are fewer replies than commands if the exchange ended early.
@@ -142,13 +146,6 @@ class Transaction:
         elif not session.chunking:
             commands.append(DATA)
         return commands
-
-    def _step(self, commands: Sequence[Command]) -> Say:
-        stage, hear = commands[0][0], len(commands)
-        lines = line_of(*[line for _, line in commands])
-        if self._session.one_shot:
-            return Say(pieces=(lines, self._content), stage=stage, hear=hear, patience=Patience.VERDICT)
-        return Say(pieces=(lines,), stage=stage, hear=hear)
 
     def _is_pointless(self, stage: Stage) -> bool:
         """Return whether the next command need not be sent, when commands are sent one at a time."""
