@@ -125,9 +125,11 @@ class Transport:
     def _forget(self, count: int) -> None:
         """Remove the first octets of the queue, which were written or encrypted."""
         self._left -= count
-        first = self._unsent.popleft()
+        first = self._unsent[0]
         if count < len(first):
-            self._unsent.appendleft(first[count:])
+            self._unsent[0] = first[count:]
+        else:
+            self._unsent.popleft()
 
     def _fill_ciphertext(self, tls: ssl.SSLObject) -> bool:
         if not self._ciphertext:
