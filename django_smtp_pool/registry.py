@@ -7,7 +7,8 @@ import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -28,7 +29,7 @@ from .core.interrupts import foreign
 from .core.net import sockets, tls
 from .core.options.host import name_to_greet_with
 from .core.options.options import ServerOptions
-from .core.pool.closing import close_soon, close_together
+from .core.pool.closing import close_soon, close_together, put_off
 from .core.pool.housekeeper import Housekeeper, Tidiable
 from .core.pool.pool import Pool
 from .core.pool.waiters import reentered
@@ -83,18 +84,25 @@ class Registry:
         if self._is_inside:
             raise reentered(key.server.place)
         is_new = False
-        try:
-            with self._lock:
-                sender = self._senders.get(key)  # another thread may have made it meanwhile
-                if sender is None or sender.pool.is_closed:
-                    sender, is_new = self._succeed(key, sender), True
-        finally:
-            while self._late:
-                self._late.popleft()()
+        with self._alone():
+            sender = self._senders.get(key)  # another thread may have made it meanwhile
+            if sender is None or sender.pool.is_closed:
+                sender, is_new = self._succeed(key, sender), True
         if is_new and key.server.lacks_secret:
             text = "%s: username is set without a password or an access token, so there is no login"
             records.write(logger, logging.WARNING, text, key.server.place)
         return sender
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold the lock, and then carry out what a signal handler has requested meanwhile."""
+        try:
+            with self._lock:
+                yield
+        finally:
+            while self._late and not self._is_inside:
+                with suppress(IndexError):  # another thread took the last one
+                    self._late.popleft()()
 
     def _succeed(self, key: PoolKey, old: Sender | None) -> Sender:
         self._forget_unused()
@@ -118,7 +126,7 @@ class Registry:
     def verification(self, config: Config, envelope: Envelope | None = None) -> Verification:
         """Return a verification of a mailer, which uses a separate connection."""
         recorder = Recorder()
-        with self._lock:
+        with self._alone():
             connector = self._connector(watched(config.server), recorder)
         window = _window(config.key)
         return Verification(config, connector, recorder, self._clock, envelope, window)
@@ -191,12 +199,12 @@ class Registry:
 
     def forget_tokens(self) -> None:
         """Forget all access tokens, so that new ones are requested."""
-        with self._lock:
+        with self._alone():
             self._token_caches.clear()
 
     def forget_rates(self) -> None:
         """Forget all rate limits, so that each begins with an empty window."""
-        with self._lock:
+        with self._alone():
             self._rates.clear()
 
     def _forget_unused(self) -> None:
@@ -234,8 +242,11 @@ class Registry:
         """
         senders = list(self._senders.values())
         pools = [sender.pool for sender in senders]
+        request = partial(close_soon, lambda: [each.pool for each in self._senders.values()], self.close_all, timeout)
         if self._is_inside:
-            self._late.append(partial(close_soon, pools, self.close_all, timeout))
+            self._late.append(request)
+            return
+        if put_off(pools, request):
             return
         close_together(pools, timeout, self._clock)
         for sender in senders:

@@ -72,20 +72,17 @@ class Sender(Service):
 
         Raises interrupts, and what the iterable raises, after the messages before that have their outcome.
         """
-        use = object()
-        try:
-            if self.pool.begin(use) or self.renewed is None:
-                self._send_many(envelopes, finish, connections, may_nest=may_nest)
-                return
-        finally:
-            self.pool.end(use)
-        self.renewed().send_many(envelopes, finish, connections, may_nest=may_nest)
-
-    def _send_many(
-        self, envelopes: Iterable[tuple[Any, Envelope] | None], finish: Finish, connections: int, *, may_nest: bool
-    ) -> None:
         clock = side_by_side.StoppableClock(self.clock)
         batch = Batch(self, envelopes, finish, connections, may_nest=may_nest, clock=clock)
+        try:
+            if self.pool.begin(batch) or self.renewed is None:
+                self._run(batch, clock)
+                return
+        finally:
+            self.pool.end(batch)
+        self.renewed().send_many(envelopes, finish, connections, may_nest=may_nest)
+
+    def _run(self, batch: Batch, clock: side_by_side.StoppableClock) -> None:
         try:
             lives = batch.generators()
             side_by_side.run(lives, clock, main=lives[0])
@@ -126,19 +123,16 @@ class Sender(Service):
         may_nest: bool = True,
     ) -> None:
         """Do what `send_many` does, in the running event loop; the result of `finish` is awaited."""
-        use = object()
+        batch = Batch(self, envelopes, finish, connections, may_nest=may_nest, clock=self.clock, in_loop=True)
         try:
-            if self.pool.begin(use) or self.renewed is None:
-                await self._asend_many(envelopes, finish, connections, may_nest=may_nest)
+            if self.pool.begin(batch) or self.renewed is None:
+                await self._arun(batch)
                 return
         finally:
-            self.pool.end(use)
+            self.pool.end(batch)
         await self.renewed().asend_many(envelopes, finish, connections, may_nest=may_nest)
 
-    async def _asend_many(
-        self, envelopes: Iterable[tuple[Any, Envelope] | None], finish: Finish, connections: int, *, may_nest: bool
-    ) -> None:
-        batch = Batch(self, envelopes, finish, connections, may_nest=may_nest, clock=self.clock, in_loop=True)
+    async def _arun(self, batch: Batch) -> None:
         try:
             lives = batch.generators()
             await aio.run_until_first(lives, self.clock)

@@ -80,3 +80,18 @@ def test_a_receiver_in_an_event_loop_does_not_wait_for_the_batch_that_calls_it(m
     finally:
         message_sent.disconnect(close)
     assert closed != [threading.get_ident()]
+
+
+@pytest.mark.parametrize("what", ["forget_tokens", "forget_rates"])
+def test_what_has_interrupted_the_registry_is_done_when_it_goes_on(mailer, server, monkeypatch, what):
+    registry = mailer(server) and backends.registry
+    pool = registry.sender(mailer(server).config.key).pool
+
+    class Caches(dict):
+        def clear(self):
+            registry.close_all(timeout=0)  # by a signal handler, while the lock is held
+            assert not pool.is_closed
+
+    monkeypatch.setattr(registry, {"forget_tokens": "_token_caches", "forget_rates": "_rates"}[what], Caches())
+    getattr(registry, what)()
+    assert pool.is_closed

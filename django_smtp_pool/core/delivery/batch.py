@@ -196,9 +196,12 @@ class Batch:
         return self._service.clock.monotonic() < self._narrow_until
 
     def _until_rung(self, bell: Bell) -> Need:
-        if self._narrow_until > NEVER and self._is_narrow:
-            return Sleep(bell, self._narrow_until)
-        return Turn(bell, math.inf)
+        until = self._narrow_until
+        if until == NEVER:
+            return Turn(bell, math.inf)
+        if not self._is_narrow:  # perhaps it ended a moment ago: then the sleep ends at once, for one more look
+            self._narrow_until = NEVER
+        return Sleep(bell, until)
 
     @property
     def _may_start(self) -> bool:

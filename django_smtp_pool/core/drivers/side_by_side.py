@@ -32,7 +32,7 @@ from ..net.trouble import Trouble, attempt
 from .polling import Poller
 
 SHORTEST_WAIT = 1e-6  # seconds: less may be lost when it is added to the time
-BRIEF = 0.01  # seconds; if resuming generators takes longer, that time does not count
+BRIEF = 0.01  # seconds; if resuming a generator takes longer, that time does not count
 
 
 class StoppableClock:
@@ -127,6 +127,7 @@ class _SideBySide:
             if ready:
                 for life in ready:
                     self._go_on(life, life.send, None)
+                    self._clock.move_on(BRIEF)
             elif self._calls and (self._hold_until == NEVER or self._clock.now >= self._held_until()):
                 self._call(*self._calls.popleft())
 

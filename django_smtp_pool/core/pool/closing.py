@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Iterable, Sequence
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from functools import partial
 from typing import NamedTuple
@@ -43,7 +44,9 @@ class Closing(SharedState):
 
     def _start_over(self) -> None:
         super()._start_over()
-        self._users: dict[object, Use] = {}  # sends and batches under way
+        # Sends and batches under way; weak, since an interrupt may keep one from ending as it should.
+        self._users: dict[weakref.ref[object], Use] = {}
+        self._is_being_judged = False  # whether `close_if_unused` looks for users at the moment
         self._naps: set[Waiter] = set()  # the waiters of lives that wait for time to pass
         self._closes_at: float | None = None  # instant (monotonic) until which the users may go on
 
@@ -53,8 +56,12 @@ class Closing(SharedState):
         Return False if the pool is closed already; then the caller needs another pool.
         """
         number = next(_numbers)
-        self._users[use] = Use(threading.get_ident(), number)
-        if self._state.closed:  # not earlier: `close_if_unused` changes and looks in the opposite order
+        self._users[weakref.ref(use, self._forget)] = Use(threading.get_ident(), number)
+        # In this order: `close_if_unused` says first that it will look, and then looks.
+        if self._is_being_judged and not self._is_inside:
+            with self._lock:  # until it has decided
+                pass
+        if self._state.closed:
             self.end(use)
             return False
         _inside.set((*_inside.get(), number))
@@ -62,6 +69,9 @@ class Closing(SharedState):
 
     def end(self, use: object) -> None:
         """Record that a send or a batch has ended."""
+        self._forget(weakref.ref(use))
+
+    def _forget(self, use: weakref.ref[object]) -> None:
         ended = self._users.pop(use, None)
         if ended is not None:
             _inside.set(tuple([each for each in _inside.get() if each != ended.number]))
@@ -72,7 +82,7 @@ class Closing(SharedState):
 
     @property
     def _uses(self) -> tuple[Use, ...]:
-        return tuple(self._users.values())
+        return tuple(self._users.copy().values())  # a use may be forgotten at any moment
 
     @property
     def is_in_use(self) -> bool:
@@ -95,15 +105,14 @@ class Closing(SharedState):
     def close_if_unused(self) -> bool:
         """Close the pool unless other sends and batches are under way; return whether it is closed."""
         with self._lock:
-            if self.is_closed:
-                return True
-            self._state.closed = True  # first: a send that begins now sees this, or is seen
-            unused = self._state.closed = not self._others_use_it()
-        if unused:
+            self._is_being_judged = True
+            is_closed = self._state.closed = self._state.closed or not self._others_use_it()
+            self._is_being_judged = False
+        if is_closed:
             self.shut()
         else:
             self._carry_out_late()
-        return unused
+        return is_closed
 
     def shut(self) -> None:
         """Close the pool at once, without notifying observers yet."""
@@ -180,42 +189,63 @@ class Closing(SharedState):
 def close_together(pools: Sequence[Closing], timeout: float, clock: Clock) -> None:
     """Close pools: each as soon as no other code uses it, and all of them after `timeout` seconds.
 
-    A pool whose own code this thread has interrupted is closed after that code has ended.
+    If this thread has interrupted the own code of one of them, they are closed after that code has ended.
     """
-    alarm, until = Alarm(), clock.monotonic() + timeout
-    for pool in pools:
-        pool.announce_close(timeout)
-        if pool._is_inside:
-            pool._late.append(partial(close_soon, [pool], pool.close, timeout))
-    others = [pool for pool in pools if not pool._is_inside]
+    if put_off(pools, partial(close_soon, lambda: pools, partial(close_together, pools, clock=clock), timeout)):
+        return
+    alarm = Alarm()
     try:
-        for pool in others:
-            pool._alarms.add(alarm)
-        while (used := [pool for pool in others if not pool.close_if_unused()]) and until > clock.monotonic():
-            alarm.wait(clock, until - clock.monotonic())
-            others = used
-    finally:  # after an interrupt: what was announced is done
-        for pool in pools:
-            pool._alarms.discard(alarm)
-            if not pool._is_inside:
-                pool.shut()
+        _close_unused(pools, timeout, clock, alarm)
+    finally:  # also after an interrupt: what was announced is done
+        _shut_all(iter(pools), alarm)
     for pool in pools:
         pool._tell_if_free()
 
 
-def close_soon(pools: Iterable[Closing], close: Callable[[float], None], timeout: float) -> None:
+def _close_unused(pools: Sequence[Closing], timeout: float, clock: Clock, alarm: Alarm) -> None:
+    # A function, because Python's table of handlers has a gap where a comprehension starts its next round: an
+    # interrupt there would skip the `finally` of the same function.
+    until = clock.monotonic() + timeout
+    for pool in pools:
+        pool.announce_close(timeout)
+        pool._alarms.add(alarm)
+    while (pools := [pool for pool in pools if not pool.close_if_unused()]) and until > clock.monotonic():
+        alarm.wait(clock, until - clock.monotonic())
+
+
+def _shut_all(pools: Iterator[Closing], alarm: Alarm) -> None:
+    """Shut pools; an interrupt that occurs meanwhile is raised when all are shut."""
+    for pool in pools:
+        try:
+            pool._alarms.discard(alarm)
+            pool.shut()
+        except BaseException:
+            _shut_all(pools, alarm)
+            raise
+
+
+def put_off(pools: Iterable[Closing], request: Callable[[], None]) -> bool:
+    """Carry out a request later if this thread is inside one of these pools; return whether it is."""
+    for pool in pools:
+        if pool._is_inside:
+            pool._late.append(request)
+            return True
+    return False
+
+
+def close_soon(pools: Callable[[], Sequence[Closing]], close: Callable[[float], None], timeout: float) -> None:
     """Carry out a `close` that had to wait for a lock; the caller may be sending a message, and must not wait for it.
 
     Arguments:
-        close: closes the pools; takes the timeout.
+        pools: returns the pools to close.
+        close: closes them; takes the timeout.
     """
-    used = [pool for pool in pools if not pool.close_if_unused()]
-    if timeout <= 0 or not used:
-        close(0)
+    used = [pool for pool in pools() if not pool.close_if_unused()]
+    if not used:
         return
-    for pool in used:
-        pool.announce_close(timeout)
     try:
+        for pool in used:
+            pool.announce_close(timeout)
         threading.Thread(target=close, args=(timeout,), name="django-smtp-pool-close", daemon=True).start()
     except Exception as error:
         if not is_defect(error):

@@ -51,7 +51,6 @@ def queue_up(state: State, waiter: Waiter, now: float, *, first: bool = False) -
 def connected(state: State, slot: Slot, connection: Any, expires_at: float | None) -> None:
     """Record that a dial has succeeded; the slot stays with the borrower that dialled."""
     slot.connection, slot.place, slot.expires_at = connection, Place.BUSY, expires_at
-    slot.message_limit = getattr(connection, "message_limit", None)
     if slot in state.dialling:
         state.busy.add(slot)
         state.dialling.discard(slot)
@@ -112,6 +111,7 @@ def give_up(state: State, slot: Slot, reason: str) -> None:
 def left(state: State, slot: Slot, now: float, *, forced: bool = False) -> None:
     """Record that a connection is closed; the server may count one that was closed by force for a moment longer."""
     state.leaving.pop(slot, None)
+    state.is_needed = state.is_needed and bool(state.leaving)
     if forced:
         state.lessons.forced_at = now
 
@@ -186,7 +186,9 @@ def _is_calm(state: State, now: float) -> bool:
     lessons = state.lessons
     if state.waiting or state.lost or state.leaving or state.closed or state.options.min_connections:
         return False
-    return lessons.ceiling is None and not lessons.limits_lowered and now < min(state.retire_at, lessons.forget_at)
+    if lessons.ceiling is not None or lessons.limits_lowered or len(state.idle) + len(state.busy) > state.ceiling:
+        return False
+    return now < state.retire_at and now < lessons.forget_at
 
 
 def decide(state: State, now: float) -> float | None:
@@ -214,8 +216,6 @@ def decide(state: State, now: float) -> float | None:
         keep_spares(state, now)
     if state.leaving:
         _see_how_long_they_leave(state, now)
-    else:
-        state.is_needed = False
     return next_look(state, now)
 
 
@@ -283,10 +283,10 @@ def _serve_first(state: State, now: float) -> bool:
     if blocked and (waiter.fresh or not state.alive):
         _refuse(state, waiter, state.lessons.refusal())
         return True
-    if waiter.fresh and state.idle and not state.leaving and state.occupied >= state.ceiling_in_force:
-        close(state, longest_idle(state), "replaced")
-        _see_how_long_they_leave(state, now)
     if blocked or not _has_room(state, now):
+        if waiter.fresh and state.idle and not state.leaving:
+            close(state, longest_idle(state), "replaced")
+            _see_how_long_they_leave(state, now)
         return False
     state.lessons.logs_in(now)
     _grant(state, waiter, Slot(since=now), state.dialling)

@@ -70,7 +70,8 @@ class Pool(Closing, Generic[ConnectionT]):
             if self._state.half_done is not None:
                 self._state.half_done()
             policy.look_at_clocks(self._state, now, self._clock.wall())
-            slot = policy.lend_at_once(self._state, waiter, now)
+            is_alone = len(self._generations) == 1  # the others want to know what this pool has
+            slot = policy.lend_at_once(self._state, waiter, now) if is_alone else None
             if slot is not None:
                 waiter.grant(slot)
             else:

@@ -67,8 +67,8 @@ def _is_spare(state: State, now: float) -> bool:
 
 
 def _has_carried_enough(state: State, slot: Slot) -> bool:
-    messages = slot.messages
-    for limit in (state.options.max_messages, state.lessons.max_messages, slot.message_limit):
+    messages, of_connection = slot.messages, getattr(slot.connection, "message_limit", None)
+    for limit in (state.options.max_messages, state.lessons.max_messages, of_connection):
         if limit and messages >= limit:
             return True
     return False

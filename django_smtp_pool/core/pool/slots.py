@@ -53,7 +53,6 @@ class Slot:
     place: Place = Place.DIALLING
     connection: Any = None
     messages: int = 0
-    message_limit: int | None = None  # how many messages it may carry, as the server has announced
     since: float = 0.0  # instant (monotonic) at which dialling began, and then at which the connection was opened
     idle_since: float = 0.0
     busy_since: float = 0.0

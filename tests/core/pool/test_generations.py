@@ -315,3 +315,35 @@ def test_a_closed_generation_is_closed_in_a_forked_child_too():
     new.pool.after_fork()
     assert (old.pool.is_closed, new.pool.is_closed) == (True, False)
     lease.give_back()
+
+
+def test_a_send_in_a_closed_pool_hears_of_a_connection_that_was_lent_at_once_and_came_back():
+    old, new = Bench(max_connections=1), Bench(max_connections=1)
+    closed_inside_a_send(old)
+    new.pool.follow(old.pool)
+    new.use()
+    lease, waiter = new.pool.acquire(), Waiter()
+    old.pool.request(waiter)
+    assert not waiter.served
+    old.housekeeper.due.clear()
+    lease.give_back()
+    assert old.housekeeper.due[-1] == float("-inf")
+    old.pool.tidy()
+    new.pool.tidy()
+    old.pool.tidy()
+    assert waiter.served
+
+
+def test_a_pool_that_was_asked_to_hurry_has_time_again_for_the_next_goodbyes():
+    old, new = Bench(max_connections=1), Bench(max_connections=1)
+    closed_inside_a_send(old)
+    new.pool.follow(old.pool)
+    new.use()
+    waiter = Waiter()
+    old.pool.request(waiter)
+    old.pool.tidy()
+    assert waiter.served
+    old.pool.drop(waiter)
+    old.pool.end(old)
+    new.use()
+    assert not new.pool._state.is_needed

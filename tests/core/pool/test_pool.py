@@ -914,6 +914,15 @@ def test_a_connection_that_comes_back_without_a_message_does_not_end_the_doublin
         bench.use()
 
 
+def test_a_connection_that_is_worn_out_meanwhile_carries_no_further_message():
+    bench = Bench()
+    lease = bench.pool.acquire()
+    lease.connection.messages = lease.connection.message_limit = 4
+    assert not bench.pool.lend_again(lease.slot, "from@example.com")
+    lease.give_back()
+    assert bench.reasons() == {"max_messages": 1}
+
+
 def test_where_nobody_looks_it_looks_for_itself():
     bench = Bench(max_connections=1, clock=LeapingClock())
     lease = bench.pool.acquire()
