@@ -1,11 +1,14 @@
-"""Base64 for files in one pass, block by block, so that memory never holds a large file twice."""
+"""Base64 for files in one pass, block by block, and joined to a message, so that memory never holds a file twice."""
 
 from __future__ import annotations
 
 import struct
 from binascii import b2a_base64
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from io import BytesIO
 from itertools import chain
+
+LARGE = 65536  # bytes; from this size on, an event loop renders in a thread, and memory counts
 
 _LINE = 57  # octets of input per line, which become 76 octets (RFC 2045 section 6.8)
 _BLOCK = 4096 * _LINE
@@ -36,3 +39,29 @@ class Base64Lines:
             rows = [*chain.from_iterable(_ROWS.iter_unpack(memoryview(text)[:full]))]
             rows += [text[start : start + 76] for start in range(full, len(text), 76)]
             yield b"\r\n".join((*rows, b""))
+
+
+def joined(pieces: Sequence[bytes | Iterable[bytes]]) -> tuple[bytes, list[tuple[int, int]]]:
+    """Return texts, and files as the pieces of their base64, as one bytes object, and where the files are."""
+    base64: list[tuple[int, int]] = []
+    file = BytesIO()
+    room = sum(map(_octets, pieces))
+    if room >= LARGE:  # joining a list would hold the content twice, and a growing buffer takes an eighth more
+        file.seek(room)
+        file.write(b"\0")
+        file.seek(0)
+    for piece in pieces:
+        if isinstance(piece, bytes):
+            file.write(piece)
+        else:
+            start = file.tell()
+            file.writelines(piece)
+            base64.append((start, file.tell()))
+    file.truncate()
+    return file.getvalue(), base64
+
+
+def _octets(piece: bytes | Iterable[bytes]) -> int:
+    if isinstance(piece, bytes):
+        return len(piece)
+    return piece.octets if isinstance(piece, Base64Lines) else sum(map(len, piece))

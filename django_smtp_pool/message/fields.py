@@ -16,6 +16,8 @@ from typing import Any
 import django
 from django.core.mail import message as djangos
 from django.utils.encoding import punycode
+from django.utils.functional import Promise
+from django.utils.safestring import SafeString
 
 from .domains import ascii_domain
 from .headers import SMTP
@@ -32,37 +34,57 @@ ADDRESSES = frozenset(
 # Python parses these and writes the parsed value.
 STRUCTURED = frozenset(("date", "resent-date", "orig-date"))
 _PROSE = frozenset(("subject", "comments", "keywords", "organization", "thread-topic"))
-_TEXT = re.compile(r"[!-~]+(?:[ \t]+[!-~]+)*")
+_TEXTS = (SafeString, Promise)
+# Values that Django writes as they are, if they fit on one line.
+_TEXT = re.compile(r"(?!.*=\?)[!-~]+(?:[ \t]+[!-~]+)*")
 _MAILBOX = (
     rf'(?:(?:[A-Za-z0-9]+(?: [A-Za-z0-9]+)*|"[A-Za-z0-9,.]+(?: [A-Za-z0-9,.]+)*") <{PLAIN_ADDRESS}>|{PLAIN_ADDRESS})'
 )
 _MAILBOXES = re.compile(rf"{_MAILBOX}(?:, {_MAILBOX})*")
+_NOTHING = re.compile("(?!)")
 COMPAT32 = policy.compat32.clone(linesep="\r\n")
 
 
-def header_field(name: str, value: str, charset: str) -> str:
+class CannotWrite(Exception):
+    """This package cannot write the message; Django does it."""
+
+
+def as_text(value: Any) -> str:
+    """Return a text, which may be a safe or lazy string, as a plain str; raises CannotWrite for any other object."""
+    if type(value) is str:
+        return value
+    if isinstance(value, _TEXTS):
+        return str.__str__(str(value))
+    raise CannotWrite
+
+
+def header_field(name: str, value: Any, charset: str) -> str:
     """Return a header field with its line end.
 
     Arguments:
         charset: for the encoded words that Django 5.2 writes.
 
-    Raises ValueError for a name or value that cannot be a header field.
+    Raises ValueError for a name or value that cannot be a header field, and CannotWrite for a value that is no text.
     """
-    if len(name) + len(value) <= FULL_LINE - 2 and _is_plain(name, value):
+    if type(value) is not str:
+        value = as_text(value)
+    if len(name) + len(value) <= FULL_LINE - 2 and _simple_values(name).fullmatch(value):
         return f"{name}: {value}\r\n"
     if len(value) <= LONGEST:
         return _remembered(name, value, charset)
     return _made(name, value, charset)
 
 
-def _is_plain(name: str, value: str) -> bool:
+@lru_cache(maxsize=MANY)
+def _simple_values(name: str) -> re.Pattern[str]:
+    """Return the pattern of the values that a field of this name has unchanged."""
     if MODERN:
         kind = name.lower()
         if kind in ADDRESSES:
-            return _MAILBOXES.fullmatch(value) is not None
+            return _MAILBOXES
         if kind in STRUCTURED or kind == "message-id":
-            return False
-    return _TEXT.fullmatch(value) is not None and "=?" not in value
+            return _NOTHING
+    return _TEXT
 
 
 def _made(name: str, value: str, charset: str) -> str:

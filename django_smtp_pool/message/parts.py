@@ -8,23 +8,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from email.charset import QP
-from email.contentmanager import raw_data_manager
 from email.encoders import encode_base64
 from email.generator import BytesGenerator
 from email.message import EmailMessage, Message
 from email.mime.base import MIMEBase
 from functools import lru_cache
 from io import BytesIO
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.core.mail import message as djangos
 
 from .base64_lines import Base64Lines
-from .fields import COMPAT32, MODERN
+from .fields import COMPAT32, MODERN, CannotWrite
 from .headers import SMTP
 from .safety import LONGEST_LINE, check_field, check_part, has_long_line
+from .transfer import encoded_text
 from .words import FULL_LINE
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
@@ -33,28 +32,21 @@ _SAMPLE_FILENAME = "file.name"
 _UNENCODED = {"7bit", "8bit"}
 
 
-class CannotWrite(Exception):
-    """This package cannot write the message; Django does it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Leaf:
-    """A part that contains no other parts.
+class Part(NamedTuple):
+    """A part of a message, or the whole message. It is a tuple because that is cheap: a message has several.
 
     Arguments:
         head: its header fields, with line ends.
-        body: the content after the blank line, in pieces.
-        text: the pieces that may contain a boundary by chance or on purpose.
-        is_base64: whether the body is a file in base64, in lines of 76 octets except for the last one.
+        body: the content after the blank line, in pieces; a file is one piece, made of the pieces of its base64.
+        texts: what may contain a boundary by chance or on purpose.
     """
 
-    head: str
-    body: Iterable[bytes]
-    text: tuple[bytes, ...] = ()
-    is_base64: bool = False
+    head: bytes
+    body: tuple[bytes | Iterable[bytes], ...]
+    texts: tuple[bytes, ...] = ()
 
 
-def text_leaf(role: str, content: str, subtype: str, charset: str, filename: str | None = None) -> Leaf:
+def text_part(role: str, content: str, subtype: str, charset: str, filename: str | None = None) -> Part:
     """Return a text.
 
     Arguments:
@@ -65,14 +57,14 @@ def text_leaf(role: str, content: str, subtype: str, charset: str, filename: str
     encoding, octets = (_encoded_by_6 if MODERN else _encoded_by_5)(content, subtype, charset)
     if b"\0" in octets:
         raise ValueError("the message contains a NUL character, which email does not allow")
-    head = _head_of(role, "text", subtype, charset, encoding, filename)
-    return Leaf(head=head, body=(octets,), text=(octets,) if encoding in _UNENCODED else ())
+    head = (_head if filename is None else _head_with_name)(role, "text", subtype, charset, encoding, filename)
+    return Part(head, (octets,), (octets,) if encoding in _UNENCODED else ())
 
 
-def file_leaf(role: str, content: Iterable[bytes], mimetype: str, filename: str | None = None) -> Leaf:
+def file_part(role: str, content: Iterable[bytes], mimetype: str, filename: str | None = None) -> Part:
     """Return a file whose content is in base64 already."""
     maintype, subtype = mimetype.split("/", 1)
-    return Leaf(head=_head_of(role, maintype, subtype, "", "base64", filename), body=content, is_base64=True)
+    return Part(_head_with_name(role, maintype, subtype, "", "base64", filename), (content,))
 
 
 @lru_cache(maxsize=32)
@@ -86,38 +78,13 @@ def _has_ascii_line_ends(charset: str) -> bool:
 # -- texts -------------------------------------------------------------------------------------------------
 
 
-def _encoded_by_6(text: str, subtype: str, charset: str) -> tuple[str, bytes]:
+def _encoded_by_6(text: str, _subtype: str, charset: str) -> tuple[str, bytes]:
     """Return encoding and octets as Django 6.0 and later do."""
     octets = _octets(text, charset)
     lines = octets.splitlines()
-    if max(map(len, lines), default=0) <= FULL_LINE:
-        return ("7bit" if octets.isascii() else "8bit"), b"\r\n".join((*lines, b"")) if lines else b"\r\n"
-    part: Any = _Recorder()
-    raw_data_manager.set_content(part, text, subtype=subtype, charset=charset)
-    return str(part.encoding), _with_crlf(part.payload)
-
-
-class _Recorder:
-    """Looks like a message to Python's content manager, and keeps the result."""
-
-    policy = SMTP
-    payload = encoding = ""
-
-    def get_content_maintype(self) -> str:
-        return "text"
-
-    def clear_content(self) -> None:
-        pass
-
-    def __setitem__(self, name: str, value: str) -> None:
-        if name == "Content-Transfer-Encoding":
-            self.encoding = value
-
-    def set_payload(self, payload: str) -> None:
-        self.payload = payload
-
-    def set_param(self, *args: Any, **how: Any) -> None:
-        pass
+    if max(map(len, lines), default=0) > FULL_LINE:
+        return encoded_text(octets)
+    return ("7bit" if octets.isascii() else "8bit"), b"\r\n".join((*lines, b"")) if lines else b"\r\n"
 
 
 def _encoded_by_5(text: str, subtype: str, charset: str) -> tuple[str, bytes]:
@@ -131,7 +98,7 @@ def _encoded_by_5(text: str, subtype: str, charset: str) -> tuple[str, bytes]:
     payload = part.get_payload()
     if not payload.isascii():
         raise CannotWrite
-    octets = _with_crlf(payload)
+    octets = _octets_with_crlf(payload.encode("ascii"))
     if has_long_line(octets):
         raise CannotWrite
     return str(part["Content-Transfer-Encoding"]), octets
@@ -149,10 +116,6 @@ def _octets(text: str, charset: str) -> bytes:
         raise
 
 
-def _with_crlf(payload: str) -> bytes:
-    return _octets_with_crlf(payload.encode("ascii", "surrogateescape"))
-
-
 def _octets_with_crlf(octets: bytes) -> bytes:
     if b"\r" in octets:
         octets = octets.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
@@ -162,31 +125,31 @@ def _octets_with_crlf(octets: bytes) -> bytes:
 # -- header fields of parts --------------------------------------------------------------------------------
 
 
-def _head_of(role: str, maintype: str, subtype: str, charset: str, encoding: str, filename: str | None) -> str:
-    if filename is not None and _PLAIN_FILENAME.fullmatch(filename):
+def _head_with_name(role: str, maintype: str, subtype: str, charset: str, encoding: str, filename: str | None) -> bytes:
+    if filename is not None and _PLAIN_FILENAME.fullmatch(filename):  # names differ, so cache what they have in common
         head = _head(role, maintype, subtype, charset, encoding, _SAMPLE_FILENAME)
-        return head.replace(f'filename="{_SAMPLE_FILENAME}"', f'filename="{filename}"')
+        return head.replace(b'filename="%b"' % _SAMPLE_FILENAME.encode(), b'filename="%b"' % filename.encode())
     return _head(role, maintype, subtype, charset, encoding, filename)
 
 
 @lru_cache(maxsize=128)
-def _head(role: str, maintype: str, subtype: str, charset: str, encoding: str, filename: str | None) -> str:
+def _head(role: str, maintype: str, subtype: str, charset: str, encoding: str, filename: str | None) -> bytes:
     if MODERN:
         return head_of(_part_by_6(role, maintype, subtype, charset, encoding, filename))
     return head_of(_part_by_5(maintype, subtype, charset, encoding, filename))
 
 
-def head_of(part: Message[Any, Any]) -> str:
+def head_of(part: Message[Any, Any]) -> bytes:
     """Return the header fields of a part as Django writes them."""
     rules: Any = SMTP if MODERN else COMPAT32
     written = []
     for name, value in part.raw_items():
-        text = rules.fold_binary(name, value).decode("ascii")
-        check_field(name, text)
-        if has_long_line(text.encode("ascii")):
+        octets: bytes = rules.fold_binary(name, value)
+        check_field(name, octets.decode("ascii"))
+        if has_long_line(octets):
             raise ValueError(f"the header {name} of a part has a line of more than {LONGEST_LINE} octets")
-        written.append(text)
-    return "".join(written)
+        written.append(octets)
+    return b"".join(written)
 
 
 def _part_by_6(
@@ -227,7 +190,7 @@ def _part_by_5(maintype: str, subtype: str, charset: str, encoding: str, filenam
 # -- MIME parts that people bring along --------------------------------------------------------------------
 
 
-def foreign_leaf(part: Message[Any, Any]) -> Leaf:
+def foreign_part(part: Message[Any, Any]) -> Part:
     """Return a MIME part as Python writes it."""
     rules: Any = SMTP if MODERN else COMPAT32
     file = BytesIO()
@@ -238,11 +201,7 @@ def foreign_leaf(part: Message[Any, Any]) -> Leaf:
         raise CannotWrite
     body = content[start:]
     encoding = str(part.get("Content-Transfer-Encoding", "")).strip().lower()
-    return Leaf(
-        head=content[: start - 2].decode("ascii", "surrogateescape"),
-        body=(body,),
-        text=() if encoding == "base64" and not part.is_multipart() else (body,),
-    )
+    return Part(content[: start - 2], (body,), () if encoding == "base64" and not part.is_multipart() else (body,))
 
 
 class Batch:
@@ -259,20 +218,20 @@ class Batch:
     def __init__(self, *, is_alone: bool = True) -> None:
         self._keeps = not is_alone
         self._files: dict[int, tuple[bytes, tuple[bytes, ...]]] = {}
-        self._parts: dict[int, tuple[Message[Any, Any], Any, Leaf]] = {}
-        self._texts: dict[tuple[str | None, ...], Leaf] = {}
+        self._parts: dict[int, tuple[Message[Any, Any], Any, Part]] = {}
+        self._texts: dict[tuple[str | None, ...], Part] = {}
         self._room = self.LARGEST
 
-    def text(self, role: str, content: str, subtype: str, charset: str, filename: str | None = None) -> Leaf:
-        """Return what `text_leaf` returns; the same text is encoded once."""
+    def text(self, role: str, content: str, subtype: str, charset: str, filename: str | None = None) -> Part:
+        """Return what `text_part` returns; the same text is encoded once."""
         what = (role, content, subtype, charset, filename)
         if not self._keeps or len(content) > self.LONGEST_TEXT:
-            return text_leaf(*what)
-        leaf = self._texts.pop(what, None) or text_leaf(*what)
+            return text_part(*what)
+        part = self._texts.pop(what, None) or text_part(*what)
         if len(self._texts) >= self.TEXTS:
             del self._texts[next(iter(self._texts))]
-        self._texts[what] = leaf  # the last one is the one that was used last
-        return leaf
+        self._texts[what] = part  # the last one is the one that was used last
+        return part
 
     def base64(self, content: bytes) -> Iterable[bytes]:
         """Return a file in base64; the same object is encoded once."""
@@ -284,16 +243,16 @@ class Batch:
             known = self._files[id(content)] = (content, tuple(Base64Lines(content)))
         return known[1]
 
-    def foreign(self, part: Message[Any, Any]) -> Leaf:
+    def foreign(self, part: Message[Any, Any]) -> Part:
         """Return a MIME part; the same unchanged part is written once."""
         payload: Any = part.get_payload()
         if not self._keeps or not isinstance(payload, str):
-            return foreign_leaf(part)
+            return foreign_part(part)
         state = (tuple(part.raw_items()), payload)
         known = self._parts.get(id(part))
         if known is None or known[1] != state:
             self._make_room(len(payload))
-            known = self._parts[id(part)] = (part, state, foreign_leaf(part))
+            known = self._parts[id(part)] = (part, state, foreign_part(part))
         return known[2]
 
     def _make_room(self, size: int) -> None:

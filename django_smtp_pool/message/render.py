@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from email.message import Message
 from functools import partial
-from io import BytesIO
 from typing import Any
 
 from django.core.mail import EmailMessage
 
 from ..core.interrupts import foreign
-from ..core.smtp.envelope import Envelope, Ranges, with_crlf
+from ..core.smtp.envelope import Envelope, with_crlf
 from .addresses import (
     RENDERS_SMTPUTF8,
     PrepareAddress,
@@ -19,15 +18,15 @@ from .addresses import (
     check_before_parsing,
     errors_of_the_parser,
 )
+from .base64_lines import LARGE
 from .finishers import Finisher, finish, refuse_to_encode
 from .headers import SMTP, SMTPUTF8
 from .parts import ALONE, Batch
 from .safety import check_rendered, has_long_line
 from .smtp_options import asked_by
 from .transfer import seven_bit, short_lined
-from .writer import Written, drawn_boundary, write
+from .writer import Rendered, drawn_boundary, write
 
-LARGE = 65536  # bytes; from this size on, an event loop renders in a thread
 _A_RECIPIENT = 100  # bytes of text whose rendering takes as long as that of one address
 
 
@@ -54,7 +53,7 @@ def envelope_of(
         prepare = partial(addr_spec, prepare=prep_address, smtputf8=smtputf8)
         recipients = [prepare(address) for address in message.recipients()]
         asked = asked_by(message, recipients, prepare)
-        content, message_id, base64 = _render(message, smtputf8=smtputf8, batch=batch)
+        content, message_id, base64 = _rendered(message, smtputf8=smtputf8, batch=batch)
     recode: Callable[[], bytes] = partial(seven_bit, content)
     if finishers:
         content, recode, base64 = finish(_ready(content, smtputf8=smtputf8), finishers), refuse_to_encode, ()
@@ -95,11 +94,10 @@ def _ready(content: bytes, *, smtputf8: bool) -> bytes:
     return content if smtputf8 or content.isascii() else seven_bit(content)
 
 
-def _render(message: Any, *, smtputf8: bool, batch: Batch) -> tuple[bytes, str | None, Ranges]:
-    """Return the checked octets, the Message-ID and where files are, and free what they were rendered from."""
+def _rendered(message: Any, *, smtputf8: bool, batch: Batch) -> Rendered:
+    """Return the checked octets, and free what they were rendered from."""
     if not smtputf8 and (written := write(message, batch)) is not None:
-        content, base64 = joined(written)
-        return content, written.message_id, base64
+        return written
     if RENDERS_SMTPUTF8:
         rendered = foreign(partial(message.message, policy=SMTPUTF8 if smtputf8 else SMTP))
         _set_boundaries(rendered)
@@ -111,33 +109,7 @@ def _render(message: Any, *, smtputf8: bool, batch: Batch) -> tuple[bytes, str |
     check_rendered(rendered, content)
     if has_long_line(content):
         content = short_lined(content)
-    return content, _message_id(rendered), ()
-
-
-def joined(written: Written) -> tuple[bytes, Ranges]:
-    """Return the content as one bytes object, and where its files are: only this function knows that it must be one."""
-    base64: list[tuple[int, int]] = []
-    content = _joined_files(written, base64) if written.has_files else b"".join(written.pieces)  # type: ignore[arg-type]
-    return content if content.endswith(b"\r\n") else content + b"\r\n", base64
-
-
-def _joined_files(written: Written, base64: list[tuple[int, int]]) -> bytes:
-    """Return the content as one bytes object; add where each file is."""
-    file = BytesIO()
-    room = written.room
-    if room >= LARGE:  # joining a list would hold the content twice, and a growing buffer takes an eighth more
-        file.seek(room)
-        file.write(b"\0")
-        file.seek(0)
-    for piece in written.pieces:
-        if isinstance(piece, bytes):
-            file.write(piece)
-        else:
-            start = file.tell()
-            file.writelines(piece)
-            base64.append((start, file.tell()))
-    file.truncate()
-    return file.getvalue()
+    return Rendered(content, _message_id(rendered))
 
 
 def _set_boundaries(rendered: Any) -> None:

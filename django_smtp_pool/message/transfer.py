@@ -1,13 +1,17 @@
-"""Encode rendered octets again, in a Content-Transfer-Encoding that the server accepts.
+"""Content-Transfer-Encodings (RFC 2045 §6): the one of a text, and another one if the server does not accept it.
 
-Only the bodies that need it are encoded again (RFC 2045 §6). Header fields and boundaries do not change, so it is
-still the same message with the same Message-ID. Signed content is not changed.
+Python's email package encodes a text in quoted-printable in several passes. `encoded_text` needs one, for the same
+octets.
+
+In rendered octets, only the bodies that need it are encoded again. Header fields and boundaries do not change, so it
+is still the same message with the same Message-ID. Signed content is not changed.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from email import message_from_bytes
@@ -18,11 +22,55 @@ from io import BytesIO
 from typing import Any, TypeAlias
 
 from ..core.smtp.envelope import with_crlf
+from .base64_lines import Base64Lines
 from .safety import has_long_line
+from .words import FULL_LINE
 
 AnyMessage: TypeAlias = "Message[Any, Any]"  # the class takes no parameters at run time
 _UNENCODED = frozenset({"7bit", "8bit", "binary"})
 _SIGNATURES = ("DKIM-Signature", "ARC-Message-Signature")
+
+_SAMPLE = 10  # lines of a text that Python looks at, to choose its encoding
+# Line ends and printable characters except for "=" stay as they are.
+_QUOTED = [chr(octet) if octet in b"\t\r\n" or 32 <= octet < 127 else f"={octet:02X}" for octet in range(256)]
+_QUOTED[ord("=")] = "=3D"
+_BLANKS = {" ": "=20", "\t": "=09"}
+# A line is broken as late as possible, but not inside of "=3D"; what is left fits on a line without a break.
+_PIECES = re.compile(rf"(?=.{{{FULL_LINE + 1}}}).{{{FULL_LINE - 3},{FULL_LINE - 1}}}(?<!=)(?<!=.)|.+")
+
+
+def encoded_text(octets: bytes) -> tuple[str, bytes]:
+    """Return the encoding of a text that has a long line, and its octets with CRLF, both as Python chooses them."""
+    lines = octets.splitlines()
+    sample = b"\r\n".join((*lines[:_SAMPLE], b""))
+    quoted = _quoted_printable(sample)
+    # Python counts the line ends of the quoted text as one octet each, and then one for base64.
+    if len(quoted) - quoted.count(b"\r") > (len(sample) + 2) // 3 * 4 + 1:
+        return "base64", b"".join(Base64Lines(b"\r\n".join((*lines, b""))))
+    if len(lines) > _SAMPLE:
+        quoted = _quoted_printable(octets)
+    return "quoted-printable", quoted
+
+
+def _quoted_printable(octets: bytes) -> bytes:
+    lines = octets.decode("latin-1").translate(_QUOTED).splitlines()
+    written = [_broken(line) if len(line) > FULL_LINE or line[-1:] in _BLANKS else line for line in lines]
+    return "\r\n".join((*written, "")).encode("ascii")
+
+
+def _broken(line: str) -> str:
+    """Return a line in pieces with soft line breaks; a blank at its end is quoted, or followed by a break."""
+    pieces = _PIECES.findall(line)
+    if line[-1] in _BLANKS:
+        *pieces, last = pieces
+        blank = _BLANKS[last[-1]]
+        if len(last) < FULL_LINE - 1:
+            pieces.append(last[:-1] + blank)
+        elif len(last) == FULL_LINE - 1:
+            pieces += (last, "")
+        else:
+            pieces += (last[:-1], blank)
+    return "=\r\n".join(pieces)
 
 
 class _Verbatim(Compat32):

@@ -8,27 +8,25 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from email.message import EmailMessage as Part
+from collections.abc import Iterable
+from email.message import EmailMessage as ModernMessage
 from email.message import Message
 from email.mime.multipart import MIMEMultipart
 from email.utils import format_datetime
 from functools import lru_cache
 from operator import attrgetter
 from types import FunctionType
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.core.mail import EmailMessage, EmailMultiAlternatives
 from django.core.mail import message as djangos  # the clock and Message-ID are looked up where Django looks them up
-from django.utils.functional import Promise
-from django.utils.safestring import SafeString
 
-from .base64_lines import Base64Lines
-from .fields import MODERN, check_name, header_field
+from ..core.smtp.envelope import Ranges
+from .base64_lines import joined
+from .fields import MODERN, CannotWrite, as_text, check_name, header_field
 from .headers import SMTP
-from .parts import Batch, CannotWrite, Leaf, file_leaf, head_of
+from .parts import Batch, Part, file_part, head_of
 
 # Django's methods that build the message: if one is replaced, Django renders the message.
 _METHODS = (
@@ -45,47 +43,24 @@ _methods_of = attrgetter(*_METHODS)
 _INSTEAD = frozenset(("from", "to", "cc", "reply-to"))  # extra headers that replace a field, in Django's spelling only
 # Extra headers that would appear twice, or that the writer writes itself.
 _UNKNOWN = frozenset(("bcc", "resent-bcc", "subject", "mime-version"))
-_MIME_VERSION = "MIME-Version: 1.0\r\n"
-_TEXTS = (SafeString, Promise)
+_MIME_VERSION = b"MIME-Version: 1.0\r\n"
+_LONGEST_ID = 66  # characters of a Message-ID that fits on the line of its name
 
 
-@dataclass(frozen=True, kw_only=True)
-class Written:
-    """A message on the wire, in pieces.
+class Rendered(NamedTuple):
+    """A message as it is sent. It is a tuple because that is cheap: there is one for each message.
 
     Arguments:
-        pieces: texts, and files as the pieces of their base64.
+        content: header and body with CRLF line ends.
+        base64: where its files are; see `Envelope`.
     """
 
-    pieces: Sequence[bytes | Iterable[bytes]]
-    message_id: str
-
-    @property
-    def has_files(self) -> bool:
-        """Whether there are files among the pieces."""
-        return {*map(type, self.pieces)} != {bytes}
-
-    @property
-    def room(self) -> int:
-        """The octets of all pieces."""
-        return sum(map(_octets, self.pieces))
+    content: bytes
+    message_id: str | None
+    base64: Ranges = ()
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Multipart:
-    subtype: str
-    children: Sequence[_Multipart | Leaf]
-    boundaries: list[str] = field(default_factory=list)  # one element, once the boundary has been chosen
-
-    @property
-    def head(self) -> str:
-        """The header field with the boundary."""
-        (boundary,) = self.boundaries
-        sample = f"{'=' * 15}{'0' * (len(boundary) - 17)}=="
-        return _multipart_head(self.subtype, sample).replace(sample, boundary)
-
-
-def write(message: Any, batch: Batch) -> Written | None:
+def write(message: Any, batch: Batch) -> Rendered | None:
     """Return a message as it is sent, or None if Django must render it.
 
     Raises ValueError for content that must not be sent.
@@ -96,21 +71,15 @@ def write(message: Any, batch: Batch) -> Written | None:
         charset = message.encoding or settings.DEFAULT_CHARSET
         if type(charset) is not str:
             return None
-        root, has_version = _tree(message, charset, batch)
+        parts = _parts(message, charset, batch)
         message_id, fields = _fields(message, charset)
     except CannotWrite:
         return None
-    _draw_boundaries(root)
-    version = _MIME_VERSION if has_version else ""
-    if isinstance(root, _Multipart) and MODERN:
-        head = version + root.head
-    elif MODERN:
-        head = root.head + version
-    else:
-        head = root.head
-    pieces: list[bytes | Iterable[bytes]] = []
-    _collect(root, head + fields, pieces)
-    return Written(pieces=pieces, message_id=message_id)
+    head, body = _composed(message, *parts)
+    pieces = (head + fields + b"\r\n", *body)
+    has_files = {*map(type, pieces)} != {bytes}
+    content, base64 = joined(pieces) if has_files else (b"".join(pieces), ())  # type: ignore[arg-type]
+    return Rendered(content if content.endswith(b"\r\n") else content + b"\r\n", message_id, base64)
 
 
 # -- what is known ---------------------------------------------------------------------------------------
@@ -138,40 +107,35 @@ def _is_djangos(methods: tuple[Any, ...]) -> bool:
     )
 
 
-def _text(value: Any) -> str:
-    """Return a text, which may be a safe or lazy string, as a plain str."""
-    if type(value) is str:
-        return value
-    if isinstance(value, _TEXTS):
-        return str.__str__(str(value))
-    raise CannotWrite
-
-
 # -- the header ------------------------------------------------------------------------------------------
 
 
-def _fields(message: Any, charset: str) -> tuple[str, str]:
+def _fields(message: Any, charset: str) -> tuple[str, bytes]:
     """Return the Message-ID and the fields of the message, in Django's order."""
     extra = message.extra_headers
-    names = _names(extra)
+    names = _names(extra) if extra else {}
     written = [
-        header_field("Subject", _text(message.subject), charset),
-        header_field("From", _text(extra.get("From", message.from_email)), charset),
+        header_field("Subject", message.subject, charset),
+        header_field("From", extra.get("From", message.from_email), charset),
     ]
     for name, values in (("To", message.to), ("Cc", message.cc), ("Reply-To", message.reply_to)):
         if name in extra:
-            written.append(header_field(name, _text(extra[name]), charset))
+            written.append(header_field(name, extra[name], charset))
         elif values:
-            written.append(header_field(name, ", ".join(map(_text, values)), charset))
+            texts = values if {*map(type, values)} == {str} else map(as_text, values)
+            written.append(header_field(name, ", ".join(texts), charset))
     if "date" not in names:
         written.append(f"Date: {_now()}\r\n")
     if "message-id" in names:
-        message_id = _text(extra[names["message-id"]]).strip()
+        message_id = as_text(extra[names["message-id"]]).strip()
     else:
         message_id = djangos.make_msgid(domain=djangos.DNS_NAME)  # type: ignore[attr-defined]
-        written.append(_message_id_field(message_id, charset))
-    written += [header_field(name, _text(extra[name]), charset) for kind, name in names.items() if kind not in _INSTEAD]
-    return message_id, "".join(written)
+        if len(message_id) <= _LONGEST_ID and message_id.isascii() and message_id.isprintable():
+            written.append(f"Message-ID: {message_id}\r\n")
+        else:
+            written.append(header_field("Message-ID", message_id, charset))
+    written += [header_field(name, extra[name], charset) for kind, name in names.items() if kind not in _INSTEAD]
+    return message_id, "".join(written).encode("ascii", "surrogateescape")
 
 
 def _names(headers: dict[Any, Any]) -> dict[str, Any]:
@@ -199,40 +163,40 @@ def _date(now: Any, _offset: Any) -> str:
     return format_datetime(now)
 
 
-def _message_id_field(message_id: str, charset: str) -> str:
-    if len(message_id) <= 66 and message_id.isascii() and message_id.isprintable():
-        return f"Message-ID: {message_id}\r\n"
-    return header_field("Message-ID", message_id, charset)
-
-
 # -- the body --------------------------------------------------------------------------------------------
 
 
-def _tree(message: Any, charset: str, batch: Batch) -> tuple[_Multipart | Leaf, bool]:
-    """Return the parts of a message, and whether Django adds MIME-Version (6.1 does not, if there is no body)."""
-    alternatives = message.alternatives if isinstance(message, EmailMultiAlternatives) else ()
-    attachments = message.attachments
-    body = message.body
-    texts: list[_Multipart | Leaf] = []
-    if body or not (alternatives or attachments):
-        texts.append(batch.text("body", _text(body or ""), message.content_subtype, charset))
-    has_version = bool(texts)
+def _parts(message: Any, charset: str, batch: Batch) -> tuple[list[Part], list[Part], list[Part]]:
+    """Return the body (none, if there are only other parts), the alternatives and the attachments."""
+    alternatives: Any = message.alternatives if isinstance(message, EmailMultiAlternatives) else ()
+    body: list[Part] = []
+    if message.body or not (alternatives or message.attachments):
+        body.append(batch.text("body", as_text(message.body or ""), message.content_subtype, charset))
+    alternatives = [_alternative(each, charset, batch) for each in alternatives or ()]
+    return body, alternatives, [_attachment(each, charset, batch) for each in message.attachments or ()]
+
+
+def _composed(
+    message: Any, body: list[Part], alternatives: list[Part], attachments: list[Part]
+) -> tuple[bytes, tuple[bytes | Iterable[bytes], ...]]:
+    """Return the header fields that describe the content, and the content."""
+    parts = body
     if alternatives:
-        texts += [_alternative(each, charset, batch) for each in alternatives]
-        texts = [_Multipart(subtype="alternative" if MODERN else message.alternative_subtype, children=texts)]
+        parts = [_multipart("alternative" if MODERN else message.alternative_subtype, [*parts, *alternatives])]
     if attachments:
-        texts += [_attachment(each, charset, batch) for each in attachments]
-        texts = [_Multipart(subtype="mixed" if MODERN else message.mixed_subtype, children=texts)]
-    return texts[0], has_version
+        parts = [_multipart("mixed" if MODERN else message.mixed_subtype, [*parts, *attachments])]
+    root = parts[0]
+    version = _MIME_VERSION if MODERN and body else b""  # Django 6.1 adds none if there is no body
+    return (version + root.head if alternatives or attachments else root.head + version), root.body
 
 
-def _alternative(alternative: Any, charset: str, batch: Batch) -> Leaf:
+def _alternative(alternative: Any, charset: str, batch: Batch) -> Part:
     if not isinstance(alternative, tuple) or type(getattr(alternative, "mimetype", None)) is not str:
         raise CannotWrite
-    return _leaf("alternative", alternative.content, alternative.mimetype, charset, None, batch)  # type: ignore[attr-defined]
+    return _part("alternative", alternative.content, alternative.mimetype, charset, None, batch)  # type: ignore[attr-defined]
 
 
-def _attachment(attachment: Any, charset: str, batch: Batch) -> Leaf:
+def _attachment(attachment: Any, charset: str, batch: Batch) -> Part:
     if isinstance(attachment, Message):
         return batch.foreign(attachment)
     if not isinstance(attachment, tuple) or len(attachment) != 3:
@@ -240,22 +204,22 @@ def _attachment(attachment: Any, charset: str, batch: Batch) -> Leaf:
     filename, content, mimetype = attachment
     if type(mimetype) is not str or not (filename is None or type(filename) is str):
         raise CannotWrite
-    return _leaf("attachment", content, mimetype, charset, filename, batch)
+    return _part("attachment", content, mimetype, charset, filename, batch)
 
 
-def _leaf(role: str, content: Any, mimetype: str, charset: str, filename: str | None, batch: Batch) -> Leaf:
+def _part(role: str, content: Any, mimetype: str, charset: str, filename: str | None, batch: Batch) -> Part:
     maintype, slash, subtype = mimetype.partition("/")
     if not slash or maintype in {"message", "multipart"}:
         raise CannotWrite
     if maintype == "text":
         if MODERN and type(content) is bytes:
             content = _decoded(content)
-        return batch.text(role, _text(content), subtype, charset, filename)
+        return batch.text(role, as_text(content), subtype, charset, filename)
     if type(content) is str and (content.isascii() or (MODERN and (role == "attachment" or charset == "utf-8"))):
         content = content.encode()
     if type(content) is not bytes:
         raise CannotWrite
-    return file_leaf(role, batch.base64(content), mimetype, filename)
+    return file_part(role, batch.base64(content), mimetype, filename)
 
 
 def _decoded(content: bytes) -> str:
@@ -265,19 +229,24 @@ def _decoded(content: bytes) -> str:
         raise CannotWrite from None
 
 
-def _draw_boundaries(node: _Multipart | Leaf) -> None:
-    """Choose the boundaries as Python does, the inner ones first; no part contains one."""
-    if isinstance(node, Leaf):
-        return
-    for child in node.children:
-        _draw_boundaries(child)
-    drawn = boundary = drawn_boundary()
-    texts = [*_texts(node.children)]
+def _multipart(subtype: str, parts: list[Part]) -> Part:
+    """Return several parts in one, with a boundary that none of them contains, as Python chooses it."""
+    texts: list[bytes] = []
+    for part in parts:
+        texts += part.texts
+    drawn = boundary = drawn_boundary().encode()
     number = 0
-    while any(boundary.encode() in text for text in texts):
-        boundary = f"{drawn}.{number}"
+    while [text for text in texts if boundary in text]:
+        boundary = b"%b.%d" % (drawn, number)
         number += 1
-    node.boundaries.append(boundary)
+    body: list[Any] = []
+    before = b""
+    for part in parts:
+        body.append(b"%b--%b\r\n%b\r\n" % (before, boundary, part.head))
+        body += part.body
+        before = b"\r\n"
+    body.append(b"\r\n--%b--\r\n" % boundary)
+    return Part(boundary.join(_multipart_head(subtype, len(boundary))), tuple(body), tuple(texts))
 
 
 def drawn_boundary() -> str:
@@ -285,39 +254,16 @@ def drawn_boundary() -> str:
     return f"{'=' * 15}{random.randrange(sys.maxsize):019d}=="  # noqa: S311 - not a secret
 
 
-def _texts(children: Sequence[_Multipart | Leaf]) -> Iterator[bytes]:
-    for child in children:
-        yield from child.text if isinstance(child, Leaf) else _texts(child.children)
-
-
 @lru_cache(maxsize=16)
-def _multipart_head(subtype: str, boundary: str) -> str:
+def _multipart_head(subtype: str, length: int) -> list[bytes]:
+    """Return the header field of a multipart: what is before its boundary, and what is after it."""
+    sample = f"{'=' * 15}{'0' * (length - 17)}=="
     part: Message[Any, Any]
     if MODERN:
-        part = Part(policy=SMTP)
+        part = ModernMessage(policy=SMTP)
         part["Content-Type"] = f"multipart/{subtype}"
-        part.set_boundary(boundary)
+        part.set_boundary(sample)
     else:
         part = MIMEMultipart(subtype)
-        part.set_boundary(boundary)
-    return head_of(part)
-
-
-def _octets(piece: bytes | Iterable[bytes]) -> int:
-    if isinstance(piece, bytes):
-        return len(piece)
-    return piece.octets if isinstance(piece, Base64Lines) else sum(map(len, piece))
-
-
-def _collect(node: _Multipart | Leaf, head: str, pieces: list[bytes | Iterable[bytes]]) -> None:
-    """Append the octets of a part, beginning with its header."""
-    pieces.append(head.encode("ascii", "surrogateescape") + b"\r\n")
-    if isinstance(node, Leaf):
-        pieces += (node.body,) if node.is_base64 else node.body
-        return
-    before, boundary = b"", node.boundaries[0].encode()
-    for child in node.children:
-        pieces.append(before + b"--" + boundary + b"\r\n")
-        _collect(child, child.head, pieces)
-        before = b"\r\n"
-    pieces.append(b"\r\n--" + boundary + b"--\r\n")
+        part.set_boundary(sample)
+    return head_of(part).split(sample.encode())

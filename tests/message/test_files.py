@@ -116,8 +116,8 @@ def test_a_large_file_is_held_once_and_once_more_for_the_rest_of_a_mailing(batch
 
 def test_a_text_that_messages_have_in_common_is_encoded_once_and_personal_ones_are_not_kept(monkeypatch):
     encoded = []
-    text_leaf = parts.text_leaf
-    monkeypatch.setattr(parts, "text_leaf", lambda *what: encoded.append(what[1]) or text_leaf(*what))
+    text_part = parts.text_part
+    monkeypatch.setattr(parts, "text_part", lambda *what: encoded.append(what[1]) or text_part(*what))
     batch = Batch(is_alone=False)
     for number in range(20):
         mail = EmailMultiAlternatives("Hello", f"Dear {number}", "a@example.com", ["b@example.com"])

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from django_smtp_pool.core.smtp.envelope import with_crlf
 from django_smtp_pool.message.parts import ALONE
-from django_smtp_pool.message.render import envelope_of, joined
+from django_smtp_pool.message.render import envelope_of
 from django_smtp_pool.message.writer import write
 from tests.message.reader import PEOPLE, PROSE, Unreadable, people, read, text_of
 
@@ -125,7 +125,7 @@ def assert_right(mail, meant):
     random.seed(7)
     found = write(mail, ALONE)
     assert found is not None
-    content = joined(found)[0]
+    content = found.content
     read(content)
     ours, body = fields_of(content)
     djangos_fields, djangos_body = fields_of(by_django(mail))

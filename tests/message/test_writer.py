@@ -18,7 +18,7 @@ from django.utils.safestring import SafeString
 
 from django_smtp_pool.core.smtp.envelope import with_crlf
 from django_smtp_pool.message.parts import ALONE
-from django_smtp_pool.message.render import envelope_of, joined
+from django_smtp_pool.message.render import envelope_of
 from django_smtp_pool.message.writer import write
 from tests.mailing import message
 from tests.message.reader import read
@@ -51,7 +51,7 @@ def written(mail):
     random.seed(7)
     found = write(mail, ALONE)
     assert found is not None
-    return joined(found)[0]
+    return found.content
 
 
 ORDINARY = {
