@@ -20,7 +20,7 @@ from .core.interrupts import as_failure, foreign, from_signal_handler
 from .core.queue_ids import queue_id_of
 from .core.sender import Sender
 from .core.smtp.envelope import Envelope
-from .message.addresses import quick
+from .message.addresses import remembering
 from .message.parts import ALONE, Batch
 from .message.render import envelope_of, takes_long
 from .status import SmtpPoolStatus, record, status_after, status_without_delivery
@@ -225,7 +225,7 @@ class Mailing:
 
         In an event loop, yields None before a message that is slow to render.
         """
-        prepare = self._prep_address and quick(self._prep_address, keeps=self._batch is not ALONE)
+        prepare = self._prep_address if self._batch is ALONE else remembering(self._prep_address)
         for index, message in enumerate(messages):
             if index >= self._known:  # from a generator: this is the first look at it
                 check_message(message, index)

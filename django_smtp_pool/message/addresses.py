@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator
 from email.errors import MessageError, ObsoleteHeaderDefect
 from email.headerregistry import Address, AddressHeader
 from functools import lru_cache, partial
-from types import FunctionType, ModuleType, TracebackType
+from types import TracebackType
 from typing import Any
 
 import django
+from django.core.mail import EmailMessage
 from django.core.mail.backends import smtp
 from django.core.mail.message import BadHeaderError  # an alias of ValueError from Django 6.0 on
 from django.utils.encoding import force_str
@@ -46,37 +47,53 @@ _HARMLESS = {
     "Invalid trailing '.' in local part",
 }
 _EXACT_SPELLING = ("From", "To", "Cc", "Reply-To")  # Django ignores other spellings of these
+# Django's own method, unless it has been replaced before this was imported.
+_PREP_ADDRESS = getattr(smtp.EmailBackend, "prep_address", None)
+if getattr(_PREP_ADDRESS, "__globals__", None) is not vars(smtp):
+    _PREP_ADDRESS = object()
 _ADDRESS_HEADERS = frozenset({"sender", "resent-from", "resent-sender", "resent-to", "resent-cc"})
 
 
-def check_before_parsing(message: Any) -> bool:
-    """Check the addresses of a message, and return whether one needs SMTPUTF8: a non-ASCII local part (RFC 6531).
+def envelope_addresses(message: Any, prepare: PrepareAddress | None) -> tuple[str, list[str], bool]:
+    """Return sender and recipients as they appear in the envelope, and whether one needs SMTPUTF8 (RFC 6531).
+
+    Arguments:
+        prepare: the backend's `prep_address` if it has one (Django 6.0 and later).
 
     Raises ValueError, before anything is parsed, for an address that is too long or has control characters, and if
     this version of Django cannot send to a non-ASCII local part.
     """
-    envelope, lists = _envelope(message), [*_reply_to(message)]
-    if not (lists or getattr(message, "extra_headers", None)) and _are_plain(envelope):
-        return False
-    for address in envelope:
+    sender, recipients, smtputf8 = message.from_email, message.recipients(), False
+    is_djangos = prepare is None or _is_djangos(prepare)
+    # If the recipients are not those of the fields, the fields have to be checked, too.
+    is_djangos = is_djangos and getattr(message.recipients, "__func__", None) is EmailMessage.recipients
+    if is_djangos and _are_plain([sender, *recipients]):
+        # Django would return them unchanged, but parsing costs more than sending.
+        if getattr(message, "reply_to", None) or getattr(message, "extra_headers", None):
+            _check_reply_to(message)
+            smtputf8 = any(map(_needs_smtputf8, _header_lists(message)))
+        return sender, recipients, smtputf8
+    fields = _envelope(message)
+    for address in fields:
         if _CONTROL.search(address):
             raise BadHeaderError(f"Invalid address {address!r}: it has control characters")
         if len(address) > LONGEST:
             raise ValueError(f"Invalid address {address[:80]!r}...: it has {len(address)} characters")
-    for text in lists:
-        if "\n" in text or "\r" in text:
-            raise BadHeaderError(_NEWLINES.format(text))
-        if _CONTROL.search(text):
-            raise ValueError(f"Invalid address {text!r}: it has control characters")
-    for text in lists:
-        if len(text) > LONGEST:
-            _check_length(text)
-    texts = (*envelope, *lists, *_address_headers(message))
-    return any(_needs_smtputf8(text) for text in texts if not text.isascii())
+    _check_reply_to(message)
+    smtputf8 = any(map(_needs_smtputf8, (*fields, *_header_lists(message))))
+    sender = addr_spec(sender, prepare, smtputf8=smtputf8)
+    return sender, [addr_spec(address, prepare, smtputf8=smtputf8) for address in recipients], smtputf8
 
 
-def _are_plain(addresses: list[str]) -> bool:
-    return all(map(PLAIN.fullmatch, addresses)) and max(map(len, addresses)) <= LONGEST
+def _are_plain(addresses: list[Any]) -> bool:
+    """Return whether every parser returns these addresses unchanged."""
+    is_text = {*map(type, addresses)} == {str}
+    return is_text and all(map(PLAIN.fullmatch, addresses)) and max(map(len, addresses)) <= LONGEST
+
+
+def _is_djangos(prepare: PrepareAddress) -> bool:
+    """Return whether this is Django's own method; `remembering` may have wrapped it."""
+    return getattr(getattr(prepare, "__wrapped__", prepare), "__func__", None) is _PREP_ADDRESS
 
 
 def _envelope(message: Any) -> list[str]:
@@ -91,14 +108,28 @@ def _one_text(address: Any) -> str:
     return " ".join(map(str, address)) if isinstance(address, tuple) else str(address)
 
 
-def _reply_to(message: Any) -> Iterator[str]:
-    """Yield the values that may be lists of addresses, unless a header replaces them."""
-    if "Reply-To" not in (getattr(message, "extra_headers", None) or {}):
-        yield from map(str, getattr(message, "reply_to", None) or ())
+def _reply_to(message: Any) -> list[str]:
+    """Return the values that may be lists of addresses, unless a header replaces them."""
+    if "Reply-To" in (getattr(message, "extra_headers", None) or {}):
+        return []
+    return [*map(str, getattr(message, "reply_to", None) or ())]
 
 
-def _address_headers(message: Any) -> Iterator[str]:
-    """Yield the lists of addresses that Django copies into the header."""
+def _check_reply_to(message: Any) -> None:
+    lists = _reply_to(message)
+    for text in lists:
+        if "\n" in text or "\r" in text:
+            raise BadHeaderError(_NEWLINES.format(text))
+        if _CONTROL.search(text):
+            raise ValueError(f"Invalid address {text!r}: it has control characters")
+    for text in lists:
+        if len(text) > LONGEST:
+            _check_length(text)
+
+
+def _header_lists(message: Any) -> Iterator[str]:
+    """Yield the lists of addresses that are in the header, but not in the envelope."""
+    yield from _reply_to(message)
     for name, value in (getattr(message, "extra_headers", None) or {}).items():
         if name in _EXACT_SPELLING or (isinstance(name, str) and name.lower() in _ADDRESS_HEADERS):
             yield str(value)
@@ -127,31 +158,23 @@ def _has_strange_local_part(text: str) -> bool:
     entries = mailboxes(text)
     if entries is not None:
         return any("@" in each.address and not each.address.rpartition("@")[0].isascii() for each in entries)
-    with errors_of_the_parser():
+    try:
         found = AddressHeader.value_parser(text).all_mailboxes
         return any(
             bool(getattr(each, "domain", None)) and not (getattr(each, "local_part", None) or "").isascii()
             for each in found
         )
+    except Exception as error:
+        explain(error)
+        raise
 
 
-def quick(prepare: PrepareAddress, *, keeps: bool = True) -> PrepareAddress:
-    """Return a `prep_address` that calls the parser only if it must, since parsing costs more than sending.
+def remembering(prepare: PrepareAddress | None) -> PrepareAddress | None:
+    """Return a `prep_address` that keeps its most recent results, for a mailing.
 
-    A simple address is returned unchanged, as Django's method would return it, and recent results for other
-    addresses are kept, if there are more to come (`keeps`). A method that is not Django's own is not wrapped: it may
-    return something else each time.
+    A method that is not Django's own is returned unchanged: it may return something else each time.
     """
-    if not is_written_in(smtp, getattr(prepare, "__func__", None)):
-        return lambda address, **how: foreign(partial(prepare, address, **how))
-    known = lru_cache(maxsize=16)(prepare) if keeps else prepare
-
-    def prepared(address: Any, **how: Any) -> str:
-        if type(address) is not str:
-            return prepare(address, **how)
-        return _plain(address) or known(address, **how)
-
-    return prepared
+    return lru_cache(maxsize=16)(prepare) if prepare is not None and _is_djangos(prepare) else prepare
 
 
 def _plain(address: str) -> str | None:
@@ -160,11 +183,6 @@ def _plain(address: str) -> str | None:
         return address
     match = _NAMED.fullmatch(address)
     return None if match is None else match[1]
-
-
-def is_written_in(module: ModuleType, function: Any) -> bool:
-    """Return whether a function was defined in a module: it may have been replaced, even before this was imported."""
-    return type(function) is FunctionType and function.__globals__ is vars(module)
 
 
 def addr_spec(address: Any, prepare: PrepareAddress | None, *, smtputf8: bool) -> str:
@@ -176,6 +194,10 @@ def addr_spec(address: Any, prepare: PrepareAddress | None, *, smtputf8: bool) -
 
     Raises ValueError for anything that is not one valid address.
     """
+    if prepare is not None and not _is_djangos(prepare):
+        prepare = _as_foreign(prepare)
+    elif type(address) is str and (plain := _plain(address)) is not None:
+        return plain
     if type(address) is str and address.isascii():
         return _parsed(address) if prepare is None else prepare(address)
     try:
@@ -188,10 +210,12 @@ def addr_spec(address: Any, prepare: PrepareAddress | None, *, smtputf8: bool) -
         raise ValueError(f"Invalid address {address!r}: {error}") from None
 
 
+def _as_foreign(prepare: PrepareAddress) -> PrepareAddress:
+    return lambda address, **how: foreign(partial(prepare, address, **how))
+
+
 def _parsed(address: Any) -> str:
     """Return the result of Django 5.2's `sanitize_address`, without the display name."""
-    if type(address) is str and (plain := _plain(address)) is not None:
-        return plain
     if isinstance(address, tuple):
         local_part, at, domain = str(address[1]).rpartition("@")
         if not at:
@@ -235,25 +259,20 @@ def _mailbox(address: str) -> tuple[str, str]:
     return mailbox.local_part, mailbox.domain or ""
 
 
-class errors_of_the_parser:  # noqa: N801 - a context manager
-    """Turn the exceptions of Python's email package for an invalid header into a ValueError.
+def explain(error: Exception) -> None:
+    """Raise a ValueError for an exception of Python's email package that is about an invalid header.
 
     Its address parser is known to raise AttributeError, IndexError, TypeError and UnboundLocalError. If one of these
     comes from other code, it is a mistake in that code and is not converted.
     """
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _: object, error: BaseException | None, traceback: TracebackType | None) -> None:
-        if isinstance(error, ValueError) or not isinstance(error, Exception):
-            return
-        if isinstance(error, MessageError):
-            raise ValueError(f"the message cannot be rendered: {error}") from error
-        if isinstance(error, RecursionError):
-            raise ValueError("the message cannot be rendered: an address or a part is nested too deeply") from error
-        if _arose_in_parser(traceback):
-            raise ValueError(f"Invalid address: the message cannot be rendered ({error})") from error
+    if isinstance(error, ValueError):
+        return
+    if isinstance(error, MessageError):
+        raise ValueError(f"the message cannot be rendered: {error}") from error
+    if isinstance(error, RecursionError):
+        raise ValueError("the message cannot be rendered: an address or a part is nested too deeply") from error
+    if _arose_in_parser(error.__traceback__):
+        raise ValueError(f"Invalid address: the message cannot be rendered ({error})") from error
 
 
 def _arose_in_parser(traceback: TracebackType | None) -> bool:

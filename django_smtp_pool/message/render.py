@@ -15,8 +15,8 @@ from .addresses import (
     RENDERS_SMTPUTF8,
     PrepareAddress,
     addr_spec,
-    check_before_parsing,
-    errors_of_the_parser,
+    envelope_addresses,
+    explain,
 )
 from .base64_lines import LARGE
 from .finishers import Finisher, finish, refuse_to_encode
@@ -47,13 +47,17 @@ def envelope_of(
     Raises ValueError for content that must not be sent, such as invalid addresses and header injection, and for invalid
     `smtp_options`.
     """
-    smtputf8 = check_before_parsing(message)
-    with errors_of_the_parser():
-        sender = addr_spec(message.from_email, prep_address, smtputf8=smtputf8)
-        prepare = partial(addr_spec, prepare=prep_address, smtputf8=smtputf8)
-        recipients = [prepare(address) for address in message.recipients()]
-        asked = asked_by(message, recipients, prepare)
+    dsn, require_tls = None, False
+    try:
+        sender, recipients, smtputf8 = envelope_addresses(message, prep_address)
+        if getattr(message, "smtp_options", None) is not None:
+            dsn, require_tls = asked_by(
+                message, recipients, partial(addr_spec, prepare=prep_address, smtputf8=smtputf8)
+            )
         content, message_id, base64 = _rendered(message, smtputf8=smtputf8, batch=batch)
+    except Exception as error:
+        explain(error)
+        raise
     recode: Callable[[], bytes] = partial(seven_bit, content)
     if finishers:
         content, recode, base64 = finish(_ready(content, smtputf8=smtputf8), finishers), refuse_to_encode, ()
@@ -65,8 +69,8 @@ def envelope_of(
         # RFC 6531 §3.1: a server with SMTPUTF8 has 8BITMIME too.
         seven_bit=None if smtputf8 or content.isascii() else recode,
         message_id=message_id,
-        dsn=asked.dsn,
-        require_tls=asked.require_tls,
+        dsn=dsn,
+        require_tls=require_tls,
         base64=base64,
     )
 

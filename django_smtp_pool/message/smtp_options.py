@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from ..core.options.fields import flag
 from ..core.smtp.dsn import DSN, Original, from_xtext
@@ -17,19 +17,15 @@ KEYS = ("dsn", "require_tls")
 OURS = frozenset({"BODY", "SIZE", "SMTPUTF8"})  # parameters that this package sets, even if a caller passes them
 
 
-@dataclass(frozen=True, kw_only=True)
-class Asked:
+class Asked(NamedTuple):
     """What the envelope contains in addition to its addresses."""
 
     dsn: DSN | None = None
     require_tls: bool = False
 
 
-NOTHING = Asked()
-
-
 def asked_by(message: Any, recipients: Sequence[str], prepare: Callable[[Any], str]) -> Asked:
-    """Return the options of a message, checked.
+    """Return the options of a message that has some, checked.
 
     Arguments:
         recipients: the addresses in the envelope.
@@ -37,9 +33,7 @@ def asked_by(message: Any, recipients: Sequence[str], prepare: Callable[[Any], s
 
     Raises ValueError for an unknown option or an invalid value.
     """
-    options = getattr(message, "smtp_options", None)
-    if options is None:
-        return NOTHING
+    options = message.smtp_options
     _check(options, KEYS, "smtp_options")
     dsn, require_tls = options.get("dsn"), options.get("require_tls")
     return Asked(

@@ -22,6 +22,7 @@ _WINDOW = 65536  # octets to search at a time, so that a large message is not co
 _LINE = 78  # octets of a line of base64, with its line end
 
 Ranges = Sequence[tuple[int, int]]
+_EVERYWHERE = ((0, None),)
 
 _BARE_LINE_END = re.compile(rb"\r(?!\n)|(?<!\r)\n")
 
@@ -58,9 +59,9 @@ class Envelope:
         if not all(self.recipients or ("",)):
             raise ValueError("an envelope needs at least one recipient, and every recipient needs an address")
         for address in (self.sender, *self.recipients):
-            check_address(address, smtputf8=self.smtputf8)
-        strangers = sorted(self.dsn.addresses.difference(self.recipients)) if self.dsn is not None else []
-        if strangers:
+            if not _ORDINARY.fullmatch(address):
+                check_address(address, smtputf8=self.smtputf8)
+        if self.dsn is not None and (strangers := sorted(self.dsn.addresses.difference(self.recipients))):
             raise ValueError(f"dsn names {strangers[0]!r}, which is not a recipient of the message")
 
     @cached_property
@@ -89,15 +90,13 @@ def _outside_quotes(address: str) -> str:
 
 def _outside(base64: Ranges, content: bytes) -> Iterable[tuple[int, int]]:
     """Return (start, end) of each part of the content that is not base64."""
-    if not base64:
-        return ((0, len(content)),)
     edges = [0, *chain.from_iterable(base64), len(content)]
     return zip(edges[::2], edges[1::2], strict=True)
 
 
 def with_crlf(content: bytes, base64: Ranges = ()) -> bytes:
     """Return the content with CRLF line ends, also at its end; bare CR and bare LF count as line ends."""
-    for part in _outside(base64, content):
+    for part in _outside(base64, content) if base64 else _EVERYWHERE:
         if not content.count(b"\r\n", *part) == content.count(b"\n", *part) == content.count(b"\r", *part):
             content = _BARE_LINE_END.sub(b"\r\n", content)
             break
@@ -111,6 +110,8 @@ def may_be_chunk(content: bytes, base64: Ranges = ()) -> bool:
     BDAT or BURL, the server takes what follows for a message, which an attacker may have written. So text before the
     word on its line is ignored here. With DATA, no content is sent before the server asks for it.
     """
+    if not base64:
+        return not _begins_content(content, 0, len(content))
     if any(_begins_content(content, *part) for part in _outside(base64, content)):
         return False
     words = b"".join([_last_words(content, start, end) for start, end in base64])
@@ -148,7 +149,7 @@ def names_recipients(content: bytes) -> bool:
 
 def dot_stuffed(content: bytes, base64: Ranges = ()) -> bytes:
     """Return CRLF content for DATA: a line that begins with a dot gets a second one (RFC 5321 §4.5.2)."""
-    for start, end in _outside(base64, content):
+    for start, end in _outside(base64, content) if base64 else _EVERYWHERE:
         if content.find(b"\r\n.", max(0, start - 2), end) >= 0:
             content = content.replace(b"\r\n.", b"\r\n..")
             break
