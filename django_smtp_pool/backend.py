@@ -27,7 +27,7 @@ from .oauth2.cache import strip_frames
 from .own_context import own_context
 from .registry import registry
 from .remembered import configurations, frozen
-from .status import record, status_without_delivery
+from .status import status_without_delivery
 from .verify.advice import advice_for
 
 logger = logging.getLogger("django_smtp_pool.sender")
@@ -48,7 +48,8 @@ class PooledBackend(EmailBackend):
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        _warn_about_direct_construction(kwargs)
+        if "alias" not in kwargs:
+            _warn_about_direct_construction()
         try:
             self._set_up(*args, **kwargs)
         except Exception as error:  # noqa: BLE001 - raised below
@@ -64,24 +65,22 @@ class PooledBackend(EmailBackend):
         if kwargs.keys() & _ARGUMENTS[: len(args)] or len(args) > len(_ARGUMENTS):
             super().__init__(*args, **kwargs)  # raises TypeError, as Python does for any function
         kwargs.update(zip(_ARGUMENTS, args, strict=False))
-        ignored = kwargs.get("_ignore_unknown_kwargs") or ()
-        if unknown := conf.unknown_options([key for key in kwargs if key not in ignored]):
-            known = {key: value for key, value in kwargs.items() if key not in unknown}
-            raise conf.all_problems(conf.complaint_of_unknown(unknown), known, alias=alias)
+        if not kwargs.keys() <= conf.KNOWN_KEYS:
+            _check_unknown(kwargs)
+        self._settings = conf.settings_now()
         own = {key: kwargs.pop(key) for key in kwargs.keys() & _OWN_KEYS}
         if alias is not None:
-            kwargs.update(conf.place({**own, **kwargs}, alias=alias))  # Django requires a host
+            kwargs.update(conf.place({**own, **kwargs}, self._settings, alias=alias))  # Django requires a host
         try:
             super().__init__(**kwargs)
         except (ImproperlyConfigured, ValueError) as error:
             raise conf.all_problems(error, {**own, **kwargs}, alias=alias) from None
         if alias is None:
-            found = {key: getattr(self, key) for key in conf.STOCK_PLACE_KEYS}
-            vars(self).update(conf.place_by_settings({**own, **kwargs}, found))
+            resolved = {key: getattr(self, key) for key in conf.STOCK_PLACE_KEYS}
+            vars(self).update(conf.place_by_settings({**own, **kwargs}, self._settings, resolved))
         given = {key: value for key, value in own.items() if value is not None or key in conf.NONE_COUNTS}
         vars(self).update(given)
         self.alias = alias  # Django 5.2 and 6.0 do not set this attribute
-        self._settings = conf.settings_now()
         if type(self).__init__ is PooledBackend.__init__:  # a subclass may complete the options after this
             self._configured({})  # report invalid options here, not at the first message
 
@@ -95,16 +94,20 @@ class PooledBackend(EmailBackend):
         raise problem
 
     def _configured(self, context: dict[str, Any]) -> conf.Config:
-        given = self._given(context)
-        make = lambda: conf.configuration(given, alias=self.alias, found=self._settings)  # noqa: E731
-        return configurations.get(self._key(given), make)
+        given, key = self._given(context)
+        config: conf.Config | None = configurations.get(key)
+        if config is None:
+            made = conf.configuration(given, alias=self.alias, found=self._settings)
+            config = configurations.keep(key, made)
+        return config
 
-    def _given(self, context: dict[str, Any]) -> dict[str, Any]:
+    def _given(self, context: dict[str, Any]) -> tuple[dict[str, Any], Any]:
+        """Return the current values of the options, and the key of their configuration."""
+        own, found = vars(self), self._settings
         given = dict(zip(conf.STOCK_KEYS, _stock_values(self), strict=True))
-        return given | {key: vars(self)[key] for key in vars(self).keys() & _OWN_KEYS} | context
-
-    def _key(self, given: dict[str, Any]) -> Any:
-        return self.alias, frozen((*given, *given.values())), frozen((*self._settings, *self._settings.values()))
+        given.update({key: own[key] for key in own.keys() & _OWN_KEYS})
+        given.update(context)
+        return given, (self.alias, len(given), frozen((*given, *given.values(), *found, *found.values())))
 
     def _own_context(self) -> dict[str, Any]:
         """Return the `tls_options` for a backend that overrides `ssl_context`: that context replaces the options."""
@@ -177,8 +180,9 @@ class PooledBackend(EmailBackend):
             return int(super().send_messages(email_messages))  # type: ignore[arg-type]
         mailing = self._mailing()
         mailing.send(email_messages)
-        self._raise_first(mailing)
-        return mailing.accepted
+        if mailing.failures:
+            self._raise_first(mailing)
+        return len(mailing.accepted)
 
     async def asend_messages(self, email_messages: Iterable[Any]) -> int:
         """Do what `send_messages` does in the running event loop, without blocking it.
@@ -193,14 +197,15 @@ class PooledBackend(EmailBackend):
             return _drop(email_messages)
         if self._is_customised or self._sends_its_own_way or not aio.can_watch():
             return int(await sync_to_async(self.send_messages)(email_messages))
-        if self._key(self._given(self._own_context())) not in configurations:  # building the configuration reads files
+        if self._given(self._own_context())[1] not in configurations:  # building the configuration reads files
             await sync_to_async(lambda: self.config, thread_sensitive=False)()
         if registry.must_wait(key := self.config.key):
             await sync_to_async(registry.sender, thread_sensitive=False)(key)
         mailing = self._mailing()
         await mailing.asend(email_messages)
-        self._raise_first(mailing)
-        return mailing.accepted
+        if mailing.failures:
+            self._raise_first(mailing)
+        return len(mailing.accepted)
 
     def _mailing(self) -> Mailing:
         config = self.config
@@ -210,9 +215,10 @@ class PooledBackend(EmailBackend):
     @property
     def _is_customised(self) -> bool:
         """Whether a subclass or the object overrides how each message is sent, or brings its own connection."""
-        kind, own = type(self), vars(self)
-        is_overridden = [getattr(kind, name) for name in _HOOKS] != list(_HOOKS.values())
-        return is_overridden or not own.keys().isdisjoint(_HOOKS) or self._has_own_class or self._has_own_connection
+        own = vars(self)
+        if _hooks_of(type(self)) != _STOCK_HOOKS or not own.keys().isdisjoint(_HOOKS):
+            return True
+        return self.connection is not None and self._has_own_connection
 
     @property
     def _sends_its_own_way(self) -> bool:
@@ -231,7 +237,7 @@ class PooledBackend(EmailBackend):
         return connection is not None and (type(connection) is not ConnectionProxy or connection.is_changed)
 
     def _raise_first(self, mailing: Mailing) -> None:
-        failures, loud = mailing.failures, []
+        failures, loud = dict(sorted(mailing.failures.items())), []
         for index, error in failures.items():
             # An attachment that cannot be read raises an OSError too, but `fail_silently` does not hide that.
             if self.fail_silently and isinstance(error, OSError) and index not in mailing.unrendered:
@@ -250,12 +256,15 @@ class PooledBackend(EmailBackend):
         check_messages([email_message])
         mailing = self._mailing()
         mailing.send([email_message])
-        self._raise_first(mailing)
-        return mailing.accepted > 0
+        if mailing.failures:
+            self._raise_first(mailing)
+        return bool(mailing.accepted)
 
 
 # As they are now: a test may replace them later, on this class or on Django's.
-_HOOKS = {name: getattr(PooledBackend, name) for name in ("_send", "open", "close")}
+_HOOKS = ("_send", "open", "close", "connection_class")
+_hooks_of = attrgetter(*_HOOKS)
+_STOCK_HOOKS = _hooks_of(PooledBackend)
 _SEND_MESSAGES, _ASEND_MESSAGES = PooledBackend.send_messages, PooledBackend.asend_messages
 _STOCK_CLASS, _STOCK_CONTEXT = EmailBackend.connection_class, EmailBackend.ssl_context
 _HAS_PREP_ADDRESS = hasattr(EmailBackend, "prep_address")  # Django 6.0 and later
@@ -278,13 +287,21 @@ def _report_silenced(error: Exception, server: str) -> None:
 def _drop(messages: Iterable[Any]) -> int:
     """Do not send mail that a log handler creates for one of our own records: a failing mail must not cause another."""
     for message in messages:
-        record(message, status_without_delivery(message, None))
+        message.smtp_pool_status = status_without_delivery(message, None)
     return 0
 
 
-def _warn_about_direct_construction(kwargs: dict[str, Any]) -> None:
+def _check_unknown(kwargs: dict[str, Any]) -> None:
+    """Raise the error for unknown options, except for those that Django's `get_connection` says to ignore."""
+    ignored = kwargs.get("_ignore_unknown_kwargs") or ()
+    if unknown := conf.unknown_options([key for key in kwargs if key not in ignored]):
+        known = {key: value for key, value in kwargs.items() if key not in unknown}
+        raise conf.all_problems(conf.complaint_of_unknown(unknown), known, alias=kwargs["alias"])
+
+
+def _warn_about_direct_construction() -> None:
     """Warn as Django 6.1's own backend does: its check does not look past a subclass's `__init__`."""
-    if "alias" in kwargs or django.VERSION < (6, 1):
+    if django.VERSION < (6, 1):
         return
     from django.utils import deprecation
 

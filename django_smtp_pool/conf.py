@@ -1,7 +1,7 @@
 """The options: OPTIONS in MAILERS, keyword arguments and EMAIL_* / EMAIL_POOL_* settings, as core options.
 
 `options.py` lists them all; the type, default and meaning of each are with its field in `core.options`. Settings
-are read here and in `project.py`. The order is always: keyword argument or OPTIONS, then setting, then the preset
+are read here. The order is always: keyword argument or OPTIONS, then setting, then the preset
 of `service`, then default. None means "not given"; 0 and False are values.
 """
 
@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
 
-from django.conf import global_settings, settings
+import django
+from django.conf import Settings, UserSettingsHolder, global_settings, settings
 from django.core.exceptions import ImproperlyConfigured
 
 from .core.net.certificate_files import file_problems
@@ -25,8 +26,6 @@ from .core.options.oauth2 import completed
 from .core.options.options import TOKEN_KEYS, PoolOptions, ServerOptions
 from .libraries import missing_extras
 from .options import BY_KEY, NONE_COUNTS, OPTIONS, STOCK_KEYS, MailerOptions, Option
-from .project import complaint, is_set, settings_named
-from .project import uses_mailers as uses_mailers
 from .remembered import PoolKey
 from .services import Service, find
 
@@ -47,6 +46,10 @@ LMTP_PORT = 24  # IANA's port for private mail systems; RFC 2033 §5 forbids por
 
 # What Django itself passes in addition to the options.
 PASSED_ON = frozenset({"alias", "fail_silently", "_ignore_unknown_kwargs"})
+KNOWN_KEYS = BY_KEY.keys() | PASSED_ON
+# What may change where a server is.
+_PLACING = ("service", "lmtp")
+_PLACING_SETTINGS = frozenset(BY_KEY[key].setting for key in _PLACING)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,12 +171,16 @@ def _with_preset(values: dict[str, Any]) -> dict[str, Any]:
     return {**preset, **values}
 
 
-def place(given: Mapping[str, Any], *, alias: str | None) -> dict[str, Any]:
+def place(given: Mapping[str, Any], found: Mapping[str, Any], *, alias: str | None) -> dict[str, Any]:
     """Return where the server is: the preset of `service`, overridden by the user's values; {} without a service.
 
     With LMTP the default port differs from SMTP's, even without a service.
+
+    Arguments:
+        found: the result of `settings_now()`.
     """
-    found = settings_now()
+    if given.keys().isdisjoint(_PLACING) and found.keys().isdisjoint(_PLACING_SETTINGS):
+        return {}
     try:
         service = _service(given, alias, found)
     except ValueError:  # reported with the other invalid values; Django requires a host
@@ -183,21 +190,23 @@ def place(given: Mapping[str, Any], *, alias: str | None) -> dict[str, Any]:
     return {"port": LMTP_PORT} if _given(BY_KEY["lmtp"], given, alias, found) and not given.get("port") else {}
 
 
-def place_by_settings(given: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
+def place_by_settings(
+    given: Mapping[str, Any], found: Mapping[str, Any], resolved: Mapping[str, Any]
+) -> dict[str, Any]:
     """Return where the server is in a project without MAILERS.
 
     Arguments:
         given: the arguments.
-        found: the values from Django's backend, resolved from arguments and settings. Values that neither sets come
+        found: the result of `settings_now()`.
+        resolved: the values from Django's backend, resolved from arguments and settings. Values that neither sets come
             from `service`, and the port from the TLS mode: EMAIL_PORT defaults to 25 even with EMAIL_USE_SSL, and no
             server expects TLS there.
     """
-    settled = settings_now()
-    if not (found["use_ssl"] or any(_given(BY_KEY[key], given, None, settled) for key in ("service", "lmtp"))):
+    if not (resolved["use_ssl"] or any(_given(BY_KEY[key], given, None, found) for key in _PLACING)):
         return {}
-    own = {key: found[key] for key in found if _is_explicit(key, given.get(key))}
-    port = 465 if found["use_ssl"] and "port" not in own else found["port"]
-    return place({**given, **dict.fromkeys(found), **own}, alias=None) or {"port": port}
+    own = {key: resolved[key] for key in resolved if _is_explicit(key, given.get(key))}
+    port = 465 if resolved["use_ssl"] and "port" not in own else resolved["port"]
+    return place({**given, **dict.fromkeys(resolved), **own}, found, alias=None) or {"port": port}
 
 
 def _is_explicit(key: str, value: Any) -> bool:
@@ -247,7 +256,7 @@ def misspelt_settings() -> Iterator[tuple[str, str | None]]:
 
 def unknown_options(keys: Iterable[Any]) -> list[Any]:
     """Return the keys that are not options."""
-    return [key for key in keys if key not in BY_KEY and key not in PASSED_ON]
+    return [key for key in keys if key not in KNOWN_KEYS]
 
 
 def complaint_of_unknown(unknown: Iterable[Any]) -> str:
@@ -267,8 +276,25 @@ def _hint(key: Any) -> str | None:
 
 
 def settings_now() -> Mapping[str, Any]:
-    """Return those of our settings that are set; Django's backend reads its own."""
-    return settings_named(_SETTINGS)
+    """Return those of our settings that are set; Django's backend reads its own.
+
+    Every new backend asks for all of our settings, and finding out through `settings` that one is missing is slow. So
+    this looks into Django's settings objects.
+    """
+    found: dict[str, Any] = {}
+    deleted: set[str] = set()
+    settings.DEFAULT_CHARSET  # noqa: B018 - reading any setting loads them
+    layer: Any = vars(settings)["_wrapped"]
+    while layer is not global_settings:
+        if layer.__class__ is not Settings and layer.__class__ is not UserSettingsHolder:  # a class of the project
+            return {name: getattr(settings, name) for name in _SETTINGS if hasattr(settings, name)}
+        values = vars(layer)
+        for name in values.keys() & _SETTINGS:
+            if name not in found and name not in deleted:
+                found[name] = values[name]
+        deleted |= values.get("_deleted", deleted)
+        layer = values.get("default_settings", global_settings)
+    return found
 
 
 def stock_values(options: Mapping[str, Any], *, alias: str | None) -> dict[str, Any]:
@@ -280,8 +306,29 @@ def stock_values(options: Mapping[str, Any], *, alias: str | None) -> dict[str, 
             for key in STOCK_KEYS:
                 if values[key] is None:
                     values[key] = getattr(settings, BY_KEY[key].setting)
-        return values | place_by_settings(options, {key: values[key] for key in STOCK_PLACE_KEYS})
-    values |= place(options, alias=alias)
+        resolved = {key: values[key] for key in STOCK_PLACE_KEYS}
+        return values | place_by_settings(options, settings_now(), resolved)
+    values |= place(options, settings_now(), alias=alias)
     if values["port"] is None:
         values["port"] = 465 if values["use_ssl"] else 587 if values["use_tls"] else 25
     return values
+
+
+def is_set(setting: str) -> bool:
+    """Return whether the user's settings contain a setting. It is not read, so Django warns about nothing."""
+    return bool(settings.is_overridden(setting))  # type: ignore[misc]  # django-stubs does not know it
+
+
+def uses_mailers(alias: str | None) -> bool:
+    """Return whether the server and the account come from MAILERS alone."""
+    return alias is not None or (django.VERSION >= (6, 1) and hasattr(settings, "MAILERS"))
+
+
+def complaint(text: str, alias: str | None) -> ImproperlyConfigured:
+    """Return the error for an invalid option: InvalidMailer under MAILERS, as Django raises it."""
+    if alias is not None and django.VERSION >= (6, 1):
+        from django.core.mail import InvalidMailer
+
+        error: ImproperlyConfigured = InvalidMailer(text, alias=alias)
+        return error
+    return ImproperlyConfigured(text)

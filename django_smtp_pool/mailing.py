@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from email.errors import MessageError
 from typing import Any
 
+from django.core.mail import EmailMessage
+
 from . import signals
 from .conf import Config
 from .core.delivery.delivery import Delivery
@@ -23,7 +25,7 @@ from .core.smtp.envelope import Envelope
 from .message.addresses import remembering
 from .message.parts import ALONE, Batch
 from .message.render import envelope_of, takes_long
-from .status import SmtpPoolStatus, record, status_after, status_without_delivery
+from .status import SmtpPoolStatus, status_after, status_without_delivery
 
 logger = logging.getLogger("django_smtp_pool.sender")
 
@@ -35,7 +37,8 @@ def check_messages(messages: Iterable[Any]) -> None:
     if isinstance(messages, (str, bytes)) or not isinstance(messages, Iterable):
         raise TypeError(f"send_messages() takes a list of messages, not {type(messages).__name__}")
     for number, message in enumerate(messages if isinstance(messages, Collection) else ()):
-        check_message(message, number)
+        if not isinstance(message, EmailMessage):
+            check_message(message, number)
 
 
 def check_message(message: Any, number: int) -> None:
@@ -114,28 +117,23 @@ class Mailing:
         self._connections = config.mailer.batch_connections or config.pool.max_connections
         self._prep_address = prep_address
         self._batch = ALONE
-        self.unrendered: set[int] = set()  # indices of messages that could not be rendered
-        self._failures: dict[int, Exception] = {}
-        self._accepted: set[int] = set()
+        # Messages by their indices.
+        self.unrendered: set[int] = set()
+        self.failures: dict[int, Exception] = {}
+        self.accepted: set[int] = set()
         self._interrupted: dict[int, BaseException] = {}
         self._without_recipients: set[int] = set()
         self._news: _News | None = None  # only in an event loop
         self._known = 0  # the number of messages, as far as it is known
 
-    @property
-    def accepted(self) -> int:
-        """How many messages the server accepted."""
-        return len(self._accepted)
-
-    @property
-    def failures(self) -> dict[int, Exception]:
-        """The index of each failed message and its error, in the order of the messages."""
-        return dict(sorted(self._failures.items()))
-
     def send(self, messages: Iterable[Any]) -> None:
         """Send messages; several go over several connections at once."""
         try:
-            self._send(messages)
+            if self._is_single(messages):
+                self._send_one(messages)
+            else:
+                may_nest = signals.have_receivers(self._kind)
+                self._sender.send_many(self._rendered(messages), self._ended, self._connections, may_nest=may_nest)
         except BaseException as error:
             self.mark(error)
             raise
@@ -153,10 +151,10 @@ class Mailing:
 
     def mark(self, error: BaseException) -> None:
         """Set the progress of the batch on an error that is about to be raised."""
-        failures = {**self._failures, **self._interrupted}
-        done = {*self._accepted, *failures, *self._without_recipients}
+        failures = {**self.failures, **self._interrupted}
+        done = {*self.accepted, *failures, *self._without_recipients}
         progress = Progress(
-            accepted=tuple(sorted(self._accepted)),
+            accepted=tuple(sorted(self.accepted)),
             failures=dict(sorted(failures.items())),
             not_tried=tuple(index for index in range(self._known) if index not in done),
         )
@@ -164,13 +162,6 @@ class Mailing:
             error.batch = progress  # type: ignore[attr-defined]
         if self._known > 1:
             add_note(error, str(progress))
-
-    def _send(self, messages: Iterable[Any]) -> None:
-        if self._is_single(messages):
-            self._send_one(messages)
-            return
-        may_nest = signals.have_receivers(self._kind)
-        self._sender.send_many(self._rendered(messages), self._ended, self._connections, may_nest=may_nest)
 
     async def _asend(self, messages: Iterable[Any]) -> None:
         if self._is_single(messages):
@@ -187,7 +178,8 @@ class Mailing:
         if isinstance(messages, Collection):
             self._known = len(messages)
             for message in messages:
-                record(message, None)  # a message that is never reached must not keep the status of an earlier send
+                # A message that is never reached must not keep the status of an earlier send.
+                message.smtp_pool_status = None
             if len(messages) == 1:
                 return True
         self._batch = Batch(is_alone=False)
@@ -229,7 +221,7 @@ class Mailing:
         for index, message in enumerate(messages):
             if index >= self._known:  # from a generator: this is the first look at it
                 check_message(message, index)
-                record(message, None)
+                message.smtp_pool_status = None
                 self._known = index + 1
             try:
                 if not foreign(message.recipients):
@@ -241,10 +233,10 @@ class Mailing:
             except Exception as error:
                 if not _is_about_message(error):
                     raise
-                self._failures[index] = error
+                self.failures[index] = error
                 self.unrendered.add(index)
                 status = status_without_delivery(message, error)
-                record(message, status)
+                message.smtp_pool_status = status
                 self._tell(message, status)
             else:
                 yield (index, message), envelope
@@ -255,17 +247,17 @@ class Mailing:
             return self._news
         index, message = token
         status = status_after(delivery)
-        record(message, status)
+        message.smtp_pool_status = status
         receipt, error = delivery.receipt, delivery.error
         partial = None
         if receipt is not None:
-            self._accepted.add(index)
+            self.accepted.add(index)
             if receipt.refused and error is None:
                 partial = PartiallyRefused(receipt.accepted, receipt.refused)
         if partial is not None and self._options.on_partial_refusal == "raise":
-            self._failures[index] = partial
+            self.failures[index] = partial
         elif isinstance(error, Exception) and is_failure(error):
-            self._failures[index] = error
+            self.failures[index] = error
         elif error is not None:
             self._interrupted[index] = error
         delivery.is_told = True  # from here on, the code of others may raise an interrupt

@@ -76,32 +76,19 @@ def _frozen(value: Any, other: Callable[[Any], Any]) -> Any:
     return other(value)
 
 
-class Memory:
-    """Keeps the most recent values by key. It is bounded, because a key may hold objects of the project."""
+class Memory(dict[Any, Any]):
+    """Keeps values by key. It is bounded, because a key may hold objects of the project."""
 
-    def __init__(self) -> None:
-        self._kept: dict[Any, Any] = {}
-
-    def get(self, key: Any, make: Callable[[], T]) -> T:
-        """Return the value for a key; call `make` if it is not kept."""
-        kept = self._kept
-        if key in kept:
-            try:
-                return kept[key]  # type: ignore[no-any-return]
-            except KeyError:  # another thread has removed it meanwhile
-                pass
-        made = make()
-        if len(kept) >= MOST:
-            kept.clear()
-        kept[key] = made
-        return made
-
-    def __contains__(self, key: Any) -> bool:
-        return key in self._kept
+    def keep(self, key: Any, value: T) -> T:
+        """Keep a value, and return it."""
+        if len(self) >= MOST:
+            self.clear()
+        self[key] = value
+        return value
 
     def forget(self) -> None:
         """Remove all values."""
-        self._kept.clear()
+        self.clear()
 
 
 configurations = Memory()

@@ -95,8 +95,9 @@ def have_receivers(sender: type) -> bool:
 def tell(sender: type, message: Any, status: SmtpPoolStatus) -> None:
     """Send the signal for a message whose outcome is known; raises only interrupts."""
     if status.error is None:
-        _send(message_sent, sender=sender, message=message, status=status)
-    else:
+        if message_sent.receivers:
+            _send(message_sent, sender=sender, message=message, status=status)
+    elif message_failed.receivers:
         _send(message_failed, sender=sender, message=message, status=status, error=status.error)
 
 
@@ -137,7 +138,7 @@ async def _asend(signal: Signal, **arguments: Any) -> None:
 
 
 def _send(signal: Signal, **arguments: Any) -> None:
-    if not signal.receivers or not signal.has_listeners(arguments["sender"]) or (begun := _begun(signal)) is None:
+    if not signal.has_listeners(arguments["sender"]) or (begun := _begun(signal)) is None:
         return
     answers: list[tuple[Any, Any]] = []
     try:

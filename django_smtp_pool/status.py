@@ -12,6 +12,8 @@ from .core.interrupts import from_signal_handler
 from .core.queue_ids import queue_id_of
 from .core.replies import Reply
 
+_ACCEPTED, _REFUSED = Outcome.ACCEPTED.value, Outcome.REFUSED.value
+
 
 @dataclass(frozen=True, kw_only=True)
 class RecipientStatus:
@@ -74,18 +76,18 @@ class SmtpPoolStatus:
     @property
     def accepted(self) -> tuple[str, ...]:
         """The addresses that the server took responsibility for."""
-        return tuple(each.address for each in self.recipients.values() if each.outcome == Outcome.ACCEPTED.value)
+        return tuple(each.address for each in self.recipients.values() if each.outcome == _ACCEPTED)
 
     @property
     def refused(self) -> Mapping[str, Reply]:
         """The refused addresses, each with the server's reply."""
-        refused = (each for each in self.recipients.values() if each.outcome == Outcome.REFUSED.value)
+        refused = (each for each in self.recipients.values() if each.outcome == _REFUSED)
         return {each.address: each.reply for each in refused if each.reply is not None}
 
     @property
     def queue_id(self) -> str | None:
         """The server's name for the message, if it was accepted and the reply has one."""
-        if self.outcome != Outcome.ACCEPTED.value or self.reply is None:
+        if self.outcome != _ACCEPTED or self.reply is None:
             return None
         return queue_id_of(self.reply.text)
 
@@ -102,11 +104,23 @@ def status_after(delivery: Delivery) -> SmtpPoolStatus:
     reply = receipt.reply if receipt else getattr(error, "reply", None)
     refused = receipt.refused if receipt else getattr(error, "refused", {})
     accepted = receipt.replies if receipt else _accepted_by(error)
-    outcome, recipients = delivery.outcome, delivery.envelope.recipients
-    statuses = {address: _recipient_status(address, outcome, reply, refused, accepted) for address in recipients}
+    outcome = delivery.outcome
+    if outcome is Outcome.NOT_SENT:
+        refused = {}  # the reply to one of its recipients is not final
+    recipients: dict[str, RecipientStatus] = {}
+    decided: str
+    said: Reply | None
+    for address in delivery.envelope.recipients:
+        if address in accepted:
+            decided, said = _ACCEPTED, accepted[address]
+        elif address in refused:
+            decided, said = _REFUSED, refused[address]
+        else:
+            decided, said = outcome.value, reply
+        recipients[address] = RecipientStatus(address=address, outcome=decided, reply=said)
     return SmtpPoolStatus(
         outcome=outcome.value,
-        recipients=statuses,
+        recipients=recipients,
         reply=reply,
         error=error,
         attempts=delivery.attempts,
@@ -121,21 +135,6 @@ def status_after(delivery: Delivery) -> SmtpPoolStatus:
 def _accepted_by(error: BaseException | None) -> Mapping[str, Reply]:
     """Return the recipients that have certainly received a message in doubt (LMTP), each with its reply."""
     return error.accepted if isinstance(error, DeliveryUnknown) else {}
-
-
-def _recipient_status(
-    address: str,
-    outcome: Outcome,
-    reply: Reply | None,
-    refused: Mapping[str, Reply],
-    accepted: Mapping[str, Reply],
-) -> RecipientStatus:
-    if address in accepted:
-        return RecipientStatus(address=address, outcome=Outcome.ACCEPTED.value, reply=accepted[address])
-    # If the message was not sent in the end, the reply to one of its recipients is not final.
-    if address in refused and outcome is not Outcome.NOT_SENT:
-        return RecipientStatus(address=address, outcome=Outcome.REFUSED.value, reply=refused[address])
-    return RecipientStatus(address=address, outcome=outcome.value, reply=reply)
 
 
 def status_without_delivery(message: Any, error: BaseException | None) -> SmtpPoolStatus:
@@ -153,8 +152,3 @@ def _addresses(message: Any) -> list[str]:
         if from_signal_handler(error):
             raise
         return []
-
-
-def record(message: Any, status: SmtpPoolStatus | None) -> None:
-    """Set the status of a message."""
-    message.smtp_pool_status = status

@@ -148,7 +148,7 @@ def test_only_the_clock_knows_time(name):
 
 @pytest.mark.parametrize("name", MODULES)
 def test_settings_are_read_in_one_place(name):
-    allowed = {f"django_smtp_pool.{each}" for each in ("conf", "project", "message.writer", "checks")}
+    allowed = {f"django_smtp_pool.{each}" for each in ("conf", "message.writer", "checks")}
     if name not in allowed:
         assert "django.conf.settings" not in imported(name)
 

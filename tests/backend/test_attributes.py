@@ -166,7 +166,7 @@ def test_the_memory_is_bounded_and_lets_go():
     for _ in range(3 * MOST):
         thing = Thing()
         alive.add(thing)
-        memory.get(frozen([thing]), dict)
+        memory.keep(frozen([thing]), {})
     del thing
     gc.collect()
     assert len(alive) <= MOST
