@@ -62,9 +62,10 @@ class PooledBackend(EmailBackend):
 
     def _set_up(self, *args: Any, **kwargs: Any) -> None:
         alias = kwargs.setdefault("alias", None)
-        if kwargs.keys() & _ARGUMENTS[: len(args)] or len(args) > len(_ARGUMENTS):
-            super().__init__(*args, **kwargs)  # raises TypeError, as Python does for any function
-        kwargs.update(zip(_ARGUMENTS, args, strict=False))
+        if args:
+            if kwargs.keys() & _ARGUMENTS[: len(args)] or len(args) > len(_ARGUMENTS):
+                super().__init__(*args, **kwargs)  # raises TypeError, as Python does for any function
+            kwargs.update(zip(_ARGUMENTS, args, strict=False))
         if not kwargs.keys() <= conf.KNOWN_KEYS:
             _check_unknown(kwargs)
         self._settings = conf.settings_now()
@@ -107,7 +108,7 @@ class PooledBackend(EmailBackend):
         given = dict(zip(conf.STOCK_KEYS, _stock_values(self), strict=True))
         given.update({key: own[key] for key in own.keys() & _OWN_KEYS})
         given.update(context)
-        return given, (self.alias, len(given), frozen((*given, *given.values(), *found, *found.values())))
+        return given, (self.alias, tuple(given), tuple(found), frozen((*given.values(), *found.values())))
 
     def _own_context(self) -> dict[str, Any]:
         """Return the `tls_options` for a backend that overrides `ssl_context`: that context replaces the options."""

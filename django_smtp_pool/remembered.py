@@ -63,6 +63,8 @@ def frozen(values: Iterable[Any], other: Callable[[Any], Any] = Same) -> tuple[A
     """
     values = tuple(values)
     kinds = [value.__class__ for value in values]  # True equals 1, so compare the types too
+    if PLAIN.issuperset(kinds):
+        return (*kinds, *values)
     return (*kinds, *[value if value.__class__ in PLAIN else _frozen(value, other) for value in values])
 
 

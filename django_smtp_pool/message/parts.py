@@ -20,8 +20,7 @@ from typing import Any, NamedTuple
 from django.core.mail import message as djangos
 
 from .base64_lines import Base64Lines
-from .fields import COMPAT32, MODERN, CannotWrite
-from .headers import SMTP
+from .fields import COMPAT32, MODERN, SMTP, CannotWrite, as_text
 from .safety import LONGEST_LINE, check_field, check_part, has_long_line
 from .transfer import encoded_text
 from .words import FULL_LINE
@@ -222,8 +221,10 @@ class Batch:
         self._texts: dict[tuple[str | None, ...], Part] = {}
         self._room = self.LARGEST
 
-    def text(self, role: str, content: str, subtype: str, charset: str, filename: str | None = None) -> Part:
-        """Return what `text_part` returns; the same text is encoded once."""
+    def text(self, role: str, content: Any, subtype: str, charset: str, filename: str | None = None) -> Part:
+        """Return what `text_part` returns; the same text is encoded once. It may be a safe or lazy string."""
+        if type(content) is not str:
+            content = as_text(content)
         what = (role, content, subtype, charset, filename)
         if not self._keeps or len(content) > self.LONGEST_TEXT:
             return text_part(*what)

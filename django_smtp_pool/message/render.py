@@ -19,8 +19,8 @@ from .addresses import (
     explain,
 )
 from .base64_lines import LARGE
+from .fields import SMTP, SMTPUTF8
 from .finishers import Finisher, finish, refuse_to_encode
-from .headers import SMTP, SMTPUTF8
 from .parts import ALONE, Batch
 from .safety import check_rendered, has_long_line
 from .smtp_options import asked_by
@@ -54,7 +54,8 @@ def envelope_of(
             dsn, require_tls = asked_by(
                 message, recipients, partial(addr_spec, prepare=prep_address, smtputf8=smtputf8)
             )
-        content, message_id, base64 = _rendered(message, smtputf8=smtputf8, batch=batch)
+        written = None if smtputf8 else write(message, batch)
+        content, message_id, base64 = _by_django(message, smtputf8=smtputf8) if written is None else written
     except Exception as error:
         explain(error)
         raise
@@ -98,10 +99,8 @@ def _ready(content: bytes, *, smtputf8: bool) -> bytes:
     return content if smtputf8 or content.isascii() else seven_bit(content)
 
 
-def _rendered(message: Any, *, smtputf8: bool, batch: Batch) -> Rendered:
-    """Return the checked octets, and free what they were rendered from."""
-    if not smtputf8 and (written := write(message, batch)) is not None:
-        return written
+def _by_django(message: Any, *, smtputf8: bool) -> Rendered:
+    """Return the checked octets of a message that Django renders, and free what they were rendered from."""
     if RENDERS_SMTPUTF8:
         rendered = foreign(partial(message.message, policy=SMTPUTF8 if smtputf8 else SMTP))
         _set_boundaries(rendered)

@@ -24,8 +24,7 @@ from django.core.mail import message as djangos  # the clock and Message-ID are 
 
 from ..core.smtp.envelope import Ranges
 from .base64_lines import joined
-from .fields import MODERN, CannotWrite, as_text, check_name, header_field
-from .headers import SMTP
+from .fields import MODERN, SMTP, CannotWrite, as_text, check_name, header_field
 from .parts import Batch, Part, file_part, head_of
 
 # Django's methods that build the message: if one is replaced, Django renders the message.
@@ -171,7 +170,7 @@ def _parts(message: Any, charset: str, batch: Batch) -> tuple[list[Part], list[P
     alternatives: Any = message.alternatives if isinstance(message, EmailMultiAlternatives) else ()
     body: list[Part] = []
     if message.body or not (alternatives or message.attachments):
-        body.append(batch.text("body", as_text(message.body or ""), message.content_subtype, charset))
+        body.append(batch.text("body", message.body or "", message.content_subtype, charset))
     alternatives = [_alternative(each, charset, batch) for each in alternatives or ()]
     return body, alternatives, [_attachment(each, charset, batch) for each in message.attachments or ()]
 
@@ -214,7 +213,7 @@ def _part(role: str, content: Any, mimetype: str, charset: str, filename: str | 
     if maintype == "text":
         if MODERN and type(content) is bytes:
             content = _decoded(content)
-        return batch.text(role, as_text(content), subtype, charset, filename)
+        return batch.text(role, content, subtype, charset, filename)
     if type(content) is str and (content.isascii() or (MODERN and (role == "attachment" or charset == "utf-8"))):
         content = content.encode()
     if type(content) is not bytes:

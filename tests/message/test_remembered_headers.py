@@ -10,10 +10,10 @@ from django.utils.safestring import SafeString
 from hypothesis import given
 from hypothesis import strategies as st
 
-from django_smtp_pool.message import headers
+from django_smtp_pool.message import fields
 
 NAMES = ["Subject", "From", "To", "X-Anything", "Content-Type", "Message-ID", "Date", "MIME-Version"]
-PAIRS = [(headers.SMTP, policy.SMTP), (headers.SMTPUTF8, policy.SMTPUTF8)]
+PAIRS = [(fields.SMTP, policy.SMTP), (fields.SMTPUTF8, policy.SMTPUTF8)]
 VALUES = [
     "Hello",
     "Ann <ann@example.com>",
@@ -51,10 +51,10 @@ def test_the_same_octets_whatever_the_value(name, value):
 
 
 def test_equal_fields_are_one_and_what_is_no_plain_text_is_made_anew():
-    make = headers.RememberingRegistry()
+    make = fields.RememberingRegistry()
     assert make("From", "ann@example.com") is make("From", "ann@example.com")
     assert make("from", "ann@example.com") is not make("From", "ann@example.com")
-    for value in (SafeString("Hello"), "x" * (headers.LONGEST + 1)):
+    for value in (SafeString("Hello"), "x" * (fields.LONGEST_PARSED + 1)):
         first, second = make("Subject", value), make("Subject", value)
         assert first == second
         assert first is not second
@@ -62,15 +62,15 @@ def test_equal_fields_are_one_and_what_is_no_plain_text_is_made_anew():
 
 @pytest.mark.parametrize("again", [copy.deepcopy, lambda made: pickle.loads(pickle.dumps(made))])
 def test_a_message_rendered_with_it_is_pickled_and_copied(again):
-    made = Message(policy=headers.SMTP)
+    made = Message(policy=fields.SMTP)
     made["Subject"], made["To"] = "Grüße", "Zoë <zoe@example.com>"
     made.set_content("Hello\n")
     assert again(made).as_bytes() == made.as_bytes()
 
 
 def test_what_is_remembered_is_bounded():
-    make = headers.RememberingRegistry()
+    make = fields.RememberingRegistry()
     first = make("Subject", "Message 0")
-    for number in range(1, headers.MANY + 1):
+    for number in range(1, fields.MANY_PARSED + 1):
         make("Subject", f"Message {number}")
     assert make("Subject", "Message 0") is not first
