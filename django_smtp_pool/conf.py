@@ -20,11 +20,11 @@ from django.conf import Settings, UserSettingsHolder, global_settings, settings
 from django.core.exceptions import ImproperlyConfigured
 
 from .core.net.certificate_files import file_problems
+from .core.options.extras import missing_extras
 from .core.options.fields import BadOptions, shown
 from .core.options.host import socket_path
 from .core.options.oauth2 import completed
 from .core.options.options import TOKEN_KEYS, PoolOptions, ServerOptions
-from .libraries import missing_extras
 from .options import BY_KEY, NONE_COUNTS, OPTIONS, STOCK_KEYS, MailerOptions, Option
 from .remembered import PoolKey
 from .services import Service, find

@@ -19,7 +19,7 @@ from .core.delivery.delivery import Delivery
 from .core.errors import Failure, Outcome, PartiallyRefused, is_failure
 from .core.events import records
 from .core.interrupts import as_failure, foreign, from_signal_handler
-from .core.queue_ids import queue_id_of
+from .core.replies import queue_id_of
 from .core.sender import Sender
 from .core.smtp.envelope import Envelope
 from .message.addresses import remembering

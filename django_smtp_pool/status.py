@@ -9,8 +9,7 @@ from typing import Any
 from .core.delivery.delivery import Delivery
 from .core.errors import DeliveryUnknown, Outcome, outcome_of
 from .core.interrupts import from_signal_handler
-from .core.queue_ids import queue_id_of
-from .core.replies import Reply
+from .core.replies import Reply, queue_id_of
 
 _ACCEPTED, _REFUSED = Outcome.ACCEPTED.value, Outcome.REFUSED.value
 

@@ -206,3 +206,33 @@ def _check_length(line: bytes) -> None:
 
 def _excerpt(line: bytes) -> str:
     return repr(line[:80].decode("ascii", "backslashreplace")) + ("..." if len(line) > 80 else "")
+
+
+# No RFC defines the place of the queue id, so these are patterns for known servers. No decision depends on it: it helps
+# people to find the message in the server's log.
+_ID = r"[<(]?([A-Za-z0-9][\w.@/+=$-]*)"
+_QUEUE_IDS = tuple(
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        rf".*\bqueued (?:on \S+ )?as {_ID}",  # Postfix, also behind a content filter; SendGrid; Yandex
+        rf".*\bInternalId={_ID}",  # Exchange, Microsoft 365
+        rf".*\bid={_ID}",  # Exim, GMX, mail.ru
+        rf".*\bmessage id {_ID}",  # IceWarp
+        rf".*\bqueued with id {_ID}",  # Stalwart
+        rf".*\bmessage queued \({_ID}\)",  # Haraka
+        r".*\bok \d+ qp (\d+)",  # qmail
+        rf".*\bok +\d+ {_ID} - gsmtp",  # Gmail
+        rf"{_ID}:? message accepted",  # sendmail, OpenSMTPD, Kerio, CommuniGate
+        r"<[^>]*> ([\w+/=-]+(?::\w+)*) saved",  # Dovecot, by LMTP: its session
+        r"ok ([0-9a-f]{16}-[0-9a-f-]{20,})",  # Amazon SES
+        r"ok ([0-9A-F]{2}/[0-9A-F]{2}-[0-9A-F-]+)",  # SparkPost (Momentum)
+    )
+)
+_STATUS = re.compile(r"[245]\.\d{1,3}\.\d{1,3}:? +")
+
+
+def queue_id_of(text: str) -> str | None:
+    """Return the queue id in the text of a 250 reply, or None if no pattern matches."""
+    text = _STATUS.sub("", text, count=1) if _STATUS.match(text) else text
+    found = (wording.match(text) for wording in _QUEUE_IDS)
+    return next((match[1].rstrip(".") for match in found if match), None)

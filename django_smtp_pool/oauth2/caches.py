@@ -10,7 +10,7 @@ from ..core.clock import Clock
 from ..core.errors import TokenUnavailable
 from ..core.options.fields import Secret
 from ..core.options.oauth2 import OAuth2Options, Same
-from ..core.smtp.credentials import Credentials
+from ..core.smtp.sasl import Credentials
 from .cache import TokenCache
 from .generators import AccessToken, generator_for
 

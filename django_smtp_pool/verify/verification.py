@@ -17,8 +17,8 @@ from ..core.interrupts import from_signal_handler
 from ..core.net.tls import TLSFacts, facts_of
 from ..core.options.options import PoolOptions, ServerOptions
 from ..core.rate_limit.redis import RedisWindow
-from ..core.smtp.credentials import Credentials
 from ..core.smtp.envelope import Envelope
+from ..core.smtp.sasl import Credentials
 from .advice import advice_for
 
 RATE, TOKEN, MESSAGE = "rate limit", "access token", "message"

@@ -7,8 +7,7 @@ import pytest
 
 from django_smtp_pool import DeliveryUnknown, PartiallyRefused
 from django_smtp_pool.core.errors import DataRefused, RecipientsRefused, SenderRefused
-from django_smtp_pool.core.queue_ids import queue_id_of
-from django_smtp_pool.core.replies import Reply
+from django_smtp_pool.core.replies import Reply, queue_id_of
 from django_smtp_pool.status import RecipientStatus
 from tests.mailing import backend_for, message
 from tests.servers import Fault, FaultServer, faults

@@ -26,11 +26,11 @@ from ..needs import Call, Life
 from ..net.tls import context_for, flaw_of
 from ..options.options import ServerOptions
 from ..replies import Reply
-from ..smtp.credentials import Credentials, TokenSource
 from ..smtp.delivery import UNKNOWN_COMMAND, Receipt, deliver
 from ..smtp.envelope import Envelope, Ranges, dot_stuffed, may_be_chunk, names_recipients
 from ..smtp.experience import Experience, Suspicion, may_be_limit
 from ..smtp.extensions import Extensions, fit
+from ..smtp.sasl import Credentials, TokenSource
 from ..smtp.session import Greeter, noop, open_session, quit_politely
 from ..smtp.steps import Patience
 from ..smtp.transaction import Session

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import Outcome
-from ..queue_ids import queue_id_of
+from ..replies import queue_id_of
 from .events import (
     Attempted,
     Closed,

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from .server import SCRAM_MECHANISMS
 
 EXTRAS = {
     "oauth2": ("authlib", "joserfc", "requests"),
@@ -24,6 +28,24 @@ def missing(extra: str) -> str | None:
     """
     absent = [name for name in EXTRAS[extra] if not _is_there(name)]
     return f"needs {' and '.join(absent)}: pip install 'django-smtp-pool[{extra}]'" if absent else None
+
+
+def missing_extras(values: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a problem for each option whose library is missing, with the command that installs it.
+
+    Arguments:
+        values: by key, as the user wrote them, before they are checked.
+    """
+    wanted = values.get("auth_method")
+    method = wanted.upper() if isinstance(wanted, str) else None
+    wants = (
+        ("oauth2", "oauth2", "oauth2" in values),
+        (f"auth_method {method}", "scram", method in SCRAM_MECHANISMS),
+        ("proxy", "proxy", "proxy" in values),
+        ("rate_storage", "ratelimit", "rate_storage" in values),
+    )
+    found = ((option, missing(extra)) for option, extra, is_set in wants if is_set)
+    return (f"{option} {what}" for option, what in found if what)
 
 
 @functools.cache

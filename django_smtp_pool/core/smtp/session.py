@@ -28,11 +28,10 @@ from ..options.fields import Secret
 from ..options.options import ServerOptions
 from ..replies import PASSWORD_WANTED, Reply
 from . import auth
-from .credentials import Credentials
 from .experience import Experience
 from .extensions import Extensions
 from .masking import forms_of, in_order, masked_in
-from .sasl import Mechanism
+from .sasl import Credentials, Mechanism
 from .steps import Connect, Dialogue, Patience, Say, SecureChannel, line_of
 
 MAX_CHALLENGES = 4  # per login; each answer has its own timeout, so their number needs a limit

@@ -17,7 +17,7 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
-from ...core.queue_ids import queue_id_of
+from ...core.replies import queue_id_of
 from ..figures import stage_of
 
 SHORTEST_WAIT = 0.001  # seconds; a shorter wait for a connection has no span
