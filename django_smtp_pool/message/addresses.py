@@ -67,12 +67,11 @@ def envelope_addresses(message: Any, prepare: PrepareAddress | None) -> tuple[st
     is_djangos = prepare is None or _is_djangos(prepare)
     # If the recipients are not those of the fields, the fields have to be checked, too.
     is_djangos = is_djangos and getattr(message.recipients, "__func__", None) is EmailMessage.recipients
-    if is_djangos and _are_plain([sender, *recipients]):
-        # Django would return them unchanged, but parsing costs more than sending.
+    if is_djangos and (found := _simple([sender, *recipients])) is not None:
         if getattr(message, "reply_to", None) or getattr(message, "extra_headers", None):
             _check_reply_to(message)
             smtputf8 = any(map(_needs_smtputf8, _header_lists(message)))
-        return sender, recipients, smtputf8
+        return found[0], found[1:], smtputf8
     fields = _envelope(message)
     for address in fields:
         if _CONTROL.search(address):
@@ -85,10 +84,14 @@ def envelope_addresses(message: Any, prepare: PrepareAddress | None) -> tuple[st
     return sender, [addr_spec(address, prepare, smtputf8=smtputf8) for address in recipients], smtputf8
 
 
-def _are_plain(addresses: list[Any]) -> bool:
-    """Return whether every parser returns these addresses unchanged."""
-    is_text = {*map(type, addresses)} == {str}
-    return is_text and all(map(PLAIN.fullmatch, addresses)) and max(map(len, addresses)) <= LONGEST
+def _simple(addresses: list[Any]) -> list[str] | None:
+    """Return addresses as every parser returns them, or None if one must be parsed, which costs more than sending."""
+    if {*map(type, addresses)} != {str} or max(map(len, addresses)) > LONGEST:
+        return None
+    if all(map(PLAIN.fullmatch, addresses)):
+        return addresses
+    found = [address for each in addresses if (address := _plain(each)) is not None]
+    return found if len(found) == len(addresses) else None
 
 
 def _is_djangos(prepare: PrepareAddress) -> bool:
