@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from email import policy
-from email.headerregistry import Address, AddressHeader, HeaderRegistry
+from email.headerregistry import Address, AddressHeader, HeaderRegistry, UnstructuredHeader
 from functools import lru_cache
 from typing import Any
 
@@ -26,7 +26,7 @@ from django.utils.safestring import SafeString
 from .domains import ascii_domain
 from .mailboxes import PLAIN_ADDRESS, Mailbox, folded_mailboxes, mailboxes, with_ascii_domains
 from .safety import LONGEST_LINE, check_field, has_long_line
-from .words import FULL_LINE, decoded, folded, has_long_word, unfolded
+from .words import FULL_LINE, decoded, encoded, folded, has_long_word, unfolded
 
 MODERN = django.VERSION >= (6, 0)
 LONGEST = 2000  # characters of a value that may be cached
@@ -46,7 +46,16 @@ _MAILBOX = (
     rf'(?:(?:[A-Za-z0-9]+(?: [A-Za-z0-9]+)*|"[A-Za-z0-9,.]+(?: [A-Za-z0-9,.]+)*") <{PLAIN_ADDRESS}>|{PLAIN_ADDRESS})'
 )
 _MAILBOXES = re.compile(rf"{_MAILBOX}(?:, {_MAILBOX})*")
+_NAMED = re.compile(rf"([^\W_]+(?: [^\W_]+)*) (<{PLAIN_ADDRESS}>)")
 _NOTHING = re.compile("(?!)")
+# Fields that Python may fold or encode in another way at another patch level.
+_SAMPLES = (
+    ("Subject", "(a) b, c; d. " * 8 + "e"),
+    ("Subject", "x" * (FULL_LINE - 1)),
+    ("Subject", "a, \xe4. b \xf6 c"),
+    ("X-Sample", "<a@b.c> " * 20 + "d"),
+    ("To", "A \xe4 b \xf6 C <a@example.com>"),
+)
 
 
 class RememberingRegistry(HeaderRegistry):
@@ -122,6 +131,8 @@ def _simple_values(name: str) -> tuple[re.Pattern[str], int]:
 
 
 def _made(name: str, value: str, charset: str) -> str:
+    if MODERN and _python_agrees() and (text := _written(name, value)) is not None:
+        return text
     try:
         written = value
         if name.lower() in ADDRESSES:
@@ -143,6 +154,53 @@ def _made(name: str, value: str, charset: str) -> str:
 
 
 _remembered = lru_cache(maxsize=MANY)(_made)
+
+
+def _written(name: str, value: str) -> str | None:
+    """Return a field of words as Python writes it, in a tenth of the time, or None if that is not simple.
+
+    The value has non-ASCII words, or does not fit on one line.
+    """
+    words = value.split(" ")
+    if "" in words or "=?" in value or not value.isprintable() or len(value) > LONGEST_LINE - FULL_LINE:
+        return None
+    if name.lower() in ADDRESSES:
+        match = _NAMED.fullmatch(value)
+        return None if match is None or value.isascii() else _on_one_line(name, match[1].split(" "), f" {match[2]}")
+    if not _is_unstructured(name):
+        return None
+    if not value.isascii():
+        return _on_one_line(name, words)
+    if len(value) < FULL_LINE:
+        return f"{name}:\r\n {value}\r\n"
+    if max(map(len, words)) >= FULL_LINE:
+        return None if name.lower() in _PROSE else folded(name, value, is_prose=False)
+    lines = [f"{name}:"]
+    for word in words:
+        if len(lines[-1]) + 1 + len(word) > FULL_LINE:
+            lines.append("")
+        lines[-1] += f" {word}"
+    return "\r\n".join((*lines, ""))
+
+
+def _on_one_line(name: str, words: list[str], end: str = "") -> str | None:
+    """Return a field with one encoded word, from the first to the last non-ASCII word, if it fits on a line."""
+    strange = [number for number, word in enumerate(words) if not word.isascii()]
+    first, last = strange[0], strange[-1] + 1
+    text = " ".join([*words[:first], encoded(" ".join(words[first:last])), *words[last:]])
+    return f"{name}: {text}{end}\r\n" if len(name) + 2 + len(text) + len(end) <= FULL_LINE else None
+
+
+@lru_cache(maxsize=MANY)
+def _is_unstructured(name: str) -> bool:
+    """Return whether Python treats the value of a field as words without a syntax."""
+    return issubclass(SMTP.header_factory[name], UnstructuredHeader)  # type: ignore[index]
+
+
+@lru_cache(maxsize=1)
+def _python_agrees() -> bool:
+    """Return whether this patch level of Python writes some samples in the same way."""
+    return all(_written(name, value) == _by_django(name, value, "utf-8") for name, value in _SAMPLES)
 
 
 def _list_of_plain(name: str, value: str) -> str:
