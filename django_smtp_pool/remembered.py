@@ -88,6 +88,9 @@ class Memory(dict[Any, Any]):
         self[key] = value
         return value
 
+    def __repr__(self) -> str:
+        return f"<{len(self)} values>"  # the keys may hold passwords
+
     def forget(self) -> None:
         """Remove all values."""
         self.clear()

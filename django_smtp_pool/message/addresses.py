@@ -16,6 +16,7 @@ from typing import Any
 
 import django
 from django.core.mail import EmailMessage
+from django.core.mail import message as djangos_message
 from django.core.mail.backends import smtp
 from django.core.mail.message import BadHeaderError  # an alias of ValueError from Django 6.0 on
 from django.utils.encoding import force_str
@@ -47,10 +48,16 @@ _HARMLESS = {
     "Invalid trailing '.' in local part",
 }
 _EXACT_SPELLING = ("From", "To", "Cc", "Reply-To")  # Django ignores other spellings of these
-# Django's own method, unless it has been replaced before this was imported.
-_PREP_ADDRESS = getattr(smtp.EmailBackend, "prep_address", None)
-if getattr(_PREP_ADDRESS, "__globals__", None) is not vars(smtp):
-    _PREP_ADDRESS = object()
+
+
+def _own(owner: Any, name: str, module: Any) -> Any:
+    """Return Django's own method, or an object that is no method if it was replaced before this was imported."""
+    method = getattr(owner, name, None)
+    return method if getattr(method, "__globals__", None) is vars(module) else object()
+
+
+_PREP_ADDRESS = _own(smtp.EmailBackend, "prep_address", smtp)
+_RECIPIENTS = _own(EmailMessage, "recipients", djangos_message)
 _ADDRESS_HEADERS = frozenset({"sender", "resent-from", "resent-sender", "resent-to", "resent-cc"})
 
 
@@ -66,7 +73,7 @@ def envelope_addresses(message: Any, prepare: PrepareAddress | None) -> tuple[st
     sender, recipients, smtputf8 = message.from_email, message.recipients(), False
     is_djangos = prepare is None or _is_djangos(prepare)
     # If the recipients are not those of the fields, the fields have to be checked, too.
-    is_djangos = is_djangos and getattr(message.recipients, "__func__", None) is EmailMessage.recipients
+    is_djangos = is_djangos and getattr(message.recipients, "__func__", None) is _RECIPIENTS
     if is_djangos and (found := _simple([sender, *recipients])) is not None:
         if getattr(message, "reply_to", None) or getattr(message, "extra_headers", None):
             _check_reply_to(message)
@@ -95,8 +102,8 @@ def _simple(addresses: list[Any]) -> list[str] | None:
 
 
 def _is_djangos(prepare: PrepareAddress) -> bool:
-    """Return whether this is Django's own method; `remembering` may have wrapped it."""
-    return getattr(getattr(prepare, "__wrapped__", prepare), "__func__", None) is _PREP_ADDRESS
+    """Return whether this is Django's own method, or one of `remembering`, which keeps its results."""
+    return getattr(prepare, "__func__", None) is _PREP_ADDRESS or getattr(prepare, "keeps_djangos", False) is True
 
 
 def _envelope(message: Any) -> list[str]:
@@ -177,7 +184,11 @@ def remembering(prepare: PrepareAddress | None) -> PrepareAddress | None:
 
     A method that is not Django's own is returned unchanged: it may return something else each time.
     """
-    return lru_cache(maxsize=16)(prepare) if prepare is not None and _is_djangos(prepare) else prepare
+    if prepare is None or not _is_djangos(prepare):
+        return prepare
+    keeping: Any = lru_cache(maxsize=16)(prepare)
+    keeping.keeps_djangos = True
+    return keeping  # type: ignore[no-any-return]
 
 
 def _plain(address: str) -> str | None:

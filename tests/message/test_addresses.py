@@ -1,9 +1,11 @@
 """Addresses: what the envelope says is what the header says, and nothing that a user types is an AttributeError."""
 
 import contextlib
+import functools
 
 import django
 import pytest
+from django.core.mail import EmailMessage
 from django.core.mail.backends.smtp import EmailBackend
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,6 +14,7 @@ from django_smtp_pool.backend import PooledBackend
 from django_smtp_pool.core.smtp.envelope import check_address
 from django_smtp_pool.message.addresses import PLAIN, addr_spec, explain, remembering
 from django_smtp_pool.message.render import envelope_of
+from django_smtp_pool.remembered import configurations
 from tests.mailing import backend_for, message
 from tests.servers import FaultServer
 
@@ -306,3 +309,34 @@ def test_django_5_2_names_itself(server, fields):
     with pytest.raises(ValueError, match=r"SMTPUTF8, which requires Django 6.0 or later; this is Django 5.2"):
         backend_for(server).send_messages([message(**fields)])
     assert server.connections == 0
+
+
+@NEEDS_MODERN
+def test_a_prep_address_that_wraps_djangos_is_asked(server):
+    """`functools.wraps` makes it look like Django's own, and like a function with a cache."""
+    backend = backend_for(server)
+    original = backend.prep_address
+
+    @functools.wraps(original)
+    def redirecting(address, force_ascii=True):
+        return original(address, force_ascii).replace("example.com", "staging.example")
+
+    backend.prep_address = redirecting
+    assert backend.send_messages([message(1), message(2)]) == 2
+    assert {each for mail in server.accepted for each in mail.recipients} == {"to@staging.example"}
+
+
+def test_the_fields_are_checked_if_the_recipients_are_others_for_all_messages(server, monkeypatch):
+    """As in a project that redirects all its mail to the developers."""
+    monkeypatch.setattr(EmailMessage, "recipients", lambda self: ["dev@example.com"])
+    backend = backend_for(server)
+    for bad in ("bo\x01b@example.com", "x" * 1500 + "@example.com"):
+        with pytest.raises(ValueError, match="Invalid address"):
+            backend.send_messages([message(to=[bad])])
+    assert backend.send_messages([message(1)]) == 1
+    assert [mail.recipients for mail in server.accepted] == [("dev@example.com",)]
+
+
+def test_the_memory_of_configurations_shows_no_password(server):
+    backend_for(server, username="me", password="my-secret").config  # noqa: B018 - a property
+    assert "my-secret" not in repr(configurations)
