@@ -83,8 +83,9 @@ def test_an_accepted_message_whose_receiver_raises_is_among_the_accepted(mailer,
         mailer(server, batch_connections=1).send_messages(mails)
     status_of = lambda mail: mail.smtp_pool_status or NOT_REACHED  # noqa: E731
     accepted = {number for number, mail in enumerate(mails) if status_of(mail).outcome == "accepted"}
+    unknown = {number for number, mail in enumerate(mails) if status_of(mail).outcome == "unknown"}  # on its way then
     assert set(caught.value.batch.accepted) == accepted
-    assert len(server.accepted) == len(accepted) >= 1
+    assert 1 <= len(accepted) <= len(server.accepted) <= len(accepted | unknown)
     assert not set(caught.value.batch.not_tried) & accepted
 
 
