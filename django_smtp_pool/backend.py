@@ -181,8 +181,7 @@ class PooledBackend(EmailBackend):
             return int(super().send_messages(email_messages))  # type: ignore[arg-type]
         mailing = self._mailing()
         mailing.send(email_messages)
-        if mailing.failures:
-            self._raise_first(mailing)
+        self._raise_first(mailing)
         return len(mailing.accepted)
 
     async def asend_messages(self, email_messages: Iterable[Any]) -> int:
@@ -204,8 +203,7 @@ class PooledBackend(EmailBackend):
             await sync_to_async(registry.sender, thread_sensitive=False)(key)
         mailing = self._mailing()
         await mailing.asend(email_messages)
-        if mailing.failures:
-            self._raise_first(mailing)
+        self._raise_first(mailing)
         return len(mailing.accepted)
 
     def _mailing(self) -> Mailing:
@@ -257,8 +255,7 @@ class PooledBackend(EmailBackend):
         check_messages([email_message])
         mailing = self._mailing()
         mailing.send([email_message])
-        if mailing.failures:
-            self._raise_first(mailing)
+        self._raise_first(mailing)
         return bool(mailing.accepted)
 
 

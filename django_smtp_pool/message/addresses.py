@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from email.errors import MessageError, ObsoleteHeaderDefect
 from email.headerregistry import Address, AddressHeader
 from functools import lru_cache, partial
-from types import TracebackType
+from types import FunctionType, ModuleType, TracebackType
 from typing import Any
 
 import django
@@ -50,10 +50,15 @@ _HARMLESS = {
 _EXACT_SPELLING = ("From", "To", "Cc", "Reply-To")  # Django ignores other spellings of these
 
 
-def _own(owner: Any, name: str, module: Any) -> Any:
+def is_written_in(module: ModuleType, function: Any) -> bool:
+    """Return whether a function was defined in a module: it may have been replaced, even before this was imported."""
+    return type(function) is FunctionType and function.__globals__ is vars(module)
+
+
+def _own(owner: Any, name: str, module: ModuleType) -> Any:
     """Return Django's own method, or an object that is no method if it was replaced before this was imported."""
     method = getattr(owner, name, None)
-    return method if getattr(method, "__globals__", None) is vars(module) else object()
+    return method if is_written_in(module, method) else object()
 
 
 _PREP_ADDRESS = _own(smtp.EmailBackend, "prep_address", smtp)

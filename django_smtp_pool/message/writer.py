@@ -15,7 +15,6 @@ from email.mime.multipart import MIMEMultipart
 from email.utils import format_datetime
 from functools import lru_cache
 from operator import attrgetter
-from types import FunctionType
 from typing import Any, NamedTuple
 
 from django.conf import settings
@@ -23,6 +22,7 @@ from django.core.mail import EmailMessage, EmailMultiAlternatives
 from django.core.mail import message as djangos  # the clock and Message-ID are looked up where Django looks them up
 
 from ..core.smtp.envelope import Ranges
+from .addresses import is_written_in
 from .base64_lines import joined
 from .fields import MODERN, SMTP, CannotWrite, as_text, check_name, header_field
 from .parts import Batch, Part, file_part, head_of
@@ -101,9 +101,7 @@ def _is_known(message: Any) -> bool:
 @lru_cache(maxsize=64)
 def _is_djangos(methods: tuple[Any, ...]) -> bool:
     """Return whether all methods are Django's own: one may have been replaced, even before this was imported."""
-    return all(
-        method is None or (type(method) is FunctionType and method.__globals__ is vars(djangos)) for method in methods
-    )
+    return all(method is None or is_written_in(djangos, method) for method in methods)
 
 
 # -- the header ------------------------------------------------------------------------------------------

@@ -147,7 +147,7 @@ class Closing(SharedState):
         """
         self._state.used_at = self._clock.monotonic()
         if self._closes_at is not None and self.is_about_to_close and not self._is_inside:
-            self._wait_while(lambda: not self.is_closed, self._closes_at - self._clock.monotonic())
+            _wait_while(lambda: not self.is_closed, [self], self._closes_at - self._clock.monotonic(), self._clock)
         return self._state.closed
 
     @property
@@ -163,7 +163,10 @@ class Closing(SharedState):
         Code that has interrupted the pool's own code does not wait, since no answer could be recorded meanwhile.
         """
         if not self._is_inside:
-            self._wait_while(lambda: any(each._state.leaving for each in tuple(self._generations)), seconds)
+            _wait_while(self._are_leaving, [self], seconds, self._clock)
+
+    def _are_leaving(self) -> bool:
+        return any(each._state.leaving for each in tuple(self._generations))
 
     def naps(self, waiter: Waiter) -> None:
         """Refuse a waiter, with PoolClosed, as soon as the pool is closed; until `wakes`."""
@@ -175,16 +178,6 @@ class Closing(SharedState):
         """Forget a waiter that no longer waits for time to pass."""
         self._naps.discard(waiter)
 
-    def _wait_while(self, condition: Callable[[], bool], seconds: float) -> None:
-        until = self._clock.monotonic() + seconds
-        alarm = Alarm()
-        self._alarms.add(alarm)
-        try:
-            while (left := until - self._clock.monotonic()) > 0 and condition():
-                alarm.wait(self._clock, left)
-        finally:
-            self._alarms.discard(alarm)
-
 
 def close_together(pools: Sequence[Closing], timeout: float, clock: Clock) -> None:
     """Close pools: each as soon as no other code uses it, and all of them after `timeout` seconds.
@@ -193,34 +186,41 @@ def close_together(pools: Sequence[Closing], timeout: float, clock: Clock) -> No
     """
     if put_off(pools, partial(close_soon, lambda: pools, partial(close_together, pools, clock=clock), timeout)):
         return
-    alarm = Alarm()
     try:
-        _close_unused(pools, timeout, clock, alarm)
+        for pool in pools:
+            pool.announce_close(timeout)
+        _wait_while(lambda: _are_used(pools), pools, timeout, clock)
     finally:  # also after an interrupt: what was announced is done
-        _shut_all(iter(pools), alarm)
+        _shut_all(iter(pools))
     for pool in pools:
         pool._tell_if_free()
 
 
-def _close_unused(pools: Sequence[Closing], timeout: float, clock: Clock, alarm: Alarm) -> None:
-    # A function, because Python's table of handlers has a gap where a comprehension starts its next round: an
-    # interrupt there would skip the `finally` of the same function.
-    until = clock.monotonic() + timeout
-    for pool in pools:
-        pool.announce_close(timeout)
-        pool._alarms.add(alarm)
-    while (pools := [pool for pool in pools if not pool.close_if_unused()]) and until > clock.monotonic():
-        alarm.wait(clock, until - clock.monotonic())
+def _are_used(pools: Iterable[Closing]) -> bool:
+    """Close the pools that nothing else uses, and return whether others are left."""
+    return bool([pool for pool in pools if not pool.close_if_unused()])
 
 
-def _shut_all(pools: Iterator[Closing], alarm: Alarm) -> None:
+def _wait_while(condition: Callable[[], bool], pools: Iterable[Closing], seconds: float, clock: Clock) -> None:
+    """Wait as long as a condition holds, at most so many seconds; it is checked after each change of the pools."""
+    alarm, until = Alarm(), clock.monotonic() + seconds
+    try:
+        for pool in pools:
+            pool._alarms.add(alarm)
+        while (left := until - clock.monotonic()) > 0 and condition():
+            alarm.wait(clock, left)
+    finally:
+        for pool in pools:
+            pool._alarms.discard(alarm)
+
+
+def _shut_all(pools: Iterator[Closing]) -> None:
     """Shut pools; an interrupt that occurs meanwhile is raised when all are shut."""
     for pool in pools:
         try:
-            pool._alarms.discard(alarm)
             pool.shut()
         except BaseException:
-            _shut_all(pools, alarm)
+            _shut_all(pools)
             raise
 
 

@@ -12,8 +12,8 @@ forgotten: either a slot will come back for it, or there is such an instant.
 
 An interrupt (Ctrl-C, a killed thread) may occur between any two lines, and must lose no slot. Therefore a slot refers
 to its borrower weakly; a slot that moves is added to its new container before it leaves the old one; a change of
-several lines is remembered until it is complete, and the next thread makes it again (`half_done`); and `decide` begins
-by taking back the slots whose borrowers no longer exist.
+several lines is remembered until it is complete, and the next thread makes it again (`State.complete`); and `decide`
+begins by taking back the slots whose borrowers no longer exist.
 
 No step takes longer with more waiters or more idle connections, except after the machine was asleep and on closing.
 """

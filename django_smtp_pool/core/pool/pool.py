@@ -67,8 +67,7 @@ class Pool(Closing, Generic[ConnectionT]):
             raise reentered(self.name)
         now, full = self._clock.monotonic(), None
         with self._lock:
-            if self._state.half_done is not None:
-                self._state.half_done()
+            self._state.complete()
             policy.look_at_clocks(self._state, now, self._clock.wall())
             is_alone = len(self._generations) == 1  # the others want to know what this pool has
             slot = policy.lend_at_once(self._state, waiter, now) if is_alone else None
@@ -229,8 +228,7 @@ class Pool(Closing, Generic[ConnectionT]):
             self._late.append(partial(self.take_back_dead, slot))
             return
         with self._lock:  # without deciding: the waiter that found it dead joins the line first
-            if self._state.half_done is not None:
-                self._state.half_done()
+            self._state.complete()
             self._take_back_dead(slot)
 
     def _take_back_dead(self, slot: Slot, *also: Callable[..., None]) -> None:

@@ -83,8 +83,7 @@ class SharedState(ABC):
     def _apply(self, change: Callable[..., object], *arguments: Any) -> None:
         """Make a change and decide; the caller carries out the decisions."""
         with self._lock:
-            if self._state.half_done is not None:
-                self._state.half_done()
+            self._state.complete()
             change(*arguments)
             self._settle()
 

@@ -124,6 +124,11 @@ class State:
         """Limit learnt pauses: with a pause longer than `acquire_timeout`, waiters would time out."""
         self.lessons = Lessons(longest_pause=min(LONGEST_PAUSE, self.options.acquire_timeout / 2))
 
+    def complete(self) -> None:
+        """Make the change again that an interrupt has cut short, if there is one."""
+        if self.half_done is not None:
+            self.half_done()
+
     @property
     def own(self) -> int:
         """How many connections of this pool the server counts."""

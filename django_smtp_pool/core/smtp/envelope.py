@@ -22,7 +22,6 @@ _WINDOW = 65536  # octets to search at a time, so that a large message is not co
 _LINE = 78  # octets of a line of base64, with its line end
 
 Ranges = Sequence[tuple[int, int]]
-_EVERYWHERE = ((0, None),)
 
 _BARE_LINE_END = re.compile(rb"\r(?!\n)|(?<!\r)\n")
 
@@ -90,13 +89,15 @@ def _outside_quotes(address: str) -> str:
 
 def _outside(base64: Ranges, content: bytes) -> Iterable[tuple[int, int]]:
     """Return (start, end) of each part of the content that is not base64."""
+    if not base64:
+        return ((0, len(content)),)
     edges = [0, *chain.from_iterable(base64), len(content)]
     return zip(edges[::2], edges[1::2], strict=True)
 
 
 def with_crlf(content: bytes, base64: Ranges = ()) -> bytes:
     """Return the content with CRLF line ends, also at its end; bare CR and bare LF count as line ends."""
-    for part in _outside(base64, content) if base64 else _EVERYWHERE:
+    for part in _outside(base64, content):
         if not content.count(b"\r\n", *part) == content.count(b"\n", *part) == content.count(b"\r", *part):
             content = _BARE_LINE_END.sub(b"\r\n", content)
             break
@@ -110,8 +111,6 @@ def may_be_chunk(content: bytes, base64: Ranges = ()) -> bool:
     BDAT or BURL, the server takes what follows for a message, which an attacker may have written. So text before the
     word on its line is ignored here. With DATA, no content is sent before the server asks for it.
     """
-    if not base64:
-        return not _begins_content(content, 0, len(content))
     if any(_begins_content(content, *part) for part in _outside(base64, content)):
         return False
     words = b"".join([_last_words(content, start, end) for start, end in base64])
@@ -149,7 +148,7 @@ def names_recipients(content: bytes) -> bool:
 
 def dot_stuffed(content: bytes, base64: Ranges = ()) -> bytes:
     """Return CRLF content for DATA: a line that begins with a dot gets a second one (RFC 5321 §4.5.2)."""
-    for start, end in _outside(base64, content) if base64 else _EVERYWHERE:
+    for start, end in _outside(base64, content):
         if content.find(b"\r\n.", max(0, start - 2), end) >= 0:
             content = content.replace(b"\r\n.", b"\r\n..")
             break

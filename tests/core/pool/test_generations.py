@@ -50,10 +50,16 @@ def closed_inside_a_send(bench):
     assert bench.pool._state.spared == {threading.get_ident()}
 
 
-def test_a_send_that_goes_on_in_a_closed_pool_counts_the_connections_of_the_next_pool():
+def closed_inside_a_send_and_next():
+    """Return such a pool, and the one after it, for one connection."""
     old, new = Bench(max_connections=1), Bench(max_connections=1)
     closed_inside_a_send(old)
     new.pool.follow(old.pool)
+    return old, new
+
+
+def test_a_send_that_goes_on_in_a_closed_pool_counts_the_connections_of_the_next_pool():
+    old, new = closed_inside_a_send_and_next()
     lease = new.pool.acquire()
     waiter = Waiter()
     old.pool.request(waiter)
@@ -69,9 +75,7 @@ def test_a_send_that_goes_on_in_a_closed_pool_counts_the_connections_of_the_next
 
 
 def test_an_idle_connection_of_the_next_pool_makes_room_at_once():
-    old, new = Bench(max_connections=1), Bench(max_connections=1)
-    closed_inside_a_send(old)
-    new.pool.follow(old.pool)
+    old, new = closed_inside_a_send_and_next()
     new.use()
     waiter = Waiter()
     old.pool.request(waiter)
@@ -291,9 +295,7 @@ def test_what_has_waited_while_figures_were_read_is_done_when_the_lock_is_left()
 
 
 def test_a_send_that_goes_on_in_a_closed_pool_does_not_wait_long_for_a_goodbye_of_the_next_pool():
-    old, new = Bench(max_connections=1), Bench(max_connections=1)
-    closed_inside_a_send(old)
-    new.pool.follow(old.pool)
+    old, new = closed_inside_a_send_and_next()
     new.housekeeper.is_quick = False
     new.use()
     new.pool.drain()
@@ -318,9 +320,7 @@ def test_a_closed_generation_is_closed_in_a_forked_child_too():
 
 
 def test_a_send_in_a_closed_pool_hears_of_a_connection_that_was_lent_at_once_and_came_back():
-    old, new = Bench(max_connections=1), Bench(max_connections=1)
-    closed_inside_a_send(old)
-    new.pool.follow(old.pool)
+    old, new = closed_inside_a_send_and_next()
     new.use()
     lease, waiter = new.pool.acquire(), Waiter()
     old.pool.request(waiter)
@@ -335,9 +335,7 @@ def test_a_send_in_a_closed_pool_hears_of_a_connection_that_was_lent_at_once_and
 
 
 def test_a_pool_that_was_asked_to_hurry_has_time_again_for_the_next_goodbyes():
-    old, new = Bench(max_connections=1), Bench(max_connections=1)
-    closed_inside_a_send(old)
-    new.pool.follow(old.pool)
+    old, new = closed_inside_a_send_and_next()
     new.use()
     waiter = Waiter()
     old.pool.request(waiter)

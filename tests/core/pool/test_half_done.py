@@ -32,12 +32,6 @@ def interrupted_at(step, function, *arguments):
     return False
 
 
-def complete(state):
-    """Do what every change does first."""
-    if state.half_done is not None:
-        state.half_done()
-
-
 def containers(state, slot):
     return [slot in each for each in (state.idle, state.busy, state.dialling, state.leaving)].count(True)
 
@@ -54,7 +48,7 @@ def test_a_slot_that_is_being_granted_has_one_borrower(idle, is_used_meanwhile):
         lends = list(state.todo)
         if is_used_meanwhile:  # another thread carries out what was decided, before anybody takes the lock again
             state.todo.clear()
-        complete(state)
+        state.complete()
         policy.decide(state, NOW)
         lends += [action for action in state.todo if action not in lends]
         slot = lends[0].slot
@@ -73,7 +67,7 @@ def test_a_slot_that_is_lent_at_once_has_one_borrower_who_can_give_it_up():
         (slot,) = state.idle
         if not interrupted_at(step, policy.lend_at_once, state, waiter, NOW):
             break
-        complete(state)
+        state.complete()
         is_lent = slot.is_lent_to(waiter)
         assert (containers(state, slot), slot in state.busy, state.half_done) == (1, is_lent, None)
         policy.drop(state, waiter)
@@ -89,7 +83,7 @@ def test_a_slot_that_is_being_closed_is_closed():
             break
         waiter = Waiter()
         policy.queue_up(state, waiter, NOW)
-        complete(state)
+        state.complete()
         policy.decide(state, NOW)
         is_closed = slot in state.leaving
         assert (state.own, containers(state, slot), is_closed) == (1, 1, step > 1)
