@@ -9,7 +9,8 @@ from typing import NoReturn
 
 from .core.errors import RecipientsRefused, Stage
 from .core.sender import Sender
-from .core.smtp.envelope import Envelope, with_crlf
+from .core.smtp.content import Content, with_crlf
+from .core.smtp.envelope import Envelope
 from .message.smtp_options import asked_in_words
 from .message.transfer import seven_bit
 
@@ -63,7 +64,7 @@ class ConnectionProxy:
         envelope = Envelope(
             sender=_addr_spec(from_addr),
             recipients=recipients,
-            content=content,
+            content=Content(content),
             smtputf8="SMTPUTF8" in map(str.upper, mail_options),
             seven_bit=partial(seven_bit, content),
             dsn=asked.dsn,

@@ -7,7 +7,6 @@ part, once for each kind of part, and the result is cached.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from email.charset import QP
 from email.encoders import encode_base64
 from email.generator import BytesGenerator
@@ -19,7 +18,8 @@ from typing import Any, NamedTuple
 
 from django.core.mail import message as djangos
 
-from .base64_lines import Base64Lines
+from ..core.smtp.content import Base64
+from .base64_lines import in_base64
 from .fields import COMPAT32, MODERN, SMTP, CannotWrite, as_text
 from .safety import LONGEST_LINE, check_field, check_part, has_long_line
 from .transfer import encoded_text
@@ -36,12 +36,12 @@ class Part(NamedTuple):
 
     Arguments:
         head: its header fields, with line ends.
-        body: the content after the blank line, in pieces; a file is one piece, made of the pieces of its base64.
+        body: the content after the blank line, in pieces; a file is a separate piece.
         texts: what may contain a boundary by chance or on purpose.
     """
 
     head: bytes
-    body: tuple[bytes | Iterable[bytes], ...]
+    body: tuple[bytes | Base64, ...]
     texts: tuple[bytes, ...] = ()
 
 
@@ -60,8 +60,8 @@ def text_part(role: str, content: str, subtype: str, charset: str, filename: str
     return Part(head, (octets,), (octets,) if encoding in _UNENCODED else ())
 
 
-def file_part(role: str, content: Iterable[bytes], mimetype: str, filename: str | None = None) -> Part:
-    """Return a file whose content is in base64 already."""
+def file_part(role: str, content: Base64, mimetype: str, filename: str | None = None) -> Part:
+    """Return a file."""
     maintype, subtype = mimetype.split("/", 1)
     return Part(_head_with_name(role, maintype, subtype, "", "base64", filename), (content,))
 
@@ -216,7 +216,7 @@ class Batch:
 
     def __init__(self, *, is_alone: bool = True) -> None:
         self._keeps = not is_alone
-        self._files: dict[int, tuple[bytes, tuple[bytes, ...]]] = {}
+        self._files: dict[int, tuple[bytes, Base64]] = {}
         self._parts: dict[int, tuple[Message[Any, Any], Any, Part]] = {}
         self._texts: dict[tuple[str | None, ...], Part] = {}
         self._room = self.LARGEST
@@ -234,14 +234,14 @@ class Batch:
         self._texts[what] = part  # the last one is the one that was used last
         return part
 
-    def base64(self, content: bytes) -> Iterable[bytes]:
+    def base64(self, content: bytes) -> Base64:
         """Return a file in base64; the same object is encoded once."""
         if not self._keeps or type(content) is not bytes or len(content) > self.LARGEST:
-            return Base64Lines(content)
+            return Base64(in_base64(content))
         known = self._files.get(id(content))
         if known is None:
             self._make_room(len(content))
-            known = self._files[id(content)] = (content, tuple(Base64Lines(content)))
+            known = self._files[id(content)] = (content, Base64(in_base64(content)))
         return known[1]
 
     def foreign(self, part: Message[Any, Any]) -> Part:

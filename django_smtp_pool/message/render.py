@@ -10,7 +10,8 @@ from typing import Any
 from django.core.mail import EmailMessage
 
 from ..core.interrupts import foreign
-from ..core.smtp.envelope import Envelope, with_crlf
+from ..core.smtp.content import Content, with_crlf
+from ..core.smtp.envelope import Envelope
 from .addresses import (
     RENDERS_SMTPUTF8,
     PrepareAddress,
@@ -18,7 +19,6 @@ from .addresses import (
     envelope_addresses,
     explain,
 )
-from .base64_lines import LARGE
 from .fields import SMTP, SMTPUTF8
 from .finishers import Finisher, finish, refuse_to_encode
 from .parts import ALONE, Batch
@@ -27,6 +27,7 @@ from .smtp_options import asked_by
 from .transfer import seven_bit, short_lined
 from .writer import Rendered, drawn_boundary, write
 
+LARGE = 65536  # bytes; from this size on, an event loop renders in a thread
 _A_RECIPIENT = 100  # bytes of text whose rendering takes as long as that of one address
 
 
@@ -55,24 +56,23 @@ def envelope_of(
                 message, recipients, partial(addr_spec, prepare=prep_address, smtputf8=smtputf8)
             )
         written = None if smtputf8 else write(message, batch)
-        content, message_id, base64 = _by_django(message, smtputf8=smtputf8) if written is None else written
+        content, message_id = _by_django(message, smtputf8=smtputf8) if written is None else written
     except Exception as error:
         explain(error)
         raise
-    recode: Callable[[], bytes] = partial(seven_bit, content)
+    recode: Callable[[], bytes] = partial(_seven_bit, content)
     if finishers:
-        content, recode, base64 = finish(_ready(content, smtputf8=smtputf8), finishers), refuse_to_encode, ()
+        content, recode = Content(finish(_ready(content, smtputf8=smtputf8), finishers)), refuse_to_encode
     return Envelope(
         sender=sender,
         recipients=tuple(recipients),
         content=content,
         smtputf8=smtputf8,
         # RFC 6531 §3.1: a server with SMTPUTF8 has 8BITMIME too.
-        seven_bit=None if smtputf8 or content.isascii() else recode,
+        seven_bit=None if smtputf8 or content.is_ascii else recode,
         message_id=message_id,
         dsn=dsn,
         require_tls=require_tls,
-        base64=base64,
     )
 
 
@@ -94,9 +94,13 @@ def _size(content: Any) -> int:
     return len(content) if isinstance(content, (str, bytes)) else 0 if content is None else LARGE
 
 
-def _ready(content: bytes, *, smtputf8: bool) -> bytes:
+def _ready(content: Content, *, smtputf8: bool) -> bytes:
     """Return content that every server accepts, because nothing may be encoded again after a finisher."""
-    return content if smtputf8 or content.isascii() else seven_bit(content)
+    return bytes(content) if smtputf8 or content.is_ascii else _seven_bit(content)
+
+
+def _seven_bit(content: Content) -> bytes:
+    return seven_bit(bytes(content))
 
 
 def _by_django(message: Any, *, smtputf8: bool) -> Rendered:
@@ -112,7 +116,7 @@ def _by_django(message: Any, *, smtputf8: bool) -> Rendered:
     check_rendered(rendered, content)
     if has_long_line(content):
         content = short_lined(content)
-    return Rendered(content, _message_id(rendered))
+    return Rendered(Content(content), _message_id(rendered))
 
 
 def _set_boundaries(rendered: Any) -> None:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Iterable
 from email.message import EmailMessage as ModernMessage
 from email.message import Message
 from email.mime.multipart import MIMEMultipart
 from email.utils import format_datetime
 from functools import lru_cache
+from itertools import groupby
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -21,9 +21,8 @@ from django.conf import settings
 from django.core.mail import EmailMessage, EmailMultiAlternatives
 from django.core.mail import message as djangos  # the clock and Message-ID are looked up where Django looks them up
 
-from ..core.smtp.envelope import Ranges
+from ..core.smtp.content import Base64, Content
 from .addresses import is_written_in
-from .base64_lines import joined
 from .fields import MODERN, SMTP, CannotWrite, as_text, check_name, header_field
 from .parts import Batch, Part, file_part, head_of
 
@@ -51,12 +50,10 @@ class Rendered(NamedTuple):
 
     Arguments:
         content: header and body with CRLF line ends.
-        base64: where its files are; see `Envelope`.
     """
 
-    content: bytes
+    content: Content
     message_id: str | None
-    base64: Ranges = ()
 
 
 def write(message: Any, batch: Batch) -> Rendered | None:
@@ -75,10 +72,7 @@ def write(message: Any, batch: Batch) -> Rendered | None:
     except CannotWrite:
         return None
     head, body = _composed(message, *parts)
-    pieces = (head + fields + b"\r\n", *body)
-    has_files = {*map(type, pieces)} != {bytes}
-    content, base64 = joined(pieces) if has_files else (b"".join(pieces), ())  # type: ignore[arg-type]
-    return Rendered(content if content.endswith(b"\r\n") else content + b"\r\n", message_id, base64)
+    return Rendered(_content((head + fields + b"\r\n", *body)), message_id)
 
 
 # -- what is known ---------------------------------------------------------------------------------------
@@ -175,7 +169,7 @@ def _parts(message: Any, charset: str, batch: Batch) -> tuple[list[Part], list[P
 
 def _composed(
     message: Any, body: list[Part], alternatives: list[Part], attachments: list[Part]
-) -> tuple[bytes, tuple[bytes | Iterable[bytes], ...]]:
+) -> tuple[bytes, tuple[bytes | Base64, ...]]:
     """Return the header fields that describe the content, and the content."""
     parts = body
     if alternatives:
@@ -185,6 +179,19 @@ def _composed(
     root = parts[0]
     version = _MIME_VERSION if MODERN and body else b""  # Django 6.1 adds none if there is no body
     return (version + root.head if alternatives or attachments else root.head + version), root.body
+
+
+def _content(pieces: tuple[bytes | Base64, ...]) -> Content:
+    """Return pieces as content: texts that follow each other are joined, and the last one ends its line."""
+    joined: list[Any] = []
+    for kind, group in groupby(pieces, type):
+        if kind is Base64:
+            joined.extend(group)
+        else:
+            joined.append(b"".join(group))  # type: ignore[arg-type]
+    if type(joined[-1]) is bytes and not joined[-1].endswith(b"\r\n"):
+        joined[-1] += b"\r\n"
+    return Content(*joined)
 
 
 def _alternative(alternative: Any, charset: str, batch: Batch) -> Part:

@@ -13,6 +13,7 @@ import pytest
 from django_smtp_pool.core.errors import Outcome, PoolTimeout
 from django_smtp_pool.core.pool import policy
 from django_smtp_pool.core.pool.pool import Pool
+from django_smtp_pool.core.smtp.content import Content
 from django_smtp_pool.core.smtp.envelope import Envelope
 from tests.batches.ledger import QUIET, address_of, messages, order_of, outcomes, settled, taken
 from tests.core.fakes import in_thread, until
@@ -104,7 +105,7 @@ def sink():
 def envelope(number):
     """Return a message that need not be rendered."""
     return Envelope(
-        sender="from@example.com", recipients=(address_of(number),), content=b"Subject: Hello\r\n\r\nHello\r\n"
+        sender="from@example.com", recipients=(address_of(number),), content=Content(b"Subject: Hello\r\n\r\nHello\r\n")
     )
 
 

@@ -4,6 +4,7 @@ import contextlib
 
 from django_smtp_pool.core.errors import ConnectionLost, DeliveryUnknown, Failure, Outcome, Stage, outcome_of
 from django_smtp_pool.core.replies import MAX_LINE, MAX_REPLY, MalformedReply, Reply, ReplyParser
+from django_smtp_pool.core.smtp.content import Content
 from django_smtp_pool.core.smtp.delivery import Receipt, deliver
 from django_smtp_pool.core.smtp.envelope import Envelope, check_address
 from django_smtp_pool.core.smtp.extensions import Extensions
@@ -72,7 +73,7 @@ def headers(data):
     )
     for fields in puts:
         with contextlib.suppress(ValueError):
-            content = envelope_of(message(**fields), None).content
+            content = bytes(envelope_of(message(**fields), None).content)
             header = content.partition(b"\r\n\r\n")[0]
             names = [line.partition(b":")[0].lower() for line in header.split(b"\r\n") if line[:1] not in (b" ", b"\t")]
             expected = {b"content-type", b"mime-version", b"content-transfer-encoding", b"subject", b"from", b"to"}
@@ -98,7 +99,9 @@ def conversation(data):
         carried=bool(flags & 8),
         needs_reset=bool(flags & 16) and not flags & 4,
     )
-    envelope = Envelope(sender="a@example.com", recipients=("b@example.com", "c@example.com"), content=b"x\r\n")
+    envelope = Envelope(
+        sender="a@example.com", recipients=("b@example.com", "c@example.com"), content=Content(b"x\r\n")
+    )
     said_all, verdict = False, None
     dialogue, coming = deliver(session, envelope, envelope.content), iter(octets)
     outcome, told = None, None
@@ -107,7 +110,7 @@ def conversation(data):
         while True:
             heard = _answers(step, coming)
             # Whether the server may take it: the content, and not only the dot of a message nobody wanted.
-            content = any(envelope.content in piece for piece in step.pieces)
+            content = any(bytes(envelope.content) in piece for piece in step.pieces)
             lost = len(heard) < step.hear and not (heard and heard[-1].closes_connection)
             all_said = next(coming, 1) % 8 > 0
             if content and all_said:

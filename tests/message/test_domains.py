@@ -69,7 +69,7 @@ def test_a_local_part_beyond_ascii_keeps_its_domain(server):
 
 
 def test_a_quoted_name_is_no_domain():
-    content = envelope_of(message(to=['"Ann@Köln" <a@example.com>']), None).content
+    content = bytes(envelope_of(message(to=['"Ann@Köln" <a@example.com>']), None).content)
     assert b"xn--" not in content
 
 

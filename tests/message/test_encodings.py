@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from django_smtp_pool.core.errors import SenderRefused
-from django_smtp_pool.core.smtp.envelope import with_crlf
+from django_smtp_pool.core.smtp.content import with_crlf
 from django_smtp_pool.message.render import envelope_of
 from django_smtp_pool.message.transfer import seven_bit, short_lined
 from tests.mailing import backend_for, message
@@ -223,7 +223,7 @@ def test_the_message_id_is_known(server):
     prepare = getattr(backend_for(server), "prep_address", None)
     assert envelope_of(made, prepare).message_id == "<own@example.com>"
     envelope = envelope_of(message(), prepare)
-    assert f"Message-ID: {envelope.message_id}".encode() in envelope.content
+    assert f"Message-ID: {envelope.message_id}".encode() in bytes(envelope.content)
 
 
 # -- memory --------------------------------------------------------------------------------------------

@@ -7,8 +7,9 @@ from email.mime.image import MIMEImage
 import pytest
 from django.core.mail import EmailMultiAlternatives
 
+from django_smtp_pool.core.smtp.content import Base64
 from django_smtp_pool.message import parts
-from django_smtp_pool.message.base64_lines import Base64Lines
+from django_smtp_pool.message.base64_lines import in_base64
 from django_smtp_pool.message.parts import Batch
 from django_smtp_pool.message.render import envelope_of
 from tests.mailing import backend_for, message
@@ -21,9 +22,9 @@ BLOCK = 57 * 4096
 @pytest.mark.parametrize("kind", [bytes, bytearray])
 def test_lines_are_those_of_base64(size, kind):
     content = kind(number % 251 for number in range(size))
-    lines = Base64Lines(content)
-    assert b"".join(lines) == base64.encodebytes(content).replace(b"\n", b"\r\n")
-    assert lines.octets == len(b"".join(lines))
+    blocks = [*in_base64(content)]
+    assert b"".join(blocks) == base64.encodebytes(content).replace(b"\n", b"\r\n")
+    assert all(len(block) % 78 == 0 for block in blocks[:-1]), "each block has whole lines"
 
 
 def with_file(content, number=1):
@@ -32,22 +33,12 @@ def with_file(content, number=1):
     return made
 
 
-class Counted(Base64Lines):
-    """Counts what is encoded."""
-
-    count = 0
-
-    def __iter__(self):
-        Counted.count += 1
-        return super().__iter__()
-
-
 @pytest.fixture
 def encoded(monkeypatch):
     """Return a function that tells how many files have been encoded."""
-    monkeypatch.setattr(parts, "Base64Lines", Counted)
-    monkeypatch.setattr(Counted, "count", 0)
-    return lambda: Counted.count
+    files = []
+    monkeypatch.setattr(parts, "in_base64", lambda content: files.append(content) or in_base64(content))
+    return lambda: len(files)
 
 
 def test_the_same_file_is_encoded_once_for_a_mailing(server, encoded):
@@ -59,14 +50,17 @@ def test_the_same_file_is_encoded_once_for_a_mailing(server, encoded):
 
 @pytest.mark.parametrize("batch", [Batch(), Batch(is_alone=False)])
 @pytest.mark.parametrize("sizes", [[], [0], [57], [1000, 1], [BLOCK + 1, 3, 400_000]])
-def test_an_envelope_says_where_its_files_are(batch, sizes):
+def test_a_file_is_a_separate_piece(batch, sizes):
     contents = [bytes(number % 251 for number in range(size)) for size in sizes]
     mail = message()
     for number, content in enumerate(contents):
         mail.attach(f"{number}.bin", content, "application/octet-stream")
     envelope = envelope_of(mail, None, batch=batch)
-    assert [base64.b64decode(envelope.content[start:end]) for start, end in envelope.base64] == contents
-    assert [part.content for part in read(envelope.content).parts[1:]] == contents
+    files = [piece for piece in envelope.content.pieces if isinstance(piece, Base64)]
+    assert [base64.b64decode(b"".join(file.blocks)) for file in files] == contents
+    texts = [piece for piece in envelope.content.pieces if isinstance(piece, bytes)]
+    assert len(texts) == len(files) + 1, "texts that follow each other are joined"
+    assert [part.content for part in read(bytes(envelope.content)).parts[1:]] == contents
 
 
 def test_equal_files_that_are_not_the_same_are_encoded_each(encoded):
@@ -91,27 +85,38 @@ def test_a_part_that_is_changed_between_two_messages_is_written_anew():
     batch = Batch(is_alone=False)
     logo = MIMEImage(b"\x89PNG", "png")
     mail = EmailMultiAlternatives("x", "y", "a@example.com", ["b@example.com"], attachments=[logo])
-    before = envelope_of(mail, None, batch=batch).content
+    before = bytes(envelope_of(mail, None, batch=batch).content)
     assert b"Content-ID" not in before
     logo.add_header("Content-ID", "<logo>")
-    after = envelope_of(mail, None, batch=batch).content
+    after = bytes(envelope_of(mail, None, batch=batch).content)
     assert b"Content-ID: <logo>\r\n" in after
     assert read(after).parts[1].content == b"\x89PNG"
 
 
-@pytest.mark.parametrize(("batch", "most"), [(Batch(), 30_000_000), (Batch(is_alone=False), 58_000_000)])
-def test_a_large_file_is_held_once_and_once_more_for_the_rest_of_a_mailing(batch, most):
-    file = b"x" * 20_000_000
-    mail = with_file(file)
-    envelope_of(with_file(b"x"), None)  # what is remembered for good
+def grown_by(make):
+    """Return what a function returns, and the bytes that it added at its peak."""
     tracemalloc.start()
     try:
-        content = envelope_of(mail, None, batch=batch).content
-        peak = tracemalloc.get_traced_memory()[1]
+        made = make()
+        return made, tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert len(content) > 27_000_000
-    assert peak < most
+
+
+def test_a_large_file_is_held_once():
+    mail = with_file(b"x" * 20_000_000)
+    envelope_of(with_file(b"x"), None)  # what is remembered for good
+    envelope, peak = grown_by(lambda: envelope_of(mail, None))
+    assert 27_000_000 < envelope.content.size < peak < 28_500_000
+
+
+def test_the_messages_of_a_mailing_share_a_large_file():
+    batch, file = Batch(is_alone=False), b"x" * 20_000_000
+    mails = [with_file(file, number) for number in range(5)]
+    envelope_of(mails[0], None, batch=batch)
+    envelopes, peak = grown_by(lambda: [envelope_of(mail, None, batch=batch) for mail in mails])
+    assert sum(envelope.content.size for envelope in envelopes) > 5 * 27_000_000
+    assert peak < 100_000
 
 
 def test_a_text_that_messages_have_in_common_is_encoded_once_and_personal_ones_are_not_kept(monkeypatch):
@@ -122,7 +127,7 @@ def test_a_text_that_messages_have_in_common_is_encoded_once_and_personal_ones_a
     for number in range(20):
         mail = EmailMultiAlternatives("Hello", f"Dear {number}", "a@example.com", ["b@example.com"])
         mail.attach_alternative("<p>The same for all", "text/html")
-        text, html = read(envelope_of(mail, None, batch=batch).content).parts
+        text, html = read(bytes(envelope_of(mail, None, batch=batch).content)).parts
         assert [text.content.strip(), html.content.strip()] == [f"Dear {number}", "<p>The same for all"]
     assert encoded.count("<p>The same for all") == 1
     assert len(batch._texts) == Batch.TEXTS
@@ -132,6 +137,6 @@ def test_a_text_that_messages_have_in_common_is_encoded_once_and_personal_ones_a
 def test_the_same_text_in_another_form_is_encoded_for_itself(change):
     batch, mails = Batch(is_alone=False), [message(1, body="Grüße"), message(1, body="Grüße")]
     vars(mails[1]).update(change)
-    one, other = [read(envelope_of(mail, None, batch=batch).content) for mail in mails]
+    one, other = [read(bytes(envelope_of(mail, None, batch=batch).content)) for mail in mails]
     assert one.content == other.content
     assert (one["content-type"], one.body) != (other["content-type"], other.body)

@@ -44,11 +44,11 @@ def block_of(content):
 
 def assert_safe(envelope, *also):
     """Check, without the package's own code, that nothing got into the header."""
-    names = block_of(envelope.content)
+    names = block_of(bytes(envelope.content))
     assert set(names) <= OURS | {name.lower().encode() for name in also}
     assert len(names) == len(set(names))
-    assert b"\0" not in envelope.content
-    assert not re.search(rb"\r(?!\n)|(?<!\r)\n", envelope.content)
+    assert b"\0" not in bytes(envelope.content)
+    assert not re.search(rb"\r(?!\n)|(?<!\r)\n", bytes(envelope.content))
 
 
 def assert_refused_or_safe(prepare, made, *also):
@@ -96,9 +96,9 @@ def test_nothing_breaks_out_of_a_part(prepare, text, name):
         envelope = envelope_of(made, prepare)
     except ValueError:
         return
-    boundaries = re.findall(rb'boundary="([^"]+)"', envelope.content)
+    boundaries = re.findall(rb'boundary="([^"]+)"', bytes(envelope.content))
     for boundary in boundaries:
-        parts = envelope.content.split(b"\r\n--" + boundary + b"\r\n")[1:]
+        parts = bytes(envelope.content).split(b"\r\n--" + boundary + b"\r\n")[1:]
         for part in parts:
             assert set(block_of(part)) <= OURS | {b"content-disposition", b"content-id"}
 
@@ -111,7 +111,7 @@ def test_nothing_breaks_out_of_a_forwarded_message(prepare, text):
         envelope = envelope_of(html(attachments=[(None, inner, "message/rfc822")]), prepare)
     except ValueError:
         return
-    inside = envelope.content.split(b"Content-Type: message/rfc822")[1].split(b"\r\n\r\n", 1)[1]
+    inside = bytes(envelope.content).split(b"Content-Type: message/rfc822")[1].split(b"\r\n\r\n", 1)[1]
     assert set(block_of(inside)) <= OURS
 
 

@@ -19,7 +19,7 @@ from django.core.mail import message as djangos
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from django_smtp_pool.core.smtp.envelope import with_crlf
+from django_smtp_pool.core.smtp.content import with_crlf
 from django_smtp_pool.message.parts import ALONE
 from django_smtp_pool.message.render import envelope_of
 from django_smtp_pool.message.writer import write
@@ -125,7 +125,7 @@ def assert_right(mail, meant):
     random.seed(7)
     found = write(mail, ALONE)
     assert found is not None
-    content = found.content
+    content = bytes(found.content)
     read(content)
     ours, body = fields_of(content)
     djangos_fields, djangos_body = fields_of(by_django(mail))
@@ -190,7 +190,7 @@ def test_bodies_and_files(body, html, files, charset):
         with pytest.raises((UnicodeError, LookupError)):
             envelope_of(mail, None)
         return
-    content = envelope_of(mail, None).content
+    content = bytes(envelope_of(mail, None).content)
     leaves = [*read(content).walk()]
     expected = [body] * bool(body or (html is None and not files)) + [html] * (html is not None)
     expected += [each[1] for each in files]

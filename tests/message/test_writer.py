@@ -16,7 +16,7 @@ from django.core.mail import message as djangos
 from django.utils.functional import lazystr
 from django.utils.safestring import SafeString
 
-from django_smtp_pool.core.smtp.envelope import with_crlf
+from django_smtp_pool.core.smtp.content import with_crlf
 from django_smtp_pool.message.parts import ALONE
 from django_smtp_pool.message.render import envelope_of
 from django_smtp_pool.message.writer import write
@@ -51,7 +51,7 @@ def written(mail):
     random.seed(7)
     found = write(mail, ALONE)
     assert found is not None
-    return found.content
+    return bytes(found.content)
 
 
 ORDINARY = {
@@ -80,7 +80,7 @@ def test_an_ordinary_message(kind, fields):
     )
     assert written(mail) == by_django(mail)
     assert write(mail, ALONE).message_id == f"<1@{djangos.DNS_NAME}>"
-    assert envelope_of(mail, None).content == by_django(mail)
+    assert bytes(envelope_of(mail, None).content) == by_django(mail)
 
 
 @pytest.mark.skipif(not MODERN, reason="the clock is that of Django 6.0")

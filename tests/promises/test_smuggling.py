@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from django_smtp_pool import DeliveryUnknown
-from django_smtp_pool.core.smtp.envelope import _WINDOW, may_be_chunk, names_recipients
+from django_smtp_pool.core.smtp.content import _WINDOW, Content
 from tests.clocks import ServersClock
 from tests.mailing import message
 from tests.servers import Fault, FaultServer, faults
@@ -147,16 +147,16 @@ words = st.sampled_from(
 @given(st.lists(words, max_size=12).map(b"".join))
 def test_no_line_of_a_chunk_begins_content_wherever_it_is_entered(content):
     entered = set(read_as_commands(content))
-    assert may_be_chunk(content) == entered.isdisjoint({b"DATA", b"BDAT", b"BURL"})
+    assert Content(content).may_be_chunk() == entered.isdisjoint({b"DATA", b"BDAT", b"BURL"})
 
 
 @pytest.mark.parametrize("at", range(_WINDOW - 6, _WINDOW + 6))
 @pytest.mark.parametrize(("text", "safe"), [(b"data\r\n", False), (b"database", True), (b"bdat", False)])
 def test_the_word_is_found_across_the_pieces_that_are_looked_at(at, text, safe):
-    assert may_be_chunk(b"x" * at + text + b"y" * 5 * (text != b"bdat")) is safe
-    assert may_be_chunk(b"x" * at + text) is safe
+    assert Content(b"x" * at + text + b"y" * 5 * (text != b"bdat")).may_be_chunk() is safe
+    assert Content(b"x" * at + text).may_be_chunk() is safe
 
 
 def test_rcpt_is_found_anywhere_in_any_case():
-    assert names_recipients(b"xxRcPtxx")
-    assert not names_recipients(b"RC PT")
+    assert Content(b"xxRcPtxx").names_recipients()
+    assert not Content(b"RC PT").names_recipients()

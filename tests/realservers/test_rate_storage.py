@@ -76,6 +76,7 @@ import os, sys
 from django.conf import settings
 settings.configure()
 from django_smtp_pool.registry import PoolKey, registry
+from django_smtp_pool.core.smtp.content import Content
 from django_smtp_pool.core.smtp.envelope import Envelope
 from django_smtp_pool.core.options.options import PoolOptions, ServerOptions
 
@@ -86,7 +87,7 @@ def sender():
 
 def envelope(name):
     content = f"Subject: {name}\\r\\n\\r\\n{name}\\r\\n".encode()
-    return Envelope(sender="a@example.com", recipients=(f"{name}@example.com",), content=content)
+    return Envelope(sender="a@example.com", recipients=(f"{name}@example.com",), content=Content(content))
 
 def send(name):
     delivery = sender().send(envelope(name))

@@ -15,6 +15,7 @@ from django.conf import settings
 settings.configure()
 from django_smtp_pool.registry import PoolKey, registry
 from tests.borrowing import borrow
+from django_smtp_pool.core.smtp.content import Content
 from django_smtp_pool.core.smtp.envelope import Envelope
 from django_smtp_pool.core.options.options import PoolOptions, ServerOptions
 
@@ -24,7 +25,7 @@ def sender():
 
 def send(text="hello"):
     content = f"Subject: {text}\\r\\n\\r\\n{text}\\r\\n".encode()
-    delivery = sender().send(Envelope(sender="a@example.com", recipients=("b@example.com",), content=content))
+    delivery = sender().send(Envelope(sender="a@example.com", recipients=("b@example.com",), content=Content(content)))
     assert delivery.error is None, delivery.error
 
 def wait_for(pid):

@@ -126,7 +126,7 @@ class Batch:
     def _wants_message(self) -> bool:
         if self._source is None or len(self._ready) >= self._limit:
             return False
-        return not self._ready or sum(len(each.envelope.content) for each in self._ready) < AHEAD
+        return not self._ready or sum(each.envelope.content.size for each in self._ready) < AHEAD
 
     def _render(self) -> Life[None]:
         """Render the next message, so that it is ready when a connection is."""

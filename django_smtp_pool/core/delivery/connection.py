@@ -26,8 +26,9 @@ from ..needs import Call, Life
 from ..net.tls import context_for, flaw_of
 from ..options.options import ServerOptions
 from ..replies import Reply
+from ..smtp.content import Content
 from ..smtp.delivery import UNKNOWN_COMMAND, Receipt, deliver
-from ..smtp.envelope import Envelope, Ranges, dot_stuffed, may_be_chunk, names_recipients
+from ..smtp.envelope import Envelope
 from ..smtp.experience import Experience, Suspicion, may_be_limit
 from ..smtp.extensions import Extensions, fit
 from ..smtp.sasl import Credentials, TokenSource
@@ -196,11 +197,11 @@ class Connection:
 
         Raises what `fit` raises, before any command is sent, and what `smtp.delivery.deliver` raises.
         """
-        is_large, stuffed = len(envelope.content) > LARGE, None
-        content, base64, may_chunk = (yield Call(partial(self._fit, envelope))) if is_large else self._fit(envelope)
+        is_large, stuffed = envelope.content.size > LARGE, None
+        content, may_chunk = (yield Call(partial(self._fit, envelope))) if is_large else self._fit(envelope)
         session = self._session(envelope.sender, content, chunking=may_chunk)
         if is_large and not session.chunking:
-            stuffed = yield Call(partial(dot_stuffed, content, base64))
+            stuffed = yield Call(content.dot_stuffed)
         carried, self.messages = self.messages, self.messages + 1
         self._is_broken = self._needs_reset = True  # until the dialogue has ended well
         try:
@@ -250,15 +251,14 @@ class Connection:
                 wear_out()
             self.found_limit = (found.carried, found.reply)
 
-    def _fit(self, envelope: Envelope) -> tuple[bytes, Ranges, bool]:
-        """Return the content in the form that this server accepts, its base64, and whether it may be sent with BDAT."""
+    def _fit(self, envelope: Envelope) -> tuple[Content, bool]:
+        """Return the content in the form that this server accepts, and whether it may be sent with BDAT."""
         flaw = flaw_of(self.tls) if envelope.require_tls else None
         content = fit(self.extensions, envelope, tls_flaw=flaw)
-        base64 = envelope.base64 if content is envelope.content else ()
         may_chunk = self._may_chunk and self._experience.takes_chunks is not False
-        return content, base64, may_chunk and may_be_chunk(content, base64)
+        return content, may_chunk and content.may_be_chunk()
 
-    def _session(self, sender: str, content: bytes, *, chunking: bool) -> Session:
+    def _session(self, sender: str, content: Content, *, chunking: bool) -> Session:
         return Session(
             extensions=self.extensions,
             carried=self.messages > 0,
@@ -269,7 +269,7 @@ class Connection:
             lmtp=self.server.lmtp,
         )
 
-    def _may_go_in_one_shot(self, sender: str, content: bytes) -> bool:
+    def _may_go_in_one_shot(self, sender: str, content: Content) -> bool:
         """Return whether the content may be sent in one group with its commands.
 
         The message is in doubt from the last octet of the group, so a connection that died unnoticed would leave its
@@ -278,14 +278,14 @@ class Connection:
         """
         now, experience, limit = self._clock.monotonic(), self._experience, self.message_limit
         return (
-            len(content) <= ONE_SHOT_SIZE
+            content.size <= ONE_SHOT_SIZE
             and experience.takes_chunks is True
             and now >= experience.one_shot_from
             and not self._needs_reset
             and now - self._answered_at < ONE_SHOT_AGE
             and (limit is None or self.messages + 1 < limit)
             and not experience.refusal_stands(sender, now)
-            and not names_recipients(content)
+            and not content.names_recipients()
         )
 
     def noop(self, clock: Clock) -> Life[Reply]:

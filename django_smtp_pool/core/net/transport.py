@@ -110,7 +110,7 @@ class Transport:
         """Return the next octets to write, at most `size`; small pieces are joined, so that they need one call."""
         unsent = self._unsent
         first = unsent[0]
-        if len(first) >= size or len(unsent) == 1:
+        if len(first) >= _RECORD or len(unsent) == 1:
             return first[:size]
         views = []
         while size and unsent:

@@ -20,7 +20,8 @@ from ..errors import (
     refusal,
 )
 from ..replies import Reply
-from .envelope import Envelope, dot_stuffed
+from .content import Content
+from .envelope import Envelope
 from .steps import Dialogue, Heard, Patience, Say
 from .transaction import Meaning, RcptOutcome, Session, Transaction, in_doubt, meaning_of
 
@@ -51,12 +52,14 @@ class Receipt:
     session_survives: bool = True
 
 
-def deliver(session: Session, envelope: Envelope, content: bytes, stuffed: bytes | None = None) -> Dialogue[Receipt]:
+def deliver(
+    session: Session, envelope: Envelope, content: Content, stuffed: tuple[bytes, ...] | None = None
+) -> Dialogue[Receipt]:
     """Deliver one message; return the receipt, or raise an error with the outcome.
 
     Arguments:
         content: as `extensions.fit` has returned it.
-        stuffed: the same with its dots stuffed for DATA, if the caller has done that already.
+        stuffed: its octets with stuffed dots for DATA, if the caller has done that already.
     """
     transaction = Transaction(session, envelope, content)
     yield from transaction.exchange()
@@ -82,17 +85,17 @@ def _conclude(
     session: Session,
     transaction: Transaction,
     envelope: Envelope,
-    content: bytes,
+    content: Content,
     rcpt: RcptOutcome,
-    stuffed: bytes | None,
+    stuffed: tuple[bytes, ...] | None,
 ) -> Dialogue[Receipt]:
     """Send the content, and judge the reply to it."""
     if session.chunking:  # one chunk (RFC 3030): no go-ahead to wait for, no dots to stuff
-        pieces: tuple[bytes, ...] = (b"BDAT %d LAST\r\n" % len(content), content)
+        pieces = (b"BDAT %d LAST\r\n" % content.size, *content.octets)
     else:
         transaction.answer(Stage.DATA)
         # The dot is a separate piece: until it has left, the server cannot have accepted anything.
-        pieces = (dot_stuffed(content) if stuffed is None else stuffed, DOT)
+        pieces = (*(content.dot_stuffed() if stuffed is None else stuffed), DOT)
     heard = yield from _say_content(envelope, pieces, rcpt)
     if session.lmtp:
         return (yield from _hear_each(session, envelope, rcpt, heard))

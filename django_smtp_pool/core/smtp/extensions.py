@@ -8,7 +8,8 @@ from ..errors import NotOffered, SenderRefused, Stage, refusal
 from ..interrupts import foreign
 from ..options.options import IN_CLEAR
 from ..replies import Reply
-from .envelope import Envelope, with_crlf
+from .content import Content
+from .envelope import Envelope
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +85,7 @@ def _mechanisms(words: list[list[str]]) -> frozenset[str]:
     return frozenset(mechanisms)
 
 
-def fit(extensions: Extensions, envelope: Envelope, *, tls_flaw: str | None = IN_CLEAR) -> bytes:
+def fit(extensions: Extensions, envelope: Envelope, *, tls_flaw: str | None = IN_CLEAR) -> Content:
     """Return the content in the form that this server accepts, or raise before anything is sent.
 
     Arguments:
@@ -96,12 +97,12 @@ def fit(extensions: Extensions, envelope: Envelope, *, tls_flaw: str | None = IN
     """
     if (missing := _missing(extensions, envelope, tls_flaw)) is not None:
         raise NotOffered(f"{missing}; the message was not sent", stage=Stage.MAIL, session_survives=True)
-    content, base64 = envelope.content, envelope.base64
-    if envelope.seven_bit is not None and not extensions.eight_bit_mime and envelope.is_eight_bit:
-        content, base64 = foreign(envelope.seven_bit, kinds=ValueError), ()
-    content = with_crlf(content, base64)
-    if extensions.size and len(content) > extensions.size:
-        raise _too_large(envelope.sender, len(content), extensions.size)
+    content = envelope.content
+    if envelope.seven_bit is not None and not extensions.eight_bit_mime and not content.is_ascii:
+        content = Content(foreign(envelope.seven_bit, kinds=ValueError))
+    content = content.with_crlf()
+    if extensions.size and content.size > extensions.size:
+        raise _too_large(envelope.sender, content.size, extensions.size)
     return content
 
 

@@ -23,6 +23,7 @@ from ..errors import (
     refusal,
 )
 from ..replies import STATE, Reply
+from .content import Content
 from .envelope import Envelope
 from .extensions import Extensions
 from .steps import Dialogue, Heard, Patience, Say, line_of
@@ -107,7 +108,7 @@ class Transaction:
     soon as the last octet has left, whatever it replies to the commands.
     """
 
-    def __init__(self, session: Session, envelope: Envelope, content: bytes) -> None:
+    def __init__(self, session: Session, envelope: Envelope, content: Content) -> None:
         self._session = session
         self._envelope = envelope
         self._content = content
@@ -120,7 +121,7 @@ class Transaction:
         """Send the commands and collect the replies that arrive."""
         session, commands = self._session, self._commands()
         is_together = session.pipelining and session.extensions.pipelining
-        content, patience = ((self._content,), Patience.VERDICT) if session.one_shot else ((), Patience.COMMAND)
+        content, patience = (self._content.octets, Patience.VERDICT) if session.one_shot else ((), Patience.COMMAND)
         for group in [commands] if is_together else [[each] for each in commands]:
             if self._said and self._is_pointless(group[0][0]):
                 continue
@@ -139,10 +140,10 @@ class Transaction:
     def _commands(self) -> list[Command]:
         session, envelope = self._session, self._envelope
         commands = [RSET] if session.needs_reset else []
-        commands.append((Stage.MAIL, _mail(session.extensions, envelope, len(self._content))))
+        commands.append((Stage.MAIL, _mail(session.extensions, envelope, self._content.size)))
         commands += [(Stage.RCPT, _rcpt(session.extensions, envelope, address)) for address in envelope.recipients]
         if session.one_shot:
-            commands.append((Stage.CONTENT, f"BDAT {len(self._content)} LAST"))
+            commands.append((Stage.CONTENT, f"BDAT {self._content.size} LAST"))
         elif not session.chunking:
             commands.append(DATA)
         return commands
@@ -287,7 +288,7 @@ def _mail(extensions: Extensions, envelope: Envelope, size: int) -> str:
     line = f"MAIL FROM:<{envelope.sender}>"
     if extensions.size is not None:
         line += f" SIZE={size}"
-    if extensions.eight_bit_mime and envelope.is_eight_bit:
+    if extensions.eight_bit_mime and not envelope.content.is_ascii:
         line += " BODY=8BITMIME"
     if envelope.smtputf8:
         line += " SMTPUTF8"

@@ -77,7 +77,7 @@ class OpenTelemetryObserver(Intake):
                 outcome=event.outcome.value,
                 receipt=event.delivery.receipt,
                 recipients=len(event.envelope.recipients),
-                size=len(event.envelope.content),
+                size=event.envelope.content.size,
                 begun=event.delivery.begun,
                 tries=[*earlier, Tried.of(event.delivery)],
                 now=self._clock.monotonic(),

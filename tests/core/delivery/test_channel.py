@@ -17,6 +17,7 @@ from django_smtp_pool.core.errors import (
     Stage,
 )
 from django_smtp_pool.core.net.transport import Transport
+from django_smtp_pool.core.smtp.content import Content
 from django_smtp_pool.core.smtp.delivery import Session, deliver
 from django_smtp_pool.core.smtp.envelope import Envelope
 from django_smtp_pool.core.smtp.extensions import Extensions, fit
@@ -51,7 +52,7 @@ def run_of(dialogue, channel, clock, **how):
 
 
 def delivery(channel, clock, *, content=b"hi\r\n", to=("b@x",), deadline=None):
-    envelope = Envelope(sender="a@x", recipients=to, content=content)
+    envelope = Envelope(sender="a@x", recipients=to, content=Content(content))
     extensions = Extensions(pipelining=True)
     return run_of(
         deliver(Session(extensions=extensions), envelope, fit(extensions, envelope)), channel, clock, deadline=deadline

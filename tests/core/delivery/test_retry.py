@@ -28,6 +28,7 @@ from django_smtp_pool.core.errors import (
 )
 from django_smtp_pool.core.events.events import Attempted, Finished
 from django_smtp_pool.core.options.options import PoolOptions, ServerOptions
+from django_smtp_pool.core.smtp.content import Content
 from django_smtp_pool.core.smtp.envelope import Envelope
 from django_smtp_pool.registry import PoolKey, Registry
 from tests.clocks import ServersClock
@@ -36,7 +37,7 @@ from tests.core.transcript import reply_of
 from tests.servers import Fault, faults
 
 STALE_451 = faults.reply_and_close("451 4.4.2 Timeout")
-ENVELOPE = Envelope(sender="a@example.com", recipients=("b@example.com",), content=b"")
+ENVELOPE = Envelope(sender="a@example.com", recipients=("b@example.com",), content=Content(b""))
 
 
 def refused(kind, line, stage, *extra, outcome=Outcome.NOT_SENT):
@@ -177,7 +178,7 @@ class Bench:
 
     def send(self, **options):
         content = b"Subject: x\r\n\r\nhello\r\n"
-        envelope = Envelope(sender="a@example.com", recipients=("b@example.com",), content=content)
+        envelope = Envelope(sender="a@example.com", recipients=("b@example.com",), content=Content(content))
         return self.sender(**options).send(envelope)
 
 
@@ -286,7 +287,7 @@ def test_an_observer_that_fails_after_the_acceptance_changes_nothing(server):
 
 def test_an_unknown_host_is_not_tried_again(bench):
     server = ServerOptions(host="no-such-host.invalid", local_hostname="client.example")
-    envelope = Envelope(sender="a@example.com", recipients=("b@example.com",), content=b"")
+    envelope = Envelope(sender="a@example.com", recipients=("b@example.com",), content=Content(b""))
     delivery = bench.registry.sender(PoolKey(server=server, pool=PoolOptions(max_requeues=2))).send(envelope)
     assert isinstance(delivery.error, socket.gaierror)
     assert "no-such-host.invalid" in str(delivery.error)

@@ -14,6 +14,7 @@ from django_smtp_pool.core.errors import (
     SenderRefused,
     Stage,
 )
+from django_smtp_pool.core.smtp.content import Content
 from django_smtp_pool.core.smtp.delivery import Session, deliver
 from django_smtp_pool.core.smtp.envelope import Envelope
 from django_smtp_pool.core.smtp.extensions import Extensions, fit
@@ -28,7 +29,7 @@ CONTENT = "C: Subject: x\nC:\nC: hi\nC: .\n"
 def sent(transcript, *, to=("b@x",), content=b"Subject: x\r\n\r\nhi\r\n", carried=False, needs_reset=False, **offered):
     """Play one delivery; PIPELINING is offered unless said otherwise."""
     smtputf8 = offered.get("smtputf8", False)
-    envelope = Envelope(sender="a@x", recipients=to, content=content, smtputf8=smtputf8, message_id="<1@x>")
+    envelope = Envelope(sender="a@x", recipients=to, content=Content(content), smtputf8=smtputf8, message_id="<1@x>")
     extensions = Extensions(**{"pipelining": True, **offered})
     session = Session(extensions=extensions, carried=carried, needs_reset=needs_reset)
     return play(deliver(session, envelope, fit(extensions, envelope)), transcript)
@@ -69,9 +70,9 @@ def test_a_round_trip_each_without():
 
 
 def test_pipelining_can_be_switched_off():
-    envelope = Envelope(sender="a@x", recipients=("b@x",), content=b"hi\r\n")
+    envelope = Envelope(sender="a@x", recipients=("b@x",), content=Content(b"hi\r\n"))
     session = Session(extensions=Extensions(pipelining=True), pipelining=False)
-    dialogue = deliver(session, envelope, b"hi\r\n")
+    dialogue = deliver(session, envelope, envelope.content)
     play(dialogue, "C: MAIL FROM:<a@x>\nS: 250\nC: RCPT TO:<b@x>\nS: 250\nC: DATA\nS: 354\nC: hi\nC: .\nS: 250")
 
 
@@ -88,10 +89,11 @@ def test_a_lone_dot_in_the_content_is_stuffed():
 
 
 def test_the_null_sender():
-    envelope = Envelope(sender="", recipients=("b@x",), content=b"hi\r\n")
+    envelope = Envelope(sender="", recipients=("b@x",), content=Content(b"hi\r\n"))
     session = Session(extensions=Extensions(pipelining=True))
     play(
-        deliver(session, envelope, b"hi\r\n"), f"C: MAIL FROM:<>\nC: RCPT TO:<b@x>\nC: DATA\n{GO_ON}C: hi\nC: .\nS: 250"
+        deliver(session, envelope, envelope.content),
+        f"C: MAIL FROM:<>\nC: RCPT TO:<b@x>\nC: DATA\n{GO_ON}C: hi\nC: .\nS: 250",
     )
 
 
@@ -370,7 +372,9 @@ def test_an_acceptance_in_the_middle_of_the_content_is_none(reply):
 
 def parameters(content=b"hi\r\n", *, to="b@x", **offered):
     smtputf8 = not to.isascii()
-    envelope = Envelope(sender="a@x", recipients=(to,), content=content, smtputf8=smtputf8, seven_bit=lambda: b"7\r\n")
+    envelope = Envelope(
+        sender="a@x", recipients=(to,), content=Content(content), smtputf8=smtputf8, seven_bit=lambda: b"7\r\n"
+    )
     extensions = Extensions(pipelining=True, **offered)
     step = next(deliver(Session(extensions=extensions), envelope, fit(extensions, envelope)))
     return b"".join(step.pieces).split(b"\r\n")[0].removeprefix(b"MAIL FROM:<a@x>").strip().decode()
@@ -403,13 +407,13 @@ def test_all_parameters_together():
 
 
 def test_a_server_without_8bitmime_gets_the_seven_bit_form():
-    envelope = Envelope(sender="a@x", recipients=("b@x",), content="é".encode(), seven_bit=lambda: b"=C3=A9")
-    assert fit(Extensions(), envelope) == b"=C3=A9\r\n"
-    assert fit(Extensions(eight_bit_mime=True), envelope) == "é\r\n".encode()
+    envelope = Envelope(sender="a@x", recipients=("b@x",), content=Content("é".encode()), seven_bit=lambda: b"=C3=A9")
+    assert bytes(fit(Extensions(), envelope)) == b"=C3=A9\r\n"
+    assert bytes(fit(Extensions(eight_bit_mime=True), envelope)) == "é\r\n".encode()
 
 
 def test_an_address_that_needs_smtputf8_is_not_sent_without():
-    envelope = Envelope(sender="a@x", recipients=("é@x",), content=b"", smtputf8=True)
+    envelope = Envelope(sender="a@x", recipients=("é@x",), content=Content(b""), smtputf8=True)
     with pytest.raises(NotOffered, match=r"SMTPUTF8") as caught:
         fit(Extensions(), envelope)
     assert caught.value.session_survives
@@ -417,7 +421,7 @@ def test_an_address_that_needs_smtputf8_is_not_sent_without():
 
 
 def test_a_message_larger_than_announced_is_not_offered():
-    envelope = Envelope(sender="a@x", recipients=("b@x",), content=b"x" * 100)
+    envelope = Envelope(sender="a@x", recipients=("b@x",), content=Content(b"x" * 100))
     with pytest.raises(SenderRefused, match=r"102 octets, but the server accepts at most 101") as caught:
         fit(Extensions(size=101), envelope)
     assert (caught.value.smtp_code, caught.value.session_survives, caught.value.is_final) == (552, True, True)

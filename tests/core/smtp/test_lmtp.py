@@ -14,6 +14,7 @@ from django_smtp_pool.core.errors import (
     Stage,
 )
 from django_smtp_pool.core.options.options import ServerOptions
+from django_smtp_pool.core.smtp.content import Content
 from django_smtp_pool.core.smtp.delivery import deliver
 from django_smtp_pool.core.smtp.envelope import Envelope
 from django_smtp_pool.core.smtp.extensions import Extensions, fit
@@ -31,7 +32,7 @@ NEXT = "C: <listens>\n"
 
 def sent(transcript, *, to=THREE, pipelining=True, chunking=False):
     """Play one delivery by LMTP."""
-    envelope = Envelope(sender="a@x", recipients=to, content=b"hi\r\n", message_id="<1@x>")
+    envelope = Envelope(sender="a@x", recipients=to, content=Content(b"hi\r\n"), message_id="<1@x>")
     extensions = Extensions(pipelining=pipelining, chunking=chunking)
     session = Session(extensions=extensions, pipelining=pipelining, lmtp=True)
     return play(deliver(session, envelope, fit(extensions, envelope)), transcript)
@@ -277,8 +278,8 @@ def test_354_though_nobody_is_left_drops_the_connection():
 
 
 def test_each_verdict_has_the_whole_of_the_patience():
-    envelope = Envelope(sender="a@x", recipients=("b@x", "c@x"), content=b"hi\r\n")
-    dialogue = deliver(Session(extensions=Extensions(pipelining=True), lmtp=True), envelope, b"hi\r\n")
+    envelope = Envelope(sender="a@x", recipients=("b@x", "c@x"), content=Content(b"hi\r\n"))
+    dialogue = deliver(Session(extensions=Extensions(pipelining=True), lmtp=True), envelope, envelope.content)
     step = resumed(lambda: next(dialogue))
     step = answered(dialogue, step, ["S: 250", "S: 250", "S: 250", "S: 354"])
     patience = [step.patience]
