@@ -46,7 +46,7 @@ def encoded_text(octets: bytes) -> tuple[str, bytes]:
     quoted = _quoted_printable(sample)
     # Python counts the line ends of the quoted text as one octet each, and then one for base64.
     if len(quoted) - quoted.count(b"\r") > (len(sample) + 2) // 3 * 4 + 1:
-        return "base64", b"".join(in_base64(b"\r\n".join((*lines, b""))))
+        return "base64", in_base64(b"\r\n".join((*lines, b"")))
     if len(lines) > _SAMPLE:
         quoted = _quoted_printable(octets)
     return "quoted-printable", quoted

@@ -7,9 +7,7 @@ the messages of a mailing share it. There is less to search in it, too, and only
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from functools import cached_property
-from itertools import chain
 
 # Commands that would start a message, if a server read the content as commands.
 _BEGINS_CONTENT = (b"data", b"bdat", b"burl")
@@ -24,14 +22,14 @@ class Base64:
     """A file in base64: lines of 76 octets and CRLF; the last line may be shorter.
 
     Arguments:
-        blocks: the lines; each block has whole lines, so that it begins a line.
+        lines: all of them. It is one object, because an allocator keeps many smaller ones when they are freed.
     """
 
-    def __init__(self, blocks: Iterable[bytes]) -> None:
-        self.blocks = tuple(blocks)
+    def __init__(self, lines: bytes) -> None:
+        self.lines = lines
 
     def __len__(self) -> int:
-        return sum(map(len, self.blocks))
+        return len(self.lines)
 
     def isascii(self) -> bool:
         """Return True, as `bytes` does for a piece without octets above 127."""
@@ -40,7 +38,7 @@ class Base64:
     @cached_property
     def begins_content(self) -> bool:
         """Whether a line ends with a word that would start a message, if a server read it as a command."""
-        return any(map(_begins_content, map(_last_words, self.blocks)))
+        return _begins_content(_last_words(self.lines))
 
 
 class Content:
@@ -63,7 +61,7 @@ class Content:
     @property
     def octets(self) -> tuple[bytes, ...]:
         """The octets of all pieces, which are not copied."""
-        return _flat(self.pieces)
+        return tuple([piece.lines if isinstance(piece, Base64) else piece for piece in self.pieces])
 
     def with_crlf(self) -> Content:
         """Return the content with CRLF line ends, also at the end of each piece."""
@@ -90,11 +88,7 @@ class Content:
 
         The content must have CRLF line ends. Base64 has no dots.
         """
-        return _flat([piece if isinstance(piece, Base64) else _dot_stuffed(piece) for piece in self.pieces])
-
-
-def _flat(pieces: Iterable[bytes | Base64]) -> tuple[bytes, ...]:
-    return tuple(chain.from_iterable([piece.blocks if isinstance(piece, Base64) else (piece,) for piece in pieces]))
+        return tuple([piece.lines if isinstance(piece, Base64) else _dot_stuffed(piece) for piece in self.pieces])
 
 
 def with_crlf(octets: bytes) -> bytes:
@@ -116,16 +110,16 @@ def _begins_content(text: bytes) -> bool:
     return False
 
 
-def _last_words(block: bytes) -> bytes:
+def _last_words(lines: bytes) -> bytes:
     """Return the last four octets of each line of base64, and the whole last line.
 
     A command ends with a space or its line (RFC 5321 §4.1.1). Base64 has no spaces, so its commands end with the line.
     """
-    count = len(block) // _LINE
+    count = len(lines) // _LINE
     words = bytearray(b"\n") * (5 * count)
     for place in range(4):
-        words[place::5] = block[72 + place : count * _LINE : _LINE]
-    return bytes(words) + block[count * _LINE :]
+        words[place::5] = lines[72 + place : count * _LINE : _LINE]
+    return bytes(words) + lines[count * _LINE :]
 
 
 def _dot_stuffed(text: bytes) -> bytes:

@@ -83,12 +83,10 @@ texts = lines.map(lambda text: b"".join(text) + b"\r\n")
 
 @st.composite
 def mixed(draw):
-    """Return texts and files in turn, the files in blocks of three lines."""
+    """Return texts and files in turn."""
     pieces = [b"X: y" + draw(texts)]
     for _ in range(draw(st.integers(0, 3))):
-        file = in_lines(draw(files) + draw(ends))
-        blocks = [file[at : at + 3 * 78] for at in range(0, len(file), 3 * 78)]
-        pieces += [Base64(blocks), draw(texts)]
+        pieces += [Base64(in_lines(draw(files) + draw(ends))), draw(texts)]
     return pieces
 
 
@@ -118,7 +116,7 @@ def test_no_line_of_base64_begins_content_wherever_it_is_entered(pieces):
 def test_a_word_inside_a_line_of_base64_is_no_command():
     file = in_lines(base64.b64decode(b"data/" + b"A" * 71) * 3)
     assert not Content(file).may_be_chunk()
-    assert Content(Base64([file])).may_be_chunk()
+    assert Content(Base64(file)).may_be_chunk()
 
 
 def test_proper_content_is_not_copied():
@@ -130,8 +128,8 @@ def test_proper_content_is_not_copied():
 def test_a_file_is_searched_once_for_all_messages(monkeypatch):
     searched = []
     last_words = content_module._last_words
-    monkeypatch.setattr(content_module, "_last_words", lambda block: searched.append(block) or last_words(block))
-    file = Base64([in_lines(b"x" * 570), in_lines(b"y" * 10)])
+    monkeypatch.setattr(content_module, "_last_words", lambda lines: searched.append(lines) or last_words(lines))
+    file = Base64(in_lines(b"x" * 570))
     for number in range(3):
         assert Content(b"Subject: %d\r\n\r\n" % number, file).may_be_chunk()
-    assert searched == [*file.blocks]
+    assert searched == [file.lines]
