@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from email.utils import parseaddr
-from functools import partial
 from typing import NoReturn
 
 from .core.errors import RecipientsRefused, Stage
 from .core.sender import Sender
-from .core.smtp.content import Content, with_crlf
+from .core.smtp.content import Content
 from .core.smtp.envelope import Envelope
 from .message.smtp_options import asked_in_words
 from .message.transfer import seven_bit
@@ -55,7 +54,7 @@ class ConnectionProxy:
         NOTIFY=, ORCPT=) and REQUIRETLS; BODY=, SIZE= and SMTPUTF8 are set automatically. Raises ValueError for other
         options, and NotOffered if the server does not offer an option.
         """
-        content = with_crlf(msg.encode("ascii") if isinstance(msg, str) else bytes(msg))
+        content = Content.of(msg.encode("ascii") if isinstance(msg, str) else bytes(msg))
         given = (to_addrs,) if isinstance(to_addrs, str) else tuple(to_addrs)
         recipients = tuple(map(_addr_spec, given))
         if not recipients:
@@ -64,9 +63,9 @@ class ConnectionProxy:
         envelope = Envelope(
             sender=_addr_spec(from_addr),
             recipients=recipients,
-            content=Content(content),
+            content=content,
             smtputf8="SMTPUTF8" in map(str.upper, mail_options),
-            seven_bit=partial(seven_bit, content),
+            seven_bit=lambda: seven_bit(bytes(content)),
             dsn=asked.dsn,
             require_tls=asked.require_tls,
         )

@@ -27,7 +27,7 @@ from .pool.housekeeper import Housekeeper
 from .pool.stats import Stats
 from .rate_limit.limit import Limiter, RateLimit
 from .sender import Sender, pool_over
-from .smtp.content import Content, with_crlf
+from .smtp.content import Content
 from .smtp.envelope import Envelope
 
 
@@ -134,7 +134,7 @@ def envelope_of(message: Message | Envelope) -> Envelope:
     recipients = [address for name in ("To", "Cc", "Bcc") for address in _addresses(message, name)]
     if not (sender and recipients):
         raise ValueError("the message needs a From and a recipient (To, Cc or Bcc)")
-    content = Content(with_crlf(_without_bcc(message).as_bytes(policy=SMTP)))
+    content = Content.of(_without_bcc(message).as_bytes(policy=SMTP))
     return Envelope(sender=sender[0], recipients=tuple(dict.fromkeys(recipients)), content=content)
 
 

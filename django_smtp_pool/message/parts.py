@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from django.core.mail import message as djangos
 
-from ..core.smtp.content import Base64
+from ..core.smtp.content import Base64, Shared
 from .base64_lines import in_base64
 from .fields import COMPAT32, MODERN, SMTP, CannotWrite, as_text
 from .safety import LONGEST_LINE, check_field, check_part, has_long_line
@@ -36,12 +36,12 @@ class Part(NamedTuple):
 
     Arguments:
         head: its header fields, with line ends.
-        body: the content after the blank line, in pieces; a file is a separate piece.
+        body: the content after the blank line, in pieces: a file, or a text that messages share, is `Shared`.
         texts: what may contain a boundary by chance or on purpose.
     """
 
     head: bytes
-    body: tuple[bytes | Base64, ...]
+    body: tuple[bytes | Shared, ...]
     texts: tuple[bytes, ...] = ()
 
 
@@ -228,7 +228,8 @@ class Batch:
         what = (role, content, subtype, charset, filename)
         if not self._keeps or len(content) > self.LONGEST_TEXT:
             return text_part(*what)
-        part = self._texts.pop(what, None) or text_part(*what)
+        known = self._texts.pop(what, None)
+        part = text_part(*what) if known is None else _shared(known)
         if len(self._texts) >= self.TEXTS:
             del self._texts[next(iter(self._texts))]
         self._texts[what] = part  # the last one is the one that was used last
@@ -253,7 +254,7 @@ class Batch:
         known = self._parts.get(id(part))
         if known is None or known[1] != state:
             self._make_room(len(payload))
-            known = self._parts[id(part)] = (part, state, foreign_part(part))
+            known = self._parts[id(part)] = (part, state, _shared(foreign_part(part)))
         return known[2]
 
     def _make_room(self, size: int) -> None:
@@ -262,6 +263,14 @@ class Batch:
             self._parts.clear()
             self._room = self.LARGEST
         self._room -= size
+
+
+def _shared(part: Part) -> Part:
+    """Return a text as a separate piece of content, which then is searched once for all messages."""
+    octets = part.body[0]
+    if type(octets) is not bytes or not octets.endswith(b"\r\n"):
+        return part
+    return part._replace(body=(Shared(octets),))
 
 
 ALONE = Batch()

@@ -62,7 +62,7 @@ def envelope_of(
         raise
     recode: Callable[[], bytes] = partial(_seven_bit, content)
     if finishers:
-        content, recode = Content(finish(_ready(content, smtputf8=smtputf8), finishers)), refuse_to_encode
+        content, recode = Content.of(finish(_ready(content, smtputf8=smtputf8), finishers)), refuse_to_encode
     return Envelope(
         sender=sender,
         recipients=tuple(recipients),

@@ -21,7 +21,7 @@ from django.conf import settings
 from django.core.mail import EmailMessage, EmailMultiAlternatives
 from django.core.mail import message as djangos  # the clock and Message-ID are looked up where Django looks them up
 
-from ..core.smtp.content import Base64, Content
+from ..core.smtp.content import Content, Shared
 from .addresses import is_written_in
 from .fields import MODERN, SMTP, CannotWrite, as_text, check_name, header_field
 from .parts import Batch, Part, file_part, head_of
@@ -169,7 +169,7 @@ def _parts(message: Any, charset: str, batch: Batch) -> tuple[list[Part], list[P
 
 def _composed(
     message: Any, body: list[Part], alternatives: list[Part], attachments: list[Part]
-) -> tuple[bytes, tuple[bytes | Base64, ...]]:
+) -> tuple[bytes, tuple[bytes | Shared, ...]]:
     """Return the header fields that describe the content, and the content."""
     parts = body
     if alternatives:
@@ -181,14 +181,14 @@ def _composed(
     return (version + root.head if alternatives or attachments else root.head + version), root.body
 
 
-def _content(pieces: tuple[bytes | Base64, ...]) -> Content:
+def _content(pieces: tuple[bytes | Shared, ...]) -> Content:
     """Return pieces as content: texts that follow each other are joined, and the last one ends its line."""
     joined: list[Any] = []
     for kind, group in groupby(pieces, type):
-        if kind is Base64:
-            joined.extend(group)
-        else:
+        if kind is bytes:
             joined.append(b"".join(group))  # type: ignore[arg-type]
+        else:
+            joined.extend(group)
     if type(joined[-1]) is bytes and not joined[-1].endswith(b"\r\n"):
         joined[-1] += b"\r\n"
     return Content(*joined)

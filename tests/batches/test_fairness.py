@@ -105,7 +105,9 @@ def sink():
 def envelope(number):
     """Return a message that need not be rendered."""
     return Envelope(
-        sender="from@example.com", recipients=(address_of(number),), content=Content(b"Subject: Hello\r\n\r\nHello\r\n")
+        sender="from@example.com",
+        recipients=(address_of(number),),
+        content=Content.of(b"Subject: Hello\r\n\r\nHello\r\n"),
     )
 
 

@@ -100,7 +100,7 @@ def conversation(data):
         needs_reset=bool(flags & 16) and not flags & 4,
     )
     envelope = Envelope(
-        sender="a@example.com", recipients=("b@example.com", "c@example.com"), content=Content(b"x\r\n")
+        sender="a@example.com", recipients=("b@example.com", "c@example.com"), content=Content.of(b"x\r\n")
     )
     said_all, verdict = False, None
     dialogue, coming = deliver(session, envelope, envelope.content), iter(octets)

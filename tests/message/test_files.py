@@ -46,17 +46,17 @@ def test_the_same_file_is_encoded_once_for_a_mailing(server, encoded):
     assert [read(each.content).parts[1].content for each in server.accepted] == [file] * 5
 
 
-@pytest.mark.parametrize("batch", [Batch(), Batch(is_alone=False)])
+@pytest.mark.parametrize("is_alone", [True, False])
 @pytest.mark.parametrize("sizes", [[], [0], [57], [1000, 1], [BLOCK + 1, 3, 400_000]])
-def test_a_file_is_a_separate_piece(batch, sizes):
+def test_a_file_is_a_separate_piece(is_alone, sizes):
     contents = [bytes(number % 251 for number in range(size)) for size in sizes]
     mail = message()
     for number, content in enumerate(contents):
         mail.attach(f"{number}.bin", content, "application/octet-stream")
-    envelope = envelope_of(mail, None, batch=batch)
-    files = [piece for piece in envelope.content.pieces if isinstance(piece, Base64)]
-    assert [base64.b64decode(file.lines) for file in files] == contents
-    texts = [piece for piece in envelope.content.pieces if isinstance(piece, bytes)]
+    envelope = envelope_of(mail, None, batch=Batch(is_alone=is_alone))
+    files = [piece for piece in envelope.content._pieces if isinstance(piece, Base64)]
+    assert [base64.b64decode(file.octets) for file in files] == contents
+    texts = [piece for piece in envelope.content._pieces if isinstance(piece, bytes)]
     assert len(texts) == len(files) + 1, "texts that follow each other are joined"
     assert [part.content for part in read(bytes(envelope.content)).parts[1:]] == contents
 

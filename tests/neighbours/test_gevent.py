@@ -14,7 +14,7 @@ from gevent.fileobject import FileObjectThread
 
 def large():
     content = b"Subject: large\\r\\n\\r\\n" + 80000 * (b"x" * 76 + b"\\r\\n")
-    sender().send(Envelope(sender="a@example.com", recipients=("b@example.com",), content=Content(content)))
+    sender().send(Envelope(sender="a@example.com", recipients=("b@example.com",), content=Content.of(content)))
 
 sending = gevent.spawn(large)
 FileObjectThread(sys.stdin.buffer).readline()  # the server is in the middle of it

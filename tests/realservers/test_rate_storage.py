@@ -87,7 +87,7 @@ def sender():
 
 def envelope(name):
     content = f"Subject: {name}\\r\\n\\r\\n{name}\\r\\n".encode()
-    return Envelope(sender="a@example.com", recipients=(f"{name}@example.com",), content=Content(content))
+    return Envelope(sender="a@example.com", recipients=(f"{name}@example.com",), content=Content.of(content))
 
 def send(name):
     delivery = sender().send(envelope(name))

@@ -24,8 +24,8 @@ def sender():
     return registry.sender(PoolKey(server=server, pool=PoolOptions()))
 
 def send(text="hello"):
-    content = f"Subject: {text}\\r\\n\\r\\n{text}\\r\\n".encode()
-    delivery = sender().send(Envelope(sender="a@example.com", recipients=("b@example.com",), content=Content(content)))
+    content = Content.of(f"Subject: {text}\\r\\n\\r\\n{text}\\r\\n".encode())
+    delivery = sender().send(Envelope(sender="a@example.com", recipients=("b@example.com",), content=content))
     assert delivery.error is None, delivery.error
 
 def wait_for(pid):

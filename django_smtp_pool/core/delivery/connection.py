@@ -201,7 +201,7 @@ class Connection:
         content, may_chunk = (yield Call(partial(self._fit, envelope))) if is_large else self._fit(envelope)
         session = self._session(envelope.sender, content, chunking=may_chunk)
         if is_large and not session.chunking:
-            stuffed = yield Call(content.dot_stuffed)
+            stuffed = yield Call(content.stuffed)
         carried, self.messages = self.messages, self.messages + 1
         self._is_broken = self._needs_reset = True  # until the dialogue has ended well
         try:
@@ -256,7 +256,7 @@ class Connection:
         flaw = flaw_of(self.tls) if envelope.require_tls else None
         content = fit(self.extensions, envelope, tls_flaw=flaw)
         may_chunk = self._may_chunk and self._experience.takes_chunks is not False
-        return content, may_chunk and content.may_be_chunk()
+        return content, may_chunk and content.may_be_chunk
 
     def _session(self, sender: str, content: Content, *, chunking: bool) -> Session:
         return Session(
@@ -285,7 +285,7 @@ class Connection:
             and now - self._answered_at < ONE_SHOT_AGE
             and (limit is None or self.messages + 1 < limit)
             and not experience.refusal_stands(sender, now)
-            and not content.names_recipients()
+            and not content.names_recipient
         )
 
     def noop(self, clock: Clock) -> Life[Reply]:

@@ -95,7 +95,7 @@ def _conclude(
     else:
         transaction.answer(Stage.DATA)
         # The dot is a separate piece: until it has left, the server cannot have accepted anything.
-        pieces = (*(content.dot_stuffed() if stuffed is None else stuffed), DOT)
+        pieces = (*(content.stuffed() if stuffed is None else stuffed), DOT)
     heard = yield from _say_content(envelope, pieces, rcpt)
     if session.lmtp:
         return (yield from _hear_each(session, envelope, rcpt, heard))

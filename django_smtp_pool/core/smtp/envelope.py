@@ -23,7 +23,7 @@ class Envelope:
     Arguments:
         sender: address for MAIL; "" for the null reverse-path.
         recipients: addresses for RCPT, at least one.
-        content: header and body, with any line ends; `fit` converts them to CRLF.
+        content: header and body.
         smtputf8: whether an address needs SMTPUTF8 (RFC 6531).
         seven_bit: returns the content without octets above 127, for a server without 8BITMIME (RFC 6152); raises
             ValueError if that is impossible.

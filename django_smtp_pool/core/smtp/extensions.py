@@ -99,8 +99,7 @@ def fit(extensions: Extensions, envelope: Envelope, *, tls_flaw: str | None = IN
         raise NotOffered(f"{missing}; the message was not sent", stage=Stage.MAIL, session_survives=True)
     content = envelope.content
     if envelope.seven_bit is not None and not extensions.eight_bit_mime and not content.is_ascii:
-        content = Content(foreign(envelope.seven_bit, kinds=ValueError))
-    content = content.with_crlf()
+        content = Content.of(foreign(envelope.seven_bit, kinds=ValueError))
     if extensions.size and content.size > extensions.size:
         raise _too_large(envelope.sender, content.size, extensions.size)
     return content

@@ -52,7 +52,7 @@ def run_of(dialogue, channel, clock, **how):
 
 
 def delivery(channel, clock, *, content=b"hi\r\n", to=("b@x",), deadline=None):
-    envelope = Envelope(sender="a@x", recipients=to, content=Content(content))
+    envelope = Envelope(sender="a@x", recipients=to, content=Content.of(content))
     extensions = Extensions(pipelining=True)
     return run_of(
         deliver(Session(extensions=extensions), envelope, fit(extensions, envelope)), channel, clock, deadline=deadline

@@ -37,7 +37,7 @@ from tests.core.transcript import reply_of
 from tests.servers import Fault, faults
 
 STALE_451 = faults.reply_and_close("451 4.4.2 Timeout")
-ENVELOPE = Envelope(sender="a@example.com", recipients=("b@example.com",), content=Content(b""))
+ENVELOPE = Envelope(sender="a@example.com", recipients=("b@example.com",), content=Content.of(b""))
 
 
 def refused(kind, line, stage, *extra, outcome=Outcome.NOT_SENT):
@@ -178,7 +178,7 @@ class Bench:
 
     def send(self, **options):
         content = b"Subject: x\r\n\r\nhello\r\n"
-        envelope = Envelope(sender="a@example.com", recipients=("b@example.com",), content=Content(content))
+        envelope = Envelope(sender="a@example.com", recipients=("b@example.com",), content=Content.of(content))
         return self.sender(**options).send(envelope)
 
 
@@ -287,7 +287,7 @@ def test_an_observer_that_fails_after_the_acceptance_changes_nothing(server):
 
 def test_an_unknown_host_is_not_tried_again(bench):
     server = ServerOptions(host="no-such-host.invalid", local_hostname="client.example")
-    envelope = Envelope(sender="a@example.com", recipients=("b@example.com",), content=Content(b""))
+    envelope = Envelope(sender="a@example.com", recipients=("b@example.com",), content=Content.of(b""))
     delivery = bench.registry.sender(PoolKey(server=server, pool=PoolOptions(max_requeues=2))).send(envelope)
     assert isinstance(delivery.error, socket.gaierror)
     assert "no-such-host.invalid" in str(delivery.error)

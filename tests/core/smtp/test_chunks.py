@@ -26,7 +26,9 @@ CHUNK = "C: BDAT 19 LAST\nC: Subject: x\nC:\nC: .hi\n"
 
 def sent(transcript, *, to=("b@x",), one_shot=True):
     """Play one delivery to a server that offers PIPELINING and CHUNKING."""
-    envelope = Envelope(sender="a@x", recipients=to, content=Content(b"Subject: x\r\n\r\n.hi\r\n"), message_id="<1@x>")
+    envelope = Envelope(
+        sender="a@x", recipients=to, content=Content.of(b"Subject: x\r\n\r\n.hi\r\n"), message_id="<1@x>"
+    )
     extensions = Extensions(pipelining=True, chunking=True)
     session = Session(extensions=extensions, chunking=True, one_shot=one_shot, carried=True)
     return play(deliver(session, envelope, fit(extensions, envelope)), transcript)

@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from django_smtp_pool.core.smtp import content as content_module
-from django_smtp_pool.core.smtp.content import Base64, Content, with_crlf
+from django_smtp_pool.core.smtp.content import Base64, Content, Shared, with_crlf
 
 lines = st.lists(
     st.sampled_from([b".", b"..", b"a", b"", b"\r", b"\n", b"\r\n", b"\r\r\n", b"\n\r", b".\r\n", b"\x00"])
@@ -32,8 +32,8 @@ def unstuffed(wire):
 @example(b"a\r.\rb")
 @example(b"a\r\n.\r\r\nb")
 def test_a_server_reads_what_was_meant(content):
-    sent = Content(content).with_crlf()
-    assert unstuffed(b"".join(sent.dot_stuffed()) + b".\r\n") == bytes(sent)
+    sent = Content.of(content)
+    assert unstuffed(b"".join(sent.stuffed()) + b".\r\n") == bytes(sent)
 
 
 @given(contents)
@@ -54,7 +54,7 @@ def test_nothing_but_line_ends_changes(content):
 @pytest.mark.parametrize("end", [b"\n.\r\n", b"\n.\n", b"\r.\r\n", b"\r.\r", b"\r\n.\r", b"\r\n.\n", b"\r\n\x2e\r\n"])
 def test_no_look_alike_ends_the_content(end):
     smuggled = b"Subject: x\r\n\r\nhi" + end + b"MAIL FROM:<evil@example.com>\r\n"
-    wire = b"".join(Content(smuggled).with_crlf().dot_stuffed()) + b".\r\n"
+    wire = b"".join(Content.of(smuggled).stuffed()) + b".\r\n"
     assert wire.count(b"\r\n.\r\n") == 1
     assert wire.endswith(b"\r\n.\r\n")
 
@@ -84,52 +84,53 @@ texts = lines.map(lambda text: b"".join(text) + b"\r\n")
 @st.composite
 def mixed(draw):
     """Return texts and files in turn."""
-    pieces = [b"X: y" + draw(texts)]
+    pieces = [with_crlf(b"X: y" + draw(texts))]
     for _ in range(draw(st.integers(0, 3))):
-        pieces += [Base64(in_lines(draw(files) + draw(ends))), draw(texts)]
+        pieces += [
+            Base64(in_lines(draw(files) + draw(ends))),
+            draw(st.sampled_from([bytes, Shared]))(with_crlf(draw(texts))),
+        ]
     return pieces
 
 
 @given(mixed())
 def test_content_in_pieces_is_sent_like_one_text(pieces):
     content = Content(*pieces)
-    joined = Content(bytes(content))
+    joined = Content.of(bytes(content))
+    assert bytes(content) == bytes(joined)
     assert (content.size, content.is_ascii) == (joined.size, joined.is_ascii)
-    ready = content.with_crlf()
-    assert bytes(ready) == bytes(joined.with_crlf())
-    assert b"".join(ready.dot_stuffed()) == b"".join(joined.with_crlf().dot_stuffed())
-    assert ready.names_recipients() == joined.names_recipients()
-    assert [piece for piece in ready.pieces if isinstance(piece, Base64)] == pieces[1::2], "files are not copied"
+    assert content.names_recipient == joined.names_recipient
+    assert b"".join(content.stuffed()) == b"".join(joined.stuffed())
 
 
 @given(mixed())
 def test_no_line_of_base64_begins_content_wherever_it_is_entered(pieces):
-    content, joined = Content(*pieces), Content(bytes(Content(*pieces)))
+    content, joined = Content(*pieces), Content.of(bytes(Content(*pieces)))
     octets = bytes(content)
     tokens = {re.match(rb"[ \t]*([^\s]*)", octets[at:])[1].upper() for at in range(len(octets))}
     if not tokens.isdisjoint({b"DATA", b"BDAT", b"BURL"}):
-        assert not content.may_be_chunk()
-    if joined.may_be_chunk():
-        assert content.may_be_chunk()
+        assert not content.may_be_chunk
+    if joined.may_be_chunk:
+        assert content.may_be_chunk
 
 
 def test_a_word_inside_a_line_of_base64_is_no_command():
     file = in_lines(base64.b64decode(b"data/" + b"A" * 71) * 3)
-    assert not Content(file).may_be_chunk()
-    assert Content(Base64(file)).may_be_chunk()
+    assert not Content.of(file).may_be_chunk
+    assert Content(Base64(file)).may_be_chunk
 
 
 def test_proper_content_is_not_copied():
-    content = Content(b"Subject: x\r\n\r\nhi\r\n")
-    assert content.with_crlf() is content
-    assert content.octets[0] is content.dot_stuffed()[0] is content.pieces[0]
+    octets = b"Subject: x\r\n\r\nhi\r\n"
+    content = Content.of(octets)
+    assert content.octets[0] is content.stuffed()[0] is octets
 
 
-def test_a_file_is_searched_once_for_all_messages(monkeypatch):
+def test_a_piece_is_searched_once_for_all_messages(monkeypatch):
     searched = []
-    last_words = content_module._last_words
-    monkeypatch.setattr(content_module, "_last_words", lambda lines: searched.append(lines) or last_words(lines))
-    file = Base64(in_lines(b"x" * 570))
+    search = content_module._begins_content
+    monkeypatch.setattr(content_module, "_begins_content", lambda octets: searched.append(octets) or search(octets))
+    text, file = Shared(b"In common\r\n"), Base64(in_lines(b"x" * 10))
     for number in range(3):
-        assert Content(b"Subject: %d\r\n\r\n" % number, file).may_be_chunk()
-    assert searched == [file.lines]
+        assert Content(b"Subject: %d\r\n\r\n" % number, text, file).may_be_chunk
+    assert searched == [b"Subject: 0\r\n\r\n", text.octets, file.octets, *(b"Subject: %d\r\n\r\n" % n for n in (1, 2))]

@@ -29,7 +29,7 @@ CONTENT = "C: Subject: x\nC:\nC: hi\nC: .\n"
 def sent(transcript, *, to=("b@x",), content=b"Subject: x\r\n\r\nhi\r\n", carried=False, needs_reset=False, **offered):
     """Play one delivery; PIPELINING is offered unless said otherwise."""
     smtputf8 = offered.get("smtputf8", False)
-    envelope = Envelope(sender="a@x", recipients=to, content=Content(content), smtputf8=smtputf8, message_id="<1@x>")
+    envelope = Envelope(sender="a@x", recipients=to, content=Content.of(content), smtputf8=smtputf8, message_id="<1@x>")
     extensions = Extensions(**{"pipelining": True, **offered})
     session = Session(extensions=extensions, carried=carried, needs_reset=needs_reset)
     return play(deliver(session, envelope, fit(extensions, envelope)), transcript)
@@ -70,7 +70,7 @@ def test_a_round_trip_each_without():
 
 
 def test_pipelining_can_be_switched_off():
-    envelope = Envelope(sender="a@x", recipients=("b@x",), content=Content(b"hi\r\n"))
+    envelope = Envelope(sender="a@x", recipients=("b@x",), content=Content.of(b"hi\r\n"))
     session = Session(extensions=Extensions(pipelining=True), pipelining=False)
     dialogue = deliver(session, envelope, envelope.content)
     play(dialogue, "C: MAIL FROM:<a@x>\nS: 250\nC: RCPT TO:<b@x>\nS: 250\nC: DATA\nS: 354\nC: hi\nC: .\nS: 250")
@@ -89,7 +89,7 @@ def test_a_lone_dot_in_the_content_is_stuffed():
 
 
 def test_the_null_sender():
-    envelope = Envelope(sender="", recipients=("b@x",), content=Content(b"hi\r\n"))
+    envelope = Envelope(sender="", recipients=("b@x",), content=Content.of(b"hi\r\n"))
     session = Session(extensions=Extensions(pipelining=True))
     play(
         deliver(session, envelope, envelope.content),
@@ -373,7 +373,7 @@ def test_an_acceptance_in_the_middle_of_the_content_is_none(reply):
 def parameters(content=b"hi\r\n", *, to="b@x", **offered):
     smtputf8 = not to.isascii()
     envelope = Envelope(
-        sender="a@x", recipients=(to,), content=Content(content), smtputf8=smtputf8, seven_bit=lambda: b"7\r\n"
+        sender="a@x", recipients=(to,), content=Content.of(content), smtputf8=smtputf8, seven_bit=lambda: b"7\r\n"
     )
     extensions = Extensions(pipelining=True, **offered)
     step = next(deliver(Session(extensions=extensions), envelope, fit(extensions, envelope)))
@@ -407,13 +407,15 @@ def test_all_parameters_together():
 
 
 def test_a_server_without_8bitmime_gets_the_seven_bit_form():
-    envelope = Envelope(sender="a@x", recipients=("b@x",), content=Content("é".encode()), seven_bit=lambda: b"=C3=A9")
+    envelope = Envelope(
+        sender="a@x", recipients=("b@x",), content=Content.of("é".encode()), seven_bit=lambda: b"=C3=A9"
+    )
     assert bytes(fit(Extensions(), envelope)) == b"=C3=A9\r\n"
     assert bytes(fit(Extensions(eight_bit_mime=True), envelope)) == "é\r\n".encode()
 
 
 def test_an_address_that_needs_smtputf8_is_not_sent_without():
-    envelope = Envelope(sender="a@x", recipients=("é@x",), content=Content(b""), smtputf8=True)
+    envelope = Envelope(sender="a@x", recipients=("é@x",), content=Content.of(b""), smtputf8=True)
     with pytest.raises(NotOffered, match=r"SMTPUTF8") as caught:
         fit(Extensions(), envelope)
     assert caught.value.session_survives
@@ -421,7 +423,7 @@ def test_an_address_that_needs_smtputf8_is_not_sent_without():
 
 
 def test_a_message_larger_than_announced_is_not_offered():
-    envelope = Envelope(sender="a@x", recipients=("b@x",), content=Content(b"x" * 100))
+    envelope = Envelope(sender="a@x", recipients=("b@x",), content=Content.of(b"x" * 100))
     with pytest.raises(SenderRefused, match=r"102 octets, but the server accepts at most 101") as caught:
         fit(Extensions(size=101), envelope)
     assert (caught.value.smtp_code, caught.value.session_survives, caught.value.is_final) == (552, True, True)

@@ -19,7 +19,7 @@ TWO = ("b@x", "c@x")
 def said(dsn=None, *, to=TWO, smtputf8=False, require_tls=False, one_shot=False, **offered):
     """Return MAIL and each RCPT, as they are said to a server that offers DSN unless said otherwise."""
     envelope = Envelope(
-        sender="a@x", recipients=to, content=Content(b"hi\r\n"), dsn=dsn, smtputf8=smtputf8, require_tls=require_tls
+        sender="a@x", recipients=to, content=Content.of(b"hi\r\n"), dsn=dsn, smtputf8=smtputf8, require_tls=require_tls
     )
     usual = {"pipelining": True, "chunking": one_shot, "dsn": True, "require_tls": require_tls, "smtputf8": smtputf8}
     extensions = Extensions(**{**usual, **offered})
@@ -56,7 +56,7 @@ def test_it_goes_in_one_shot_too():
 
 def test_the_chunk_in_one_shot_is_counted_without_the_parameters():
     dsn = DSN(ret="full", envid="x" * 90, notify={"b@x": "delay"})
-    envelope = Envelope(sender="a@x", recipients=("b@x",), content=Content(b"hi\r\n"), dsn=dsn)
+    envelope = Envelope(sender="a@x", recipients=("b@x",), content=Content.of(b"hi\r\n"), dsn=dsn)
     session = Session(extensions=Extensions(pipelining=True, chunking=True, dsn=True), chunking=True, one_shot=True)
     receipt = play(
         deliver(session, envelope, envelope.content),
@@ -68,7 +68,7 @@ def test_the_chunk_in_one_shot_is_counted_without_the_parameters():
 
 def test_it_is_left_out_where_it_is_not_offered():
     dsn = DSN(ret="full", envid="x", notify={"b@x": "delay"}, orcpt={"b@x": "d@x"})
-    envelope = Envelope(sender="a@x", recipients=("b@x",), content=Content(b"hi\r\n"), dsn=dsn)
+    envelope = Envelope(sender="a@x", recipients=("b@x",), content=Content.of(b"hi\r\n"), dsn=dsn)
     receipt = play(
         deliver(Session(extensions=Extensions(pipelining=True)), envelope, fit(Extensions(pipelining=True), envelope)),
         "C: MAIL FROM:<a@x>\nC: RCPT TO:<b@x>\nC: DATA\nS: 250\nS: 250\nS: 354\nC: hi\nC: .\nS: 250 queued",
@@ -77,7 +77,7 @@ def test_it_is_left_out_where_it_is_not_offered():
 
 
 def test_strictly_it_is_refused_where_it_is_not_offered():
-    envelope = Envelope(sender="a@x", recipients=("b@x",), content=Content(b""), dsn=DSN(ret="full", strict=True))
+    envelope = Envelope(sender="a@x", recipients=("b@x",), content=Content.of(b""), dsn=DSN(ret="full", strict=True))
     with pytest.raises(NotOffered, match=r"strict.*does not offer DSN") as caught:
         fit(Extensions(), envelope)
     assert (caught.value.outcome, caught.value.stage) == (Outcome.NOT_SENT, Stage.MAIL)
@@ -191,7 +191,7 @@ def test_events_are_put_in_order_and_named_once():
 @pytest.mark.parametrize("key", ["notify", "orcpt"])
 def test_a_stranger_is_refused(key):
     with pytest.raises(ValueError, match="names 'd@x', which is not a recipient"):
-        Envelope(sender="a@x", recipients=TWO, content=Content(b""), dsn=DSN(**{key: {"d@x": "delay"}}))
+        Envelope(sender="a@x", recipients=TWO, content=Content.of(b""), dsn=DSN(**{key: {"d@x": "delay"}}))
 
 
 # REQUIRETLS
@@ -210,14 +210,14 @@ def test_requiretls_is_said_where_all_is_well():
     ],
 )
 def test_requiretls_is_refused_where_anything_is_missing(offered, flaw, text):
-    envelope = Envelope(sender="a@x", recipients=TWO, content=Content(b""), require_tls=True)
+    envelope = Envelope(sender="a@x", recipients=TWO, content=Content.of(b""), require_tls=True)
     with pytest.raises(NotOffered, match=f"require_tls.*, but {text}") as caught:
         fit(Extensions(require_tls=offered), envelope, tls_flaw=flaw)
     assert (caught.value.is_final, caught.value.session_survives) == (True, True)
 
 
 def test_who_says_nothing_of_tls_has_none():
-    envelope = Envelope(sender="a@x", recipients=TWO, content=Content(b""), require_tls=True)
+    envelope = Envelope(sender="a@x", recipients=TWO, content=Content.of(b""), require_tls=True)
     with pytest.raises(NotOffered, match="not encrypted"):
         fit(Extensions(require_tls=True), envelope)
 

@@ -56,14 +56,14 @@ def end_of_path(line):
 @pytest.mark.parametrize("recipients", [(), ("",), ("a@x", "b@x\r\nRSET")])
 def test_an_envelope_checks_its_recipients(recipients):
     with pytest.raises(ValueError, match=r"recipient|address"):
-        Envelope(sender="a@x", recipients=recipients, content=Content(b""))
+        Envelope(sender="a@x", recipients=recipients, content=Content.of(b""))
 
 
 def test_an_envelope_checks_its_sender_which_may_be_empty():
-    Envelope(sender="", recipients=("a@x",), content=Content(b""))
+    Envelope(sender="", recipients=("a@x",), content=Content.of(b""))
     with pytest.raises(ValueError, match=r"address"):
-        Envelope(sender="a@x>", recipients=("a@x",), content=Content(b""))
+        Envelope(sender="a@x>", recipients=("a@x",), content=Content.of(b""))
 
 
 def test_an_envelope_does_not_print_its_content():
-    assert "dear diary" not in repr(Envelope(sender="", recipients=("a@x",), content=Content(b"dear diary")))
+    assert "dear diary" not in repr(Envelope(sender="", recipients=("a@x",), content=Content.of(b"dear diary")))

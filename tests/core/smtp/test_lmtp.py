@@ -32,7 +32,7 @@ NEXT = "C: <listens>\n"
 
 def sent(transcript, *, to=THREE, pipelining=True, chunking=False):
     """Play one delivery by LMTP."""
-    envelope = Envelope(sender="a@x", recipients=to, content=Content(b"hi\r\n"), message_id="<1@x>")
+    envelope = Envelope(sender="a@x", recipients=to, content=Content.of(b"hi\r\n"), message_id="<1@x>")
     extensions = Extensions(pipelining=pipelining, chunking=chunking)
     session = Session(extensions=extensions, pipelining=pipelining, lmtp=True)
     return play(deliver(session, envelope, fit(extensions, envelope)), transcript)
@@ -278,7 +278,7 @@ def test_354_though_nobody_is_left_drops_the_connection():
 
 
 def test_each_verdict_has_the_whole_of_the_patience():
-    envelope = Envelope(sender="a@x", recipients=("b@x", "c@x"), content=Content(b"hi\r\n"))
+    envelope = Envelope(sender="a@x", recipients=("b@x", "c@x"), content=Content.of(b"hi\r\n"))
     dialogue = deliver(Session(extensions=Extensions(pipelining=True), lmtp=True), envelope, envelope.content)
     step = resumed(lambda: next(dialogue))
     step = answered(dialogue, step, ["S: 250", "S: 250", "S: 250", "S: 354"])
