@@ -41,6 +41,7 @@ FIRST_BREAK = 1.0  # seconds with fewer workers, after one got no connection whi
 LONGEST_BREAK = 30.0
 
 _NO_MORE: Any = object()
+_LATER: Any = object()
 
 # Takes (token, delivery); in an event loop, what it returns is awaited.
 Finish = Callable[[Any, Delivery], Awaitable[None] | None]
@@ -133,11 +134,13 @@ class Batch:
         if self._source is None:
             return
         try:  # in an event loop, a slow message is rendered in a thread, which touches nothing else
-            found = yield Call(partial(next, self._source, _NO_MORE), is_quick=not self._next_is_slow)
+            found = yield Call(partial(self._next, self._source), is_quick=not self._next_is_slow)
         except Exception as error:
             if from_signal_handler(error):
                 raise
             self._source, self.error = None, error  # raised when the messages under way have their outcome
+            return
+        if found is _LATER:
             return
         if found is _NO_MORE:
             self._source = None
@@ -145,7 +148,18 @@ class Batch:
             self._next_is_slow = found is None
             if found is not None:
                 self._ready.append(Delivery(token=found[0], envelope=found[1]))
-                self._wake_worker()
+                if self._in_loop or not self._under_way:
+                    self._wake_worker()
+
+    def _next(self, source: Iterator[tuple[Any, Envelope] | None]) -> Any:
+        """Return the next pair, unless a worker can start with a message that is ready.
+
+        The sockets have just been read. If a busy worker has got its reply, it has taken the message over its own
+        connection, which costs less than a start.
+        """
+        if not self._in_loop and self._wake_worker():
+            return _LATER
+        return next(source, _NO_MORE)
 
     def _tell(self) -> Awaitable[None] | None:
         told = self._report(self._ended[0])
@@ -303,12 +317,14 @@ class Batch:
                 self._ended.append(delivery)
         self._ready.clear()
 
-    def _wake_worker(self) -> None:
+    def _wake_worker(self) -> bool:
         """Wake one worker if it may start; as soon as it has a connection, it wakes the next one."""
-        if self._idle and self._ready and (self._may_start or self._is_starved):
-            bell = next(iter(self._idle))
-            del self._idle[bell]
-            bell.ring()
+        if not (self._idle and self._ready and (self._may_start or self._is_starved)):
+            return False
+        bell = next(iter(self._idle))
+        del self._idle[bell]
+        bell.ring()
+        return True
 
     def break_off(self, interrupt: BaseException) -> None:
         """Report what is known about the messages that an interrupt has cut short; the generators are closed."""
