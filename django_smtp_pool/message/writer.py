@@ -7,7 +7,6 @@ rendering, on 5.2 those of its older one. Unknown cases, such as a class that re
 from __future__ import annotations
 
 import random
-import sys
 from email.message import EmailMessage as ModernMessage
 from email.message import Message
 from email.mime.multipart import MIMEMultipart
@@ -254,8 +253,8 @@ def _multipart(subtype: str, parts: list[Part]) -> Part:
 
 
 def drawn_boundary() -> str:
-    """Return a random boundary, as Python creates it."""
-    return f"{'=' * 15}{random.randrange(sys.maxsize):019d}=="  # noqa: S311 - not a secret
+    """Return a random boundary, as Python creates it: `getrandbits` is what its `randrange(sys.maxsize)` calls."""
+    return f"{'=' * 15}{random.getrandbits(63):019d}=="
 
 
 @lru_cache(maxsize=16)

@@ -179,7 +179,7 @@ def test_a_changed_charset_of_django_counts(monkeypatch):
 
 
 def test_a_boundary_is_in_no_part(monkeypatch):
-    monkeypatch.setattr(random, "randrange", lambda limit: 1)
+    monkeypatch.setattr(random, "getrandbits", lambda count: 1)
     boundary = f"{'=' * 15}{1:019d}=="
     mail = EmailMultiAlternatives("Hello", f"--{boundary}\n", "a@example.com", ["b@example.com"])
     mail.attach_alternative("<p>Hi</p>", "text/html")

@@ -56,6 +56,7 @@ class Channel:
         self._saying: Say | None = None  # the step whose octets the transport has
         self._hidden: tuple[bytes, ...] = ()  # the secrets that were sent: a server may repeat them
         self.exchanges = 0  # since `begin_message`
+        self._is_quiet = False  # see `hold`; until the next command
 
     # -- what is known ---------------------------------------------------------------------------------
 
@@ -79,13 +80,16 @@ class Channel:
         *,
         deadline: float | None = None,
         tls: ssl.SSLContext | None = None,
+        is_quiet: bool = False,
     ) -> Life[T]:
         """Run a dialogue to its end and return its result, or raise what it raises.
 
         Arguments:
             deadline: instant that ends every wait except the one for the reply to the content; None for no deadline.
             tls: the context for a dialogue that starts TLS.
+            is_quiet: a look at the socket has just shown that the server has sent nothing unrequested.
         """
+        self._is_quiet = is_quiet
         try:
             step = next(dialogue)
             while True:
@@ -140,7 +144,8 @@ class Channel:
 
     def _begin_saying(self, step: Say) -> int:
         """Queue the commands of a step, and return how many octets they have."""
-        if self._read(step, [], None) or not self.in_step:
+        is_quiet, self._is_quiet = self._is_quiet, False
+        if (not is_quiet and self._read(step, [], None)) or not self.in_step:
             raise self._unasked(step)
         if self._trace is not None:
             self._trace(True, step.masked or _readable(step))

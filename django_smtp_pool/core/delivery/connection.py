@@ -42,6 +42,7 @@ _numbers = itertools.count(1)
 LARGE = 65536  # octets of content, above which an event loop searches it in a thread
 ONE_SHOT_SIZE = 65536  # octets of content, at most
 ONE_SHOT_AGE = 2.0  # seconds since the server's last good reply on this connection, at most
+JUST_NOW = 0.001  # seconds; what a look at the socket has shown holds for as long, and a second look is not needed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +130,7 @@ class Connection:
         self._local_hostname = connector.local_hostname
         self._experience = connector.experience
         self._answered_at = float("-inf")  # instant (monotonic) of the last good reply
+        self._looked_at = float("-inf")  # instant of the last look at the socket
         self.channel = Channel(_patience(connector.server), self._trace if connector.server.debug else None)
         self._pipelining = self._may_chunk = False  # known once the session is open
         self._needs_reset = False
@@ -143,7 +145,10 @@ class Connection:
         This checks the socket without waiting and without a round trip.
         """
         transport = self.channel.transport
-        return not self._is_broken and self.channel.in_step and transport is not None and transport.is_quiet()
+        if self._is_broken or not self.channel.in_step or transport is None:
+            return False
+        self._looked_at = self._clock.monotonic()
+        return transport.is_quiet()
 
     @property
     def tls(self) -> ssl.SSLObject | None:
@@ -199,14 +204,18 @@ class Connection:
         """
         is_large, stuffed = envelope.content.size > LARGE, None
         content, may_chunk = (yield Call(partial(self._fit, envelope))) if is_large else self._fit(envelope)
-        session = self._session(envelope.sender, content, chunking=may_chunk)
+        now = self._clock.monotonic()
+        session = self._session(envelope.sender, content, now, chunking=may_chunk)
         if is_large and not session.chunking:
             stuffed = yield Call(content.stuffed)
         carried, self.messages = self.messages, self.messages + 1
         self._is_broken = self._needs_reset = True  # until the dialogue has ended well
         try:
             receipt = yield from self.channel.hold(
-                deliver(session, envelope, content, stuffed), clock, deadline=deadline
+                deliver(session, envelope, content, stuffed),
+                clock,
+                deadline=deadline,
+                is_quiet=now - self._looked_at < JUST_NOW,
             )
         except Failure as error:
             if is_failure(error):
@@ -258,25 +267,25 @@ class Connection:
         may_chunk = self._may_chunk and self._experience.takes_chunks is not False
         return content, may_chunk and content.may_be_chunk
 
-    def _session(self, sender: str, content: Content, *, chunking: bool) -> Session:
+    def _session(self, sender: str, content: Content, now: float, *, chunking: bool) -> Session:
         return Session(
             extensions=self.extensions,
             carried=self.messages > 0,
             needs_reset=self._needs_reset,
             pipelining=self._pipelining,
             chunking=chunking,
-            one_shot=chunking and self._pipelining and self._may_go_in_one_shot(sender, content),
+            one_shot=chunking and self._pipelining and self._may_go_in_one_shot(sender, content, now),
             lmtp=self.server.lmtp,
         )
 
-    def _may_go_in_one_shot(self, sender: str, content: Content) -> bool:
+    def _may_go_in_one_shot(self, sender: str, content: Content, now: float) -> bool:
         """Return whether the content may be sent in one group with its commands.
 
         The message is in doubt from the last octet of the group, so a connection that died unnoticed would leave its
         outcome unknown. Therefore the connection must have been checked just now, and must have answered recently.
         A refusal costs the connection, so the sender must not be one that is refused repeatedly.
         """
-        now, experience, limit = self._clock.monotonic(), self._experience, self.message_limit
+        experience, limit = self._experience, self.message_limit
         return (
             content.size <= ONE_SHOT_SIZE
             and experience.takes_chunks is True

@@ -122,6 +122,7 @@ class _SideBySide:
 
     def run(self, main: Life[None] | None) -> None:
         """Run until all have ended, or the main one has."""
+        self._clock.move_on(BRIEF)
         while self._needs and (main is None or main in self._needs):
             ready = self._look()
             if ready:
@@ -143,7 +144,6 @@ class _SideBySide:
     def _look(self) -> dict[Life[None], None]:
         """Wait until a generator can go on, or a call may be made; return each generator that can go on once."""
         ready: dict[Life[None], None] = {}
-        self._clock.move_on(BRIEF)
         if self._asleep:  # by our clock, a sleep may end sooner after each call
             self._due = min(map(self._until, self._needs.values()))
         self._is_polling = True
@@ -200,6 +200,7 @@ class _SideBySide:
         else:
             self._clock.move_on(most=0.0)
             self._go_on(life, life.send, answer)
+        self._clock.move_on(BRIEF)
 
     def _go_on(self, life: Life[None], resume: Callable[[Any], Need], answer: object) -> None:
         before = self._needs.get(life)

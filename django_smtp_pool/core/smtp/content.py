@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from functools import cached_property
+from typing import Any
 
 # Commands that would start a message, if a server read the content as commands.
 _BEGINS_CONTENT = (b"data", b"bdat", b"burl")
@@ -79,9 +80,11 @@ class Content:
 
     def __init__(self, *pieces: bytes | Shared) -> None:
         self._pieces = pieces
-        self._own = b"".join([piece for piece in pieces if isinstance(piece, bytes)])
-        self._shared = [piece for piece in pieces if isinstance(piece, Shared)]
-        self.octets = tuple([piece.octets if isinstance(piece, Shared) else piece for piece in pieces])
+        self._own = b"".join([piece for piece in pieces if type(piece) is bytes])
+        self._shared: list[Any] = [piece for piece in pieces if type(piece) is not bytes]
+        self.octets: tuple[bytes, ...] = tuple(
+            [piece if type(piece) is bytes else piece.octets for piece in pieces]  # type: ignore[union-attr]
+        )
         self.size = sum(map(len, self.octets))
         self.is_ascii = self._own.isascii() and False not in [piece.is_ascii for piece in self._shared]
 
