@@ -19,13 +19,14 @@ from django.core.mail import message as djangos
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from django_smtp_pool.core.smtp.content import with_crlf
-from django_smtp_pool.message.parts import ALONE
+from django_smtp_pool.core.smtp.content import Content, with_crlf
+from django_smtp_pool.message.parts import ALONE, Batch
 from django_smtp_pool.message.render import envelope_of
 from django_smtp_pool.message.writer import write
 from tests.message.reader import PEOPLE, PROSE, Unreadable, people, read, text_of
 
 MODERN = django.VERSION >= (6, 0)
+pytestmark = [pytest.mark.timeout(0)] if "MESSAGES" in os.environ else []
 INSTANT = datetime(2026, 11, 5, 7, 8, 9, tzinfo=timezone.utc)
 
 
@@ -86,7 +87,7 @@ MACHINE = st.fixed_dictionaries(
     },
 )
 LINES = st.text(st.sampled_from("abc äß日🎉.,=<>&\t-"), max_size=100) | st.sampled_from(
-    ["", ".", "..", "From me", "x" * 997, "ü" * 500, "=" * 90, " " * 80, "trailing \t"]
+    ["", ".", "..", "From me", "data", "BDAT x", "rcpt to:<x>", "x" * 997, "ü" * 500, "=" * 90, " " * 80, "trailing \t"]
 )
 BODIES = st.lists(LINES, max_size=14).map("\n".join)
 FILENAMES = st.sampled_from(
@@ -170,20 +171,30 @@ def test_what_programs_read(headers):
     assert_right(mail, {name.lower(): value for name, value in headers.items()})
 
 
-@given(
-    body=BODIES,
-    html=st.none() | BODIES,
-    files=st.lists(FILES | DOCUMENTS, max_size=3),
-    charset=st.sampled_from([None, None, "utf-8", "iso-8859-1", "us-ascii", "koi8-r", "iso-2022-jp", "windows-1252"]),
-)
-@SLOW
-def test_bodies_and_files(body, html, files, charset):
+def composed(body, html, files, charset):
     mail = EmailMultiAlternatives("x", body, "a@example.com", ["b@example.com"])
     mail.encoding = charset
     if html is not None:
         mail.attach_alternative(html, "text/html")
     for each in files:
         mail.attach(*each)
+    return mail
+
+
+COMPOSED = {
+    "body": BODIES,
+    "html": st.none() | BODIES,
+    "files": st.lists(FILES | DOCUMENTS, max_size=3),
+    "charset": st.sampled_from(
+        [None, None, "utf-8", "iso-8859-1", "us-ascii", "koi8-r", "iso-2022-jp", "windows-1252"]
+    ),
+}
+
+
+@given(**COMPOSED)
+@SLOW
+def test_bodies_and_files(body, html, files, charset):
+    mail = composed(body, html, files, charset)
     try:
         by_django(mail)
     except (UnicodeError, LookupError):
@@ -201,3 +212,23 @@ def test_bodies_and_files(body, html, files, charset):
 
 def without_last_line_end(content):
     return content.removesuffix("\n") if isinstance(content, str) else content
+
+
+@given(**COMPOSED)
+@SLOW
+def test_what_messages_share_does_not_change_them(body, html, files, charset):
+    mail, batch = composed(body, html, files, charset), Batch(is_alone=False)
+    found = []
+    for shared in (ALONE, batch, batch, batch):
+        random.seed(7)
+        try:
+            found.append(envelope_of(mail, None, batch=shared).content)
+        except (UnicodeError, LookupError):
+            return
+    whole = Content.of(bytes(found[0]))
+    for content in found:
+        assert bytes(content) == bytes(whole)
+        assert (content.size, content.is_ascii) == (whole.size, whole.is_ascii)
+        assert b"".join(content.stuffed()) == b"".join(whole.stuffed())
+        assert content.names_recipient == whole.names_recipient
+        assert content.may_be_chunk >= whole.may_be_chunk
