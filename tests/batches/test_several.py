@@ -3,6 +3,8 @@
 import gc
 import itertools
 import math
+import select
+import socket
 import weakref
 from smtplib import SMTPException
 
@@ -10,8 +12,9 @@ import pytest
 
 from django_smtp_pool.core.delivery import channel
 from django_smtp_pool.core.delivery.batch import Batch
+from django_smtp_pool.core.delivery.connection import Connector
 from django_smtp_pool.core.drivers.side_by_side import _SideBySide
-from django_smtp_pool.core.events.events import Attempted
+from django_smtp_pool.core.events.events import Attempted, Observers
 from django_smtp_pool.core.pool.pool import Pool
 from django_smtp_pool.message.render import envelope_of
 from tests.batches.ledger import (
@@ -48,6 +51,29 @@ def test_one_connection_keeps_the_order(server, mailer):
     assert mailer(server, batch_connections=1).send_messages(iter(messages(20))) == 20
     assert order_of(server) == list(range(20))
     assert server.connections == 1
+
+
+def test_a_worker_that_has_its_reply_sends_the_next_message(mailer, monkeypatch):
+    dials, dial = [], Connector.open
+    monkeypatch.setattr(Connector, "open", lambda *given: dials.append(given) or dial(*given))
+
+    def all_answered():
+        """Return whether the reply to the content, the third one, is in the socket of each busy connection."""
+        busy = [slot.connection.channel.transport._sock for slot in backend.pool._state.busy]
+        readable = select.select(busy, [], [], 0)[0]
+        return readable == busy and all(sock.recv(4096, socket.MSG_PEEK).count(b"\r\n") == 3 for sock in busy)
+
+    def ready_when_answered():
+        for mail in messages(10):
+            until(all_answered)
+            yield mail
+
+    with FaultServer(chunking=True) as server:
+        backend = mailer(server, observer=Observers(()))  # while an observer is told, no message waits
+        for _ in range(2):  # from the second on, a message needs one round trip
+            backend.send_messages(messages(1))
+        assert backend.send_messages(ready_when_answered()) == 10
+    assert len(dials) == 1
 
 
 def test_fewer_messages_than_connections_need_no_more_connections(server, mailer):

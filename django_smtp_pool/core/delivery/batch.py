@@ -31,6 +31,7 @@ from ..interrupts import from_signal_handler
 from ..needs import NEVER, Bell, Call, Life, Need, Sleep, Turn
 from ..pool.waiters import starved
 from ..smtp.envelope import Envelope
+from .connection import LARGE
 from .delivery import Delivery
 from .life import Service, judged, live
 from .loan import Loan
@@ -92,6 +93,7 @@ class Batch:
         self._next_break = FIRST_BREAK
         self._attention = Bell()
         self._idle: dict[Bell, None] = {}  # the bells of workers that wait until they may start
+        self._woken = 0  # workers that have been woken and have not gone on yet
         self.error: Exception | None = None  # raised by the caller's source, which then has no more messages
 
     def generators(self) -> list[Life[None]]:
@@ -106,9 +108,11 @@ class Batch:
                 if self._is_quiet:
                     self._tell()
                 else:
+                    self._wake_worker()
                     yield Call(self._tell, is_quick=True)
-                self._wake_worker()
+                self._offer()
             elif self._service.pool.has_news:
+                self._wake_worker()
                 yield Call(self._service.pool.tell)
             elif self._wants_message:
                 yield from self._render()
@@ -148,18 +152,23 @@ class Batch:
             self._next_is_slow = found is None
             if found is not None:
                 self._ready.append(Delivery(token=found[0], envelope=found[1]))
-                if self._in_loop or not self._under_way:
-                    self._wake_worker()
+                self._offer()
 
     def _next(self, source: Iterator[tuple[Any, Envelope] | None]) -> Any:
-        """Return the next pair, unless a worker can start with a message that is ready.
-
-        The sockets have just been read. If a busy worker has got its reply, it has taken the message over its own
-        connection, which costs less than a start.
-        """
+        """Return the next pair, unless a message that is ready has waited: then a worker starts with it first."""
         if not self._in_loop and self._wake_worker():
             return _LATER
         return next(source, _NO_MORE)
+
+    def _offer(self) -> None:
+        """Wake a worker for a message that is ready, or wait until the sockets have been read once more.
+
+        If a busy worker has its reply by then, it sends the message over its own connection, which costs less. While a
+        large message is written, the caller's code is not called, so the message would have to wait for that.
+        """
+        sizes = [each.envelope.content.size for each in self._under_way]
+        if self._in_loop or self._may_nest or not sizes or max(sizes) > LARGE:
+            self._wake_worker()
 
     def _tell(self) -> Awaitable[None] | None:
         told = self._report(self._ended[0])
@@ -186,7 +195,10 @@ class Batch:
                 bell.served = False
                 self._idle[bell] = None
                 yield self._until_rung(bell)
-                self._idle.pop(bell, None)
+                if bell in self._idle:
+                    del self._idle[bell]
+                else:
+                    self._woken -= 1
                 continue
             loan = Loan(self._service, self._clock, self._holder, wants_more=self._goes_on)
             try:
@@ -319,10 +331,11 @@ class Batch:
 
     def _wake_worker(self) -> bool:
         """Wake one worker if it may start; as soon as it has a connection, it wakes the next one."""
-        if not (self._idle and self._ready and (self._may_start or self._is_starved)):
+        if not (self._idle and len(self._ready) > self._woken and (self._may_start or self._is_starved)):
             return False
         bell = next(iter(self._idle))
         del self._idle[bell]
+        self._woken += 1
         bell.ring()
         return True
 
