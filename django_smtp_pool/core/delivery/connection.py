@@ -215,7 +215,7 @@ class Connection:
                 deliver(session, envelope, content, stuffed),
                 clock,
                 deadline=deadline,
-                is_quiet=now - self._looked_at < JUST_NOW,
+                is_quiet=not is_large and now - self._looked_at < JUST_NOW,
             )
         except Failure as error:
             if is_failure(error):

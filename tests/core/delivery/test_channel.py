@@ -298,6 +298,27 @@ def test_what_comes_unasked_is_not_taken_for_the_answer(octets):
         assert said(server) == b""
 
 
+@pytest.mark.parametrize("is_quiet", [False, True])
+def test_a_look_just_before_holds_for_the_first_command(is_quiet, monkeypatch):
+    clock, looks = ManualClock(), []
+
+    def twice():
+        for line in (b"NOOP one\r\n", b"NOOP two\r\n"):
+            yield Say(pieces=(line,), stage=Stage.RSET)
+
+    with session() as (channel, server):
+        receive = channel.transport.receive
+        monkeypatch.setattr(channel.transport, "receive", lambda: looks.append(said(server)) or receive())
+        run = run_of(twice(), channel, clock, is_quiet=is_quiet)
+        for _ in range(2):
+            run.advance()
+            server.send(b"250 ok\r\n")
+        run.advance()
+        assert run.done
+    first = [] if is_quiet else [b""]  # a look before anything was said
+    assert looks == [*first, b"NOOP one\r\n", b"", b"NOOP two\r\n"]
+
+
 def test_octets_in_clear_behind_starttls_abort():
     """An attacker's, to be read as the server's words under TLS."""
     clock = ManualClock()
