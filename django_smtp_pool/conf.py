@@ -12,7 +12,6 @@ import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, TypeVar
 
 import django
@@ -20,6 +19,7 @@ from django.conf import Settings, UserSettingsHolder, global_settings, settings
 from django.core.exceptions import ImproperlyConfigured
 
 from .core.net.certificate_files import file_problems
+from .core.once import once
 from .core.options.extras import missing_extras
 from .core.options.fields import BadOptions, shown
 from .core.options.host import socket_path
@@ -60,7 +60,7 @@ class Config:
     pool: PoolOptions
     mailer: MailerOptions
 
-    @cached_property
+    @once
     def key(self) -> PoolKey:
         """The key of the pool."""
         return PoolKey(server=self.server, pool=self.pool)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, TypeVar
 
+from .core.once import once
 from .core.options.oauth2 import Same
 from .core.options.options import PoolOptions, ServerOptions
 from .core.options.quotas import Quota
@@ -26,7 +26,7 @@ class PoolKey:
     server: ServerOptions
     pool: PoolOptions
 
-    @cached_property
+    @once
     def _hash(self) -> int:
         return hash((self.server, self.pool))
 

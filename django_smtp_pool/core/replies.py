@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from functools import cached_property
+
+from .once import once
 
 MAX_LINE = 8192  # octets, as in smtplib; RFC 5321 §4.5.3.1.5 says 512, but servers put URLs into refusals
 MAX_LINES = 128
@@ -58,7 +59,7 @@ class Reply:
         decoded = b" ".join(self.lines).decode("utf-8", "backslashreplace")
         return printable(decoded)[:500]
 
-    @cached_property
+    @once
     def enhanced(self) -> tuple[int, int, int] | None:
         """The enhanced status code of the first line (RFC 3463), such as (4, 4, 2), or None."""
         match = _ENHANCED.match(self.lines[0]) if self.lines else None

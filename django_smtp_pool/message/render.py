@@ -108,11 +108,11 @@ def _by_django(message: Any, *, smtputf8: bool) -> Rendered:
     if RENDERS_SMTPUTF8:
         rendered = foreign(partial(message.message, policy=SMTPUTF8 if smtputf8 else SMTP))
         _set_boundaries(rendered)
-        content = with_crlf(foreign(rendered.as_bytes))
+        content = with_crlf(bytes(foreign(rendered.as_bytes)))
     else:
         rendered = foreign(message.message)
         _set_boundaries(rendered)
-        content = with_crlf(foreign(partial(rendered.as_bytes, linesep="\r\n")))
+        content = with_crlf(bytes(foreign(partial(rendered.as_bytes, linesep="\r\n"))))
     check_rendered(rendered, content)
     if has_long_line(content):
         content = short_lined(content)

@@ -31,13 +31,13 @@ from ..interrupts import from_signal_handler
 from ..needs import NEVER, Bell, Call, Life, Need, Sleep, Turn
 from ..pool.waiters import starved
 from ..smtp.envelope import Envelope
-from .connection import LARGE
 from .delivery import Delivery
 from .life import Service, judged, live
 from .loan import Loan
 from .retry import concerns_all
 
 AHEAD = 2**20  # bytes; no further message is rendered while this much waits for a connection
+SMALL = 8192  # octets of a message that the kernel takes at once, so that writing it holds up nothing
 FIRST_BREAK = 1.0  # seconds with fewer workers, after one got no connection while others worked; doubles each time
 LONGEST_BREAK = 30.0
 
@@ -129,9 +129,8 @@ class Batch:
 
     @property
     def _wants_message(self) -> bool:
-        if self._source is None or len(self._ready) >= self._limit:
-            return False
-        return not self._ready or sum(each.envelope.content.size for each in self._ready) < AHEAD
+        has_room = self._source is not None and len(self._ready) < self._limit
+        return has_room and (not self._ready or sum(each.envelope.content.size for each in self._ready) < AHEAD)
 
     def _render(self) -> Life[None]:
         """Render the next message, so that it is ready when a connection is."""
@@ -144,11 +143,9 @@ class Batch:
                 raise
             self._source, self.error = None, error  # raised when the messages under way have their outcome
             return
-        if found is _LATER:
-            return
         if found is _NO_MORE:
             self._source = None
-        elif self._source is not None:  # the batch may have stopped meanwhile
+        elif found is not _LATER and self._source is not None:  # the batch may have stopped meanwhile
             self._next_is_slow = found is None
             if found is not None:
                 self._ready.append(Delivery(token=found[0], envelope=found[1]))
@@ -163,11 +160,11 @@ class Batch:
     def _offer(self) -> None:
         """Wake a worker for a message that is ready, or wait until the sockets have been read once more.
 
-        If a busy worker has its reply by then, it sends the message over its own connection, which costs less. While a
-        large message is written, the caller's code is not called, so the message would have to wait for that.
+        A busy worker that has its reply by then sends the message over its own connection, which costs less. But the
+        driver makes no call while a worker writes, and so the message would have to wait for a large one.
         """
         sizes = [each.envelope.content.size for each in self._under_way]
-        if self._in_loop or self._may_nest or not sizes or max(sizes) > LARGE:
+        if self._in_loop or self._may_nest or not sizes or max(sizes) > SMALL:
             self._wake_worker()
 
     def _tell(self) -> Awaitable[None] | None:
@@ -195,9 +192,7 @@ class Batch:
                 bell.served = False
                 self._idle[bell] = None
                 yield self._until_rung(bell)
-                if bell in self._idle:
-                    del self._idle[bell]
-                else:
+                if self._idle.pop(bell, self) is self:  # `_wake_worker` has removed it
                     self._woken -= 1
                 continue
             loan = Loan(self._service, self._clock, self._holder, wants_more=self._goes_on)
@@ -253,8 +248,7 @@ class Batch:
         """Whether an outer batch of this thread holds every connection: it cannot go on while this one waits."""
         if self._in_loop or not self._ready or self._under_way or self._loans:
             return False
-        pool = self._service.pool
-        return not pool.vacancies and pool.is_starved_by(self._holder)
+        return not self._service.pool.vacancies and self._service.pool.is_starved_by(self._holder)
 
     def _has_connection(self, loan: Loan) -> Life[bool]:
         """Get a connection; return False if that fails, which may be recorded as a failure of the next message."""

@@ -7,8 +7,9 @@ are not copied on their way to the socket, and are searched only once.
 from __future__ import annotations
 
 import re
-from functools import cached_property
 from typing import Any
+
+from ..once import once
 
 # Commands that would start a message, if a server read the content as commands.
 _BEGINS_CONTENT = (b"data", b"bdat", b"burl")
@@ -29,25 +30,20 @@ class Shared:
     def __init__(self, octets: bytes) -> None:
         self.octets = octets
 
-    @cached_property
+    @once
     def is_ascii(self) -> bool:
         """Whether there are no octets above 127."""
         return self.octets.isascii()
 
-    @cached_property
+    @once
     def begins_content(self) -> bool:
         """Whether there is a word that would start a message, if a server read its line as a command."""
         return _begins_content(self.octets)
 
-    @cached_property
+    @once
     def names_recipient(self) -> bool:
         """Whether there could be a recipient, if a server read a line as a command."""
         return _names_recipient(self.octets)
-
-    @cached_property
-    def stuffed(self) -> bytes:
-        """The octets for DATA."""
-        return _stuffed(self.octets)
 
 
 class Base64(Shared):
@@ -55,18 +51,13 @@ class Base64(Shared):
 
     is_ascii = True
 
-    @cached_property
+    @once
     def begins_content(self) -> bool:
         """Whether a line ends with a word that would start a message.
 
         A command ends with a space or its line (RFC 5321 §4.1.1). Base64 has no spaces.
         """
         return _begins_content(_last_words(self.octets))
-
-    @property
-    def stuffed(self) -> bytes:
-        """The octets for DATA. Base64 has no dots."""
-        return self.octets
 
 
 class Content:
@@ -80,18 +71,22 @@ class Content:
 
     def __init__(self, *pieces: bytes | Shared) -> None:
         self._pieces = pieces
-        self._own = b"".join([piece for piece in pieces if type(piece) is bytes])
+        own = [piece for piece in pieces if type(piece) is bytes]
         self._shared: list[Any] = [piece for piece in pieces if type(piece) is not bytes]
         self.octets: tuple[bytes, ...] = tuple(
             [piece if type(piece) is bytes else piece.octets for piece in pieces]  # type: ignore[union-attr]
         )
         self.size = sum(map(len, self.octets))
-        self.is_ascii = self._own.isascii() and False not in [piece.is_ascii for piece in self._shared]
+        # To be searched at once, unless the copy would be large.
+        self._own = own if len(own) == 1 or self.size > _WINDOW else [b"".join(own)]
+        self.is_ascii = False not in [octets.isascii() for octets in self._own] and False not in [
+            piece.is_ascii for piece in self._shared
+        ]
 
     @classmethod
     def of(cls, octets: bytes) -> Content:
         """Return octets as content, with CRLF line ends."""
-        return cls(with_crlf(octets))
+        return cls(with_crlf(bytes(octets)))
 
     def __bytes__(self) -> bytes:
         return b"".join(self.octets)
@@ -104,16 +99,17 @@ class Content:
         DATA, BDAT or BURL, the server takes what follows for a message, which an attacker may have written. So text
         before the word on its line is ignored here. With DATA, no content is sent before the server asks for it.
         """
-        return True not in [piece.begins_content for piece in self._shared] and not _begins_content(self._own)
+        return True not in [*map(_begins_content, self._own), *[piece.begins_content for piece in self._shared]]
 
     @property
     def names_recipient(self) -> bool:
         """Whether the content could name a recipient if it is read as commands; then it must not go in one shot."""
-        return True in [piece.names_recipient for piece in self._shared] or _names_recipient(self._own)
+        return True in [*map(_names_recipient, self._own), *[piece.names_recipient for piece in self._shared]]
 
     def stuffed(self) -> tuple[bytes, ...]:
         """Return the octets for DATA: a line that begins with a dot gets a second one (RFC 5321 §4.5.2)."""
-        return tuple([piece.stuffed if isinstance(piece, Shared) else _stuffed(piece) for piece in self._pieces])
+        pairs = zip(self._pieces, self.octets, strict=True)
+        return tuple([octets if isinstance(piece, Base64) else _stuffed(octets) for piece, octets in pairs])
 
 
 def with_crlf(octets: bytes) -> bytes:

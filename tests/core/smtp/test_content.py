@@ -2,6 +2,7 @@
 
 import base64
 import re
+import threading
 
 import pytest
 from hypothesis import example, given
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from django_smtp_pool.core.smtp import content as content_module
 from django_smtp_pool.core.smtp.content import Base64, Content, Shared, with_crlf
+from tests.core.fakes import in_thread
 
 lines = st.lists(
     st.sampled_from([b".", b"..", b"a", b"", b"\r", b"\n", b"\r\n", b"\r\r\n", b"\n\r", b".\r\n", b"\x00"])
@@ -133,4 +135,32 @@ def test_a_piece_is_searched_once_for_all_messages(monkeypatch):
     own, text, file = b"Subject: x\r\n\r\n", Shared(b"In common\r\n"), Base64(in_lines(b"x" * 10))
     for _ in range(3):
         assert Content(own, text, file).may_be_chunk
-    assert searched == [text.octets, file.octets, own, own, own]
+    assert searched == [own, text.octets, file.octets, own, own]
+
+
+def test_no_search_waits_for_that_of_another_text(monkeypatch):
+    """There is no lock, which a fork in the middle of a search would leave held in the child for ever."""
+    long, short, is_searched = Shared(b"long"), Shared(b"short"), threading.Event()
+
+    def search(octets):
+        assert octets == b"short" or is_searched.wait(20)
+        return False
+
+    monkeypatch.setattr(content_module, "_begins_content", search)
+    searching = in_thread(lambda: long.begins_content)
+    assert not short.begins_content
+    is_searched.set()
+    assert not searching.join()
+
+
+@pytest.mark.parametrize("kind", [bytearray, type("Signed", (bytes,), {})])
+def test_octets_of_another_type_are_taken(kind):
+    assert bytes(Content.of(kind(b"hi\n"))) == b"hi\r\n"
+    assert Content.of(kind(b"hi\r\n")).octets == (b"hi\r\n",)
+
+
+def test_a_large_text_beside_a_file_is_held_once():
+    text, file = b"x" * 76 + b"\r\n", Base64(in_lines(b"x" * 10))
+    content = Content(1000 * text, file, b"--end\r\n")
+    assert content.size > 78_000
+    assert content._own[0] is content.octets[0]
