@@ -94,7 +94,7 @@ class Interrupting(Observer):
 @pytest.mark.parametrize("kind", [Opened, Finished, Line], ids=lambda kind: kind.__name__)
 @pytest.mark.parametrize("at", [1, 2, 3])
 def test_in_an_observer(server, mailer, kind, at):
-    batch = messages(COUNT)
+    batch = messages(10 * COUNT)  # so that it does not end before the third connection is open
     server.hold("banner")  # so that a second and a third connection are needed
     backend = mailer(server, observer=Interrupting(kind, at), debug=True, max_connections=3)
 
@@ -130,7 +130,17 @@ def test_in_an_observer_of_trouble(mailer, kind, at):
 class InTheBooks(Tracer):
     """Interrupts at the n-th line by which a batch moves a message that has been tried."""
 
-    PLACES = ("_work", "_may_start", "_deliver", "_no_connection", "_stop", "_wake_workers", "_tell", "_report")
+    PLACES = (
+        "_work",
+        "_may_start",
+        "_deliver",
+        "_no_connection",
+        "_stop",
+        "_wake_worker",
+        "_offer",
+        "_tell",
+        "_report",
+    )
 
     def __init__(self, at, diary):
         self._left, self._diary = at, diary

@@ -205,6 +205,8 @@ class Connection:
         is_large, stuffed = envelope.content.size > LARGE, None
         content, may_chunk = (yield Call(partial(self._fit, envelope))) if is_large else self._fit(envelope)
         now = self._clock.monotonic()
+        is_quiet = not is_large and now - self._looked_at < JUST_NOW
+        self._looked_at = float("-inf")  # a look holds for one message: the server may close after its reply
         session = self._session(envelope.sender, content, now, chunking=may_chunk)
         if is_large and not session.chunking:
             stuffed = yield Call(content.stuffed)
@@ -215,7 +217,7 @@ class Connection:
                 deliver(session, envelope, content, stuffed),
                 clock,
                 deadline=deadline,
-                is_quiet=not is_large and now - self._looked_at < JUST_NOW,
+                is_quiet=is_quiet,
             )
         except Failure as error:
             if is_failure(error):

@@ -1,10 +1,13 @@
-"""A connection in the making that is given up."""
+"""A connection in the making that is given up, and what is known of one that is used again."""
 
 import threading
 
 import pytest
 
+from django_smtp_pool.core.delivery import connection
+from django_smtp_pool.core.delivery.channel import Channel
 from django_smtp_pool.core.delivery.connection import Connection
+from django_smtp_pool.core.events.events import Observers
 from tests.mailing import message
 from tests.servers import Fault, FaultServer, faults
 
@@ -27,3 +30,23 @@ def test_it_is_closed_though_an_interrupt_strikes_while_it_is_being_closed(maile
         assert server.wait_for(lambda: server.open_now == 0, 5)
         assert caught.traceback
         assert backend.pool.stats().open == 0
+
+
+def test_a_look_at_the_socket_holds_for_one_small_message(mailer, monkeypatch):
+    """The next message over the same connection looks anew: the server may have closed after its reply."""
+    known, hold = [], Channel.hold
+
+    def holds(channel, dialogue, clock, **how):
+        known.append(how.get("is_quiet", False))
+        return hold(channel, dialogue, clock, **how)
+
+    monkeypatch.setattr(connection, "JUST_NOW", 60.0)
+    with FaultServer() as server:
+        backend = mailer(server, batch_connections=1, observer=Observers(()))
+        backend.send_messages([message()])
+        monkeypatch.setattr(Channel, "hold", holds)
+        backend.send_messages([message(number) for number in range(3)])
+        assert known == [True, False, False]
+        backend.send_messages([message(body="x\n" * 40_000)])
+        assert known[3:] == [False]
+        assert server.connections == 1
