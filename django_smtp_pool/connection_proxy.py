@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from email.utils import parseaddr
+from functools import partial
 from typing import NoReturn
 
 from .core.errors import RecipientsRefused, Stage
@@ -54,7 +55,7 @@ class ConnectionProxy:
         NOTIFY=, ORCPT=) and REQUIRETLS; BODY=, SIZE= and SMTPUTF8 are set automatically. Raises ValueError for other
         options, and NotOffered if the server does not offer an option.
         """
-        content = Content.of(msg.encode("ascii") if isinstance(msg, str) else bytes(msg))
+        content = Content.of(msg.encode("ascii") if isinstance(msg, str) else msg)
         given = (to_addrs,) if isinstance(to_addrs, str) else tuple(to_addrs)
         recipients = tuple(map(_addr_spec, given))
         if not recipients:
@@ -65,7 +66,7 @@ class ConnectionProxy:
             recipients=recipients,
             content=content,
             smtputf8="SMTPUTF8" in map(str.upper, mail_options),
-            seven_bit=lambda: seven_bit(bytes(content)),
+            seven_bit=partial(seven_bit, content),
             dsn=asked.dsn,
             require_tls=asked.require_tls,
         )

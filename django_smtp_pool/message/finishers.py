@@ -6,17 +6,15 @@ it cannot be sent by mail.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from ..core.interrupts import foreign
 from ..core.net.tls import found
+from ..core.smtp.content import with_crlf
 from .safety import LONGEST_LINE, has_long_line
 
 Finisher: TypeAlias = "Callable[[bytes], bytes]"
-
-_BARE = re.compile(rb"\r(?!\n)|(?<!\r)\n")
 
 
 def finish(content: bytes, finishers: Sequence[Finisher | str]) -> bytes:
@@ -63,7 +61,7 @@ def _flaw(content: bytes) -> str | None:
         return "without a byte"
     if b"\0" in content:
         return "with a NUL character, which email does not allow"
-    if _BARE.search(content) or not content.endswith(b"\r\n"):
+    if with_crlf(content) != content:
         return r"with line ends other than CRLF: replace(b'\n', b'\r\n') what a library has written"
     if has_long_line(content):
         return f"with a line of more than {LONGEST_LINE} octets"

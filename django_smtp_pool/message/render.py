@@ -60,7 +60,7 @@ def envelope_of(
     except Exception as error:
         explain(error)
         raise
-    recode: Callable[[], bytes] = partial(_seven_bit, content)
+    recode: Callable[[], bytes] = partial(seven_bit, content)
     if finishers:
         content, recode = Content.of(finish(_ready(content, smtputf8=smtputf8), finishers)), refuse_to_encode
     return Envelope(
@@ -96,11 +96,7 @@ def _size(content: Any) -> int:
 
 def _ready(content: Content, *, smtputf8: bool) -> bytes:
     """Return content that every server accepts, because nothing may be encoded again after a finisher."""
-    return bytes(content) if smtputf8 or content.is_ascii else _seven_bit(content)
-
-
-def _seven_bit(content: Content) -> bytes:
-    return seven_bit(bytes(content))
+    return bytes(content) if smtputf8 or content.is_ascii else seven_bit(content)
 
 
 def _by_django(message: Any, *, smtputf8: bool) -> Rendered:

@@ -21,7 +21,7 @@ from email.policy import Compat32
 from io import BytesIO
 from typing import Any, TypeAlias
 
-from ..core.smtp.content import with_crlf
+from ..core.smtp.content import Content, with_crlf
 from .base64_lines import in_base64
 from .safety import has_long_line
 from .words import FULL_LINE
@@ -84,12 +84,12 @@ class _Verbatim(Compat32):
 _POLICY = _Verbatim(linesep="\r\n", max_line_length=None)
 
 
-def seven_bit(content: bytes) -> bytes:
+def seven_bit(content: bytes | Content) -> bytes:
     """Return rendered content without octets above 127, for a server without 8BITMIME (RFC 6152 §3).
 
     Raises ValueError if that is impossible, because non-ASCII text is signed or is in a header.
     """
-    clean = _encoded(content, lambda octets: not octets.isascii(), "this server accepts only ASCII")
+    clean = _encoded(bytes(content), lambda octets: not octets.isascii(), "this server accepts only ASCII")
     if not clean.isascii():
         raise ValueError("the message cannot be made 7-bit for a server without 8BITMIME: its header is not ASCII")
     return clean

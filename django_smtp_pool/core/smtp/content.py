@@ -78,10 +78,8 @@ class Content:
         )
         self.size = sum(map(len, self.octets))
         # To be searched at once, unless the copy would be large.
-        self._own = own if len(own) == 1 or self.size > _WINDOW else [b"".join(own)]
-        self.is_ascii = False not in [octets.isascii() for octets in self._own] and False not in [
-            piece.is_ascii for piece in self._shared
-        ]
+        self._own = own if self.size > _WINDOW else [b"".join(own)]
+        self.is_ascii = False not in [*map(bytes.isascii, self._own), *[piece.is_ascii for piece in self._shared]]
 
     @classmethod
     def of(cls, octets: bytes) -> Content:
